@@ -1,0 +1,89 @@
+"""Blocks: a mixer, any number of cross-attentions and a feedforward, each with its residual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Backbone, Residual, mix
+from everyformer.feedforward import MLP
+from everyformer.mixers import Attention
+from everyformer.norms import LayerNorm, PreNorm
+from everyformer.registry import part
+from everyformer.specs import Spec, spec
+from everyformer.tokens import Tokens
+
+
+@part("backbones")
+class Block(Backbone):
+    """mixer, then each of `cross`, then feedforward, one after the other (Vaswani et al., 2017, figure 1).
+
+    `residual` says where the norm stands and how updates are added: one for all, or one for each layer in order.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mixer: Spec[Any] | None = spec(Attention),  # noqa: B008
+        cross: tuple[Spec[Any], ...] = (),
+        feedforward: Spec[Any] | None = spec(MLP),  # noqa: B008
+        residual: Spec[Any] | tuple[Spec[Any], ...] = spec(PreNorm),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        self.mixer = self.make("mixer", mixer, width)
+        self.cross = self.make("cross", cross, width)
+        self.feedforward = self.make("feedforward", feedforward, width)
+        layers = [x for x in (self.mixer, *self.cross, self.feedforward) if x is not None]
+        if isinstance(residual, tuple) and len(residual) != len(layers):
+            raise ValueError(f"{len(layers)} layers and {len(residual)} residuals; give one for all or one for each")
+        if isinstance(residual, tuple):
+            self.residual = self.make("residual", residual, width)
+        else:
+            self.residual = nn.ModuleList(self.make("residual", residual, width) for _ in layers)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """The tokens after all layers."""
+        context = context or Context()
+        residuals = iter(self.residual)
+        if self.mixer is not None:
+            tokens = next(residuals)(tokens, lambda t: mix(self.mixer, t, context), context)
+        for cross in self.cross:
+            tokens = next(residuals)(tokens, lambda t, cross=cross: cross(t, context), context)
+        if self.feedforward is not None:
+            tokens = next(residuals)(tokens, lambda t: self.feedforward(t, context), context)
+        return tokens
+
+
+@part("backbones")
+class ParallelBlock(Backbone):
+    """x + mixer(norm(x)) + feedforward(norm'(x)) (Wang and Komatsuzaki, GPT-J, 2021; PaLM, section 2).
+
+    `shared` has both read one norm (GPT-J, PaLM); else each has its own (GPT-NeoX).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mixer: Spec[Any] = spec(Attention),  # noqa: B008
+        feedforward: Spec[Any] = spec(MLP),  # noqa: B008
+        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        shared: bool = True,
+    ) -> None:
+        super().__init__()
+        self.mixer = self.make("mixer", mixer, width)
+        self.feedforward = self.make("feedforward", feedforward, width)
+        self.norm = nn.ModuleList(self.make("norm", norm, width) for _ in range(1 if shared else 2))
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """The tokens with both updates added."""
+        context = context or Context()
+        normed = [tokens.update(norm(tokens.values)) for norm in self.norm]
+        update: Tensor = mix(self.mixer, normed[0], context) + self.feedforward(normed[-1], context)
+        return tokens.update(tokens.values + update)
+
+
+__all__ = ["Block", "ParallelBlock", "Residual"]

@@ -1,0 +1,169 @@
+"""What a part of each room is: the base classes, and how a place makes up for what a mixer cannot do by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from everyformer.context import Context
+from everyformer.errors import DoesNotFit
+from everyformer.masks import Mask
+from everyformer.registry import Part, parts
+from everyformer.tokens import Tokens, pack, unpack
+
+
+class Embedding(Part):
+    """Base of embeddings: `forward(inputs, context, **fields)` turns raw input into Tokens."""
+
+    gives_grid: bool = False
+    """Whether the tokens fill a grid, for the parts that need one."""
+
+    def forward(self, inputs: Tensor, context: Context | None = None, **fields: Any) -> Tokens:
+        """Tokens of a raw input; `fields` are what else a batch holds for it (mask, lengths, segments, ...)."""
+        raise NotImplementedError
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """A batch that this embedding takes, for counting FLOPs and for contract tests."""
+        raise NotImplementedError
+
+
+class Position(Part):
+    """Base of positions: each does one of adding to values, rotating queries and keys, and biasing scores.
+
+    Built with the width of the vectors it meets (of all heads together) and the number of heads.
+    """
+
+    stands: str = "attention embedding"
+    """Where it can stand: 'embedding' (it adds) or 'attention' (it rotates or biases)."""
+
+    def stands_in(self, place: str) -> None:
+        """Refuse a place where this part would do nothing."""
+        if place not in self.stands.split():
+            raise DoesNotFit(f"{type(self).__name__} stands in {self.stands}, not in {place}")
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"] | None:
+        """What is added to the values, (1 or B, N, D), prefix tokens left out; None for nothing."""
+        return None
+
+    def rotate(
+        self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N k"], context: Context
+    ) -> Float[Tensor, "B H N K"]:
+        """Queries or keys turned by where they stand."""
+        return x
+
+    def bias(
+        self,
+        query: Float[Tensor, "B H N K"],
+        query_places: Shaped[Tensor, "#B N k"],
+        key_places: Shaped[Tensor, "#B M k"],
+        scale: float,
+        context: Context,
+    ) -> Float[Tensor, "#B H N M"] | None:
+        """What is added to the scaled scores; None for nothing."""
+        return None
+
+
+class Norm(Part):
+    """Base of norms: `forward(values)` gives values of the same shape."""
+
+
+class FeedForward(Part):
+    """Base of feedforwards: `forward(tokens, context)` gives what is added to each token, from itself alone."""
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The update of each token."""
+        raise NotImplementedError
+
+
+class Residual(Part):
+    """Base of residuals: how the update of a layer is normalised and added; built with a width."""
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The tokens with the update of `layer` added."""
+        raise NotImplementedError
+
+
+class Backbone(Part):
+    """Base of backbones and of blocks: `forward(tokens, context)` gives Tokens."""
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """The tokens after the body."""
+        raise NotImplementedError
+
+
+class Head(Part):
+    """Base of heads: `forward(tokens, context)` gives the answer."""
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tensor:
+        """The answer."""
+        raise NotImplementedError
+
+
+Layer = Callable[[Tokens], Tensor]
+"""What a residual goes around: tokens into their update."""
+
+
+class Mixer(Part):
+    """Base of mixers: `forward(tokens, context)` gives what is added to each token, (B, N, D)."""
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The update of each token."""
+        raise NotImplementedError
+
+
+def mix(mixer: Mixer, tokens: Tokens, context: Context) -> Float[Tensor, "B N D"]:
+    """Call a mixer; padding and packing that it does not take by itself are kept away from it.
+
+    Such a mixer is called once for each group of sequences of equal length, without their padding.
+    """
+    if tokens.lengths is not None and "packed" not in mixer.capabilities:
+        return _by_length(mixer, tokens, context)
+    if tokens.mask is not None and "padding" not in mixer.capabilities:
+        packed = pack(tokens)
+        values = _by_length(mixer, packed, context)
+        spread = values.new_zeros(*tokens.values.shape[:2], values.shape[-1])
+        spread[tokens.mask] = values[0]
+        return spread
+    return mixer(tokens, context)
+
+
+def _by_length(mixer: Mixer, packed: Tokens, context: Context) -> Tensor:
+    assert packed.lengths is not None
+    padded = unpack(packed)
+    mask = padded.mask
+    assert mask is not None
+    update: Tensor | None = None
+    for length in packed.lengths.unique().tolist():
+        if length == 0:
+            continue
+        rows = (packed.lengths == length).nonzero()[:, 0]
+        group = Tokens(
+            padded.values[rows, :length],
+            positions=None if padded.positions is None else padded.positions[rows, :length],
+            prefix=padded.prefix,
+            weights=None if padded.weights is None else padded.weights[rows, :length],
+        )
+        values = mixer(group, context)
+        if update is None:
+            update = values.new_zeros(*mask.shape, values.shape[-1])
+        update[rows, :length] = values
+    if update is None:
+        return torch.zeros_like(packed.values)
+    return update[mask][None]
+
+
+def require(mixer: Mixer, mask: Mask, path: str) -> None:
+    """Refuse a mixer that cannot stand under the mask of its place, naming those that can."""
+    if mask.needs is None or mask.needs in mixer.capabilities or "memory" in mixer.capabilities:
+        return
+    if mask.needs == "causal" and "masked" in mixer.capabilities:
+        return
+    fitting = [name for name, cls in parts("mixers").items() if mask.needs in getattr(cls, "capabilities", ())]
+    raise DoesNotFit(
+        f"the place is {mask!r} and {type(mixer).__name__} is not '{mask.needs}'; what fits here: {', '.join(fitting)}",
+        path,
+    )

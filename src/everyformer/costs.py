@@ -1,0 +1,78 @@
+"""What a design costs: parameters, and FLOPs counted on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from everyformer.designs import Design, tree_lines
+
+
+def parameters(module: nn.Module) -> int:
+    """Distinct parameters (tied ones once), buffers not counted."""
+    return sum({id(p): p.numel() for p in module.parameters()}.values())
+
+
+def flops(model: nn.Module, batch: Mapping[str, Tensor] | None = None) -> dict[str, int]:
+    """Floating-point operations of one forward pass by module path ('' is the whole); a multiply-add counts two.
+
+    `model` stands on the meta device, where PyTorch's counter sees fused attention too.
+    """
+    batch = batch if batch is not None else model.example()  # type: ignore[operator]
+    inputs = {name: value.to("meta") for name, value in batch.items()}
+    with FlopCounterMode(display=False, depth=None) as counter, torch.no_grad():
+        model(**inputs)
+    prefix = type(model).__name__
+    counted: dict[str, int] = {}
+    for path, by_operation in counter.get_flop_counts().items():
+        name = "" if path in ("Global", prefix) else path.removeprefix(prefix + ".")
+        counted[name] = max(counted.get(name, 0), int(sum(by_operation.values())))
+    return counted
+
+
+def on_meta(design: Design) -> Any:
+    """The model without weights."""
+    return design.build(device="meta").eval()
+
+
+def tree(design: Design) -> str:
+    """The parts of a design as a tree, a line each with its parameters and FLOPs for one example."""
+    model = on_meta(design)
+    try:
+        cost = flops(model)
+    except (RuntimeError, NotImplementedError):
+        cost = {}
+    rows = []
+    for depth, label, path, each, times in tree_lines(design):
+        options = ", ".join(
+            f"{name}={value!r}" for name, value in each.options.items() if not _inner(value)
+        )  # fmt: skip
+        many = f" x {times}" if times > 1 else ""
+        try:
+            module = model.get_submodule(path)
+            size = f"{parameters(module) * times:,}"
+        except AttributeError:
+            size = ""
+        work = _short(cost[path] * times) if cost.get(path) else ""
+        rows.append((f"{'  ' * depth}{label}: {each.part.__name__}({options}){many}", size, work))
+    wide = min(max(len(r[0]) for r in rows), 96)
+    head = f"{'part':<{wide}}  {'parameters':>12}  {'FLOPs':>8}"
+    return "\n".join([head, *(f"{text:<{wide}}  {size:>12}  {work:>8}".rstrip() for text, size, work in rows)])
+
+
+def _inner(value: Any) -> bool:
+    from everyformer.specs import Spec
+
+    return isinstance(value, Spec) or (isinstance(value, tuple) and any(isinstance(v, Spec) for v in value))
+
+
+def _short(count: float) -> str:
+    for unit in ("", "k", "M", "G", "T"):
+        if count < 1000:
+            return f"{count:.3g} {unit}".strip()
+        count /= 1000
+    return f"{count:.3g} P"

@@ -1,0 +1,349 @@
+"""Design: the spec of a whole model, with paths; and the same edits on a built, trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from everyformer.errors import EveryformerError, nearest
+from everyformer.registry import place_of
+from everyformer.specs import Spec, from_plain, runs, signature, to_plain
+
+Edit = Spec[Any] | Callable[[Spec[Any]], Spec[Any]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The spec of a whole model. Paths name its parts as the built model's modules are named."""
+
+    spec: Spec[Any]
+    name: str = ""
+    """The system it began as, if any."""
+
+    def walk(self) -> Iterator[tuple[str, Spec[Any]]]:
+        """Every part with its path, the outer ones first."""
+        yield from _walk(self.spec, "")
+
+    def find(self, pattern: str) -> list[str]:
+        """The paths of parts that match; `*` stands for one step or some of its letters, `**` for any number."""
+        return [path for path, _ in self.walk() if path and matches(path, pattern)]
+
+    def get(self, path: str) -> Any:
+        """The part or option at one path."""
+        here: Any = self.spec
+        for step in path.split("."):
+            here = _step(here, step, path)
+        return here
+
+    def swap(self, pattern: str, new: Edit) -> Design:
+        """Exchange every part at `pattern` for another one, or for what a function makes of it."""
+        return self._edit(self._found(pattern), lambda old: new(old) if not isinstance(new, Spec) else new)
+
+    def set(self, pattern: str, value: Any) -> Design:
+        """Change an option of every part that matches: `set("backbone.blocks.*.mixer.heads", 4)`."""
+        place, _, option = pattern.rpartition(".")
+        paths = self._found(place) if place else [""]
+        return self._edit(paths, lambda old: old.but(**{option: value}))
+
+    def insert(self, path: str, new: Spec[Any]) -> Design:
+        """Put a part before the one at `path` in a list of parts (`backbone.blocks.4`); one past the end appends."""
+        place, _, index = path.rpartition(".")
+        parent, _, option = place.rpartition(".")
+        listed = self.get(place) if place else None
+        if not isinstance(listed, tuple) or not index.isdigit() or int(index) > len(listed):
+            raise EveryformerError(
+                f"cannot insert at '{path}': expected a place in a list of parts, such as 'backbone.blocks.0'"
+            )
+        at = int(index)
+        return self._edit([parent], lambda old: old.but(**{option: (*listed[:at], new, *listed[at:])}))
+
+    def remove(self, pattern: str) -> Design:
+        """Take out every part that matches: from a list of parts, or where the part may be absent."""
+        design = self
+        for path in reversed(self._found(pattern)):
+            place, _, last = path.rpartition(".")
+            if last.isdigit():
+                parent, _, option = place.rpartition(".")
+                listed = design.get(place)
+                kept = tuple(s for i, s in enumerate(listed) if i != int(last))
+                design = design._edit([parent], lambda old, o=option, k=kept: old.but(**{o: k}))  # type: ignore[misc]
+            else:
+                design = design._edit([place], lambda old, o=last: old.but(**{o: None}))  # type: ignore[misc]
+        return design
+
+    def diff(self, other: Design) -> str:
+        """What must change in `other` to give this design: a line a part or option, '-' there, '+' here."""
+        lines: list[str] = []
+        _diff("", other.spec, self.spec, lines)
+        return "\n".join(_fold(lines)) or "no difference"
+
+    def build(self, *, seed: int | None = None, device: str | torch.device | None = None) -> Any:
+        """Make the model; `seed` fixes its initial weights without touching the global generator."""
+        device = torch.device(device or "cpu")
+        with torch.random.fork_rng(enabled=seed is not None), device:
+            if seed is not None:
+                torch.manual_seed(seed)
+            return self.spec.build()
+
+    def to_yaml(self) -> str:
+        """The design as YAML."""
+        import yaml
+
+        return yaml.safe_dump({"system": self.name, "design": to_plain(self.spec)}, sort_keys=False, width=120)
+
+    @staticmethod
+    def from_yaml(text: str) -> Design:
+        """The design that `to_yaml` wrote."""
+        import yaml
+
+        plain = yaml.safe_load(text)
+        if not isinstance(plain, dict) or "design" not in plain:
+            raise EveryformerError("expected YAML with a key 'design', as Design.to_yaml writes it")
+        return Design(from_plain(plain["design"]), plain.get("system") or "")
+
+    def __str__(self) -> str:
+        from everyformer.costs import tree
+
+        return tree(self)
+
+    def _found(self, pattern: str) -> list[str]:
+        found = self.find(pattern)
+        if not found:
+            known = [path for path, _ in self.walk() if path]
+            raise EveryformerError(f"no part at '{pattern}' in this design; {nearest(pattern, known)}")
+        return found
+
+    def _edit(self, paths: list[str], change: Callable[[Spec[Any]], Any]) -> Design:
+        changed: Any = self.spec
+        for path in sorted(paths, key=len, reverse=True):
+            changed = _changed(changed, path.split(".") if path else [], change)
+        return Design(changed, self.name)
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path matches a pattern with `*` and `**`."""
+    return _matches(path.split("."), pattern.split("."))
+
+
+def _matches(path: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_matches(path[i:], pattern[1:]) for i in range(len(path) + 1))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+
+
+def _walk(value: Any, path: str) -> Iterator[tuple[str, Spec[Any]]]:
+    if isinstance(value, Spec):
+        yield path, value
+        for option in signature(value.part):
+            inner = value.get(option)
+            if isinstance(inner, (Spec, tuple)):
+                yield from _walk(inner, f"{path}.{option}" if path else option)
+    elif isinstance(value, tuple):
+        for i, each in enumerate(value):
+            yield from _walk(each, f"{path}.{i}")
+
+
+def _step(here: Any, step: str, path: str) -> Any:
+    if isinstance(here, Spec):
+        known = signature(here.part)
+        if step not in known:
+            raise EveryformerError(f"no '{step}' in {here.name} on the way to '{path}'; {nearest(step, known)}")
+        return here.get(step)
+    if isinstance(here, tuple):
+        if not step.isdigit() or int(step) >= len(here):
+            raise EveryformerError(f"no place '{step}' on the way to '{path}': a list of {len(here)} parts")
+        return here[int(step)]
+    raise EveryformerError(f"nothing inside {here!r} on the way to '{path}'")
+
+
+def _changed(value: Any, steps: list[str], change: Callable[[Spec[Any]], Any]) -> Any:
+    if not steps:
+        return change(value)
+    if isinstance(value, Spec):
+        return value.but(**{steps[0]: _changed(value.get(steps[0]), steps[1:], change)})
+    at = int(steps[0])
+    return (*value[:at], _changed(value[at], steps[1:], change), *value[at + 1 :])
+
+
+def _diff(path: str, old: Any, new: Any, lines: list[str]) -> None:
+    if old == new:
+        return
+    if isinstance(old, Spec) and isinstance(new, Spec) and old.part is new.part:
+        for option in signature(old.part):
+            _diff(f"{path}.{option}" if path else option, old.get(option), new.get(option), lines)
+    elif isinstance(old, tuple) and isinstance(new, tuple) and any(isinstance(v, Spec) for v in old + new):
+        from difflib import SequenceMatcher
+
+        matcher = SequenceMatcher(a=[hash(v) for v in old], b=[hash(v) for v in new], autojunk=False)
+        for kind, a0, a1, b0, b1 in matcher.get_opcodes():
+            if kind == "replace" and a1 - a0 == b1 - b0:
+                for i, (a, b) in enumerate(zip(old[a0:a1], new[b0:b1], strict=True)):
+                    _diff(f"{path}.{a0 + i}", a, b, lines)
+            elif kind != "equal":
+                lines += [f"- {path}.{a0 + i}: {v!r}" for i, v in enumerate(old[a0:a1])]
+                lines += [f"+ {path}.{b0 + i}: {v!r}" for i, v in enumerate(new[b0:b1])]
+    else:
+        lines += [f"- {path}: {old!r}", f"+ {path}: {new!r}"]
+
+
+def _fold(lines: list[str]) -> list[str]:
+    """One line for the same change at many numbers: 'blocks.{0..11}.mixer'."""
+    folded: dict[str, list[int]] = {}
+    order: list[tuple[str, int | None]] = []
+    for line in lines:
+        path, _, rest = line.partition(": ")
+        steps = path.split(".")
+        numbers = [i for i, s in enumerate(steps) if s.isdigit()]
+        if not numbers:
+            order.append((line, None))
+            continue
+        at = numbers[0]
+        key = ".".join([*steps[:at], "{}", *steps[at + 1 :]]) + ": " + rest
+        if key not in folded:
+            folded[key] = []
+            order.append((key, at))
+        folded[key].append(int(steps[at]))
+    shown = []
+    for key, at in order:
+        if at is None:
+            shown.append(key)
+            continue
+        found = folded[key]
+        whole = found == list(range(found[0], found[-1] + 1)) and len(found) > 1
+        text = f"{found[0]}..{found[-1]}" if whole else ",".join(map(str, found))
+        shown.append(key.replace("{}", f"{{{text}}}" if len(found) > 1 else text, 1))
+    return shown
+
+
+def design_of(model: nn.Module) -> Design:
+    """The design that a model was built from, its edits included."""
+    made_from = getattr(model, "spec", None)
+    if not isinstance(made_from, Spec):
+        raise EveryformerError(f"{type(model).__name__} was not built from a design; build it with ef.create(...)")
+    return Design(made_from, getattr(model, "system", ""))
+
+
+def swap(model: nn.Module, pattern: str, new: Edit, *, seed: int | None = None) -> nn.Module:
+    """Exchange parts of a built model in place; every weight outside them stays. See `Design.swap`."""
+    before = design_of(model)
+    after = before.swap(pattern, new)
+    return _apply(model, after, lambda: [_replace(model, path, after, seed) for path in before.find(pattern)])
+
+
+def insert(model: nn.Module, path: str, new: Spec[Any], *, seed: int | None = None) -> nn.Module:
+    """Put a part into a list of parts of a built model, in place. See `Design.insert`."""
+    after = design_of(model).insert(path, new)
+    place, _, index = path.rpartition(".")
+
+    def edit() -> None:
+        listed = model.get_submodule(place)
+        assert isinstance(listed, nn.ModuleList)
+        beside = place_of(listed[0]) if len(listed) else place_of(model.get_submodule(place.rpartition(".")[0]))
+        listed.insert(int(index), _like(model, _seeded(new, beside, seed)))
+
+    return _apply(model, after, edit)
+
+
+def remove(model: nn.Module, pattern: str) -> nn.Module:
+    """Take parts out of a built model in place. See `Design.remove`."""
+    before = design_of(model)
+    after = before.remove(pattern)
+
+    def edit() -> None:
+        for path in reversed(before.find(pattern)):
+            place, _, last = path.rpartition(".")
+            holder = model.get_submodule(place)
+            if isinstance(holder, nn.ModuleList):
+                del holder[int(last)]
+            else:
+                setattr(holder, last, None)
+
+    return _apply(model, after, edit)
+
+
+def _apply(model: nn.Module, after: Design, edit: Callable[[], Any]) -> nn.Module:
+    after.build(device="meta")
+    edit()
+    for path, each in after.walk():
+        for _, _, built in _parts_at(model, path):
+            built.spec = each  # type: ignore[assignment]
+    tie = getattr(model, "tie", None)
+    if tie is not None:
+        tie()
+    return model
+
+
+def _parts_at(model: nn.Module, path: str) -> list[tuple[nn.Module, str, nn.Module]]:
+    """The modules built from the spec at a path, each with its holder and its name there.
+
+    A spec that its holder builds several times (the residual around each layer of a block) gives several.
+    """
+    found: list[tuple[nn.Module, str, nn.Module]] = [(model, "", model)]
+    for step in path.split(".") if path else []:
+        reached = []
+        for holder, name, module in found:
+            copies = isinstance(module, nn.ModuleList) and not step.isdigit()
+            for inner in module if copies else [module]:  # type: ignore[attr-defined]
+                child = inner._modules.get(step)
+                if child is not None:
+                    reached.append((inner, step, child))
+        found = reached
+    copied = []
+    for holder, name, module in found:
+        if isinstance(module, nn.ModuleList):
+            copied += [(module, str(i), each) for i, each in enumerate(module)]
+        else:
+            copied.append((holder, name, module))
+    return copied
+
+
+def _replace(model: nn.Module, path: str, after: Design, seed: int | None) -> None:
+    for holder, name, old in _parts_at(model, path):
+        holder._modules[name] = _like(model, _seeded(after.get(path), place_of(old), seed))
+
+
+def _seeded(new: Spec[Any], place: tuple[Any, ...], seed: int | None) -> nn.Module:
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return new.build(*place)
+
+
+def _like(model: nn.Module, built: nn.Module) -> nn.Module:
+    start = getattr(model, "start", None)
+    if start is not None:
+        start(built)
+    weight = next(model.parameters(), None)
+    if weight is not None:
+        built.to(device=weight.device, dtype=weight.dtype)
+    return built.train(model.training)
+
+
+def tree_lines(design: Design) -> list[tuple[int, str, str, Spec[Any], int]]:
+    """The parts as (depth, label, path, spec, times), equal neighbours in a list shown once."""
+    lines: list[tuple[int, str, str, Spec[Any], int]] = []
+
+    def visit(depth: int, label: str, path: str, each: Spec[Any], times: int) -> None:
+        lines.append((depth, label, path, each, times))
+        for option in signature(each.part):
+            value = each.get(option)
+            inner = f"{path}.{option}" if path else option
+            if isinstance(value, Spec):
+                visit(depth + 1, option, inner, value, 1)
+            elif isinstance(value, tuple):
+                at = 0
+                for count, one in runs(value):
+                    if isinstance(one, Spec):
+                        label = f"{option}.{at}" if count == 1 else f"{option}.{at}..{at + count - 1}"
+                        visit(depth + 1, label, f"{inner}.{at}", one, count)
+                    at += count
+
+    visit(0, design.name or "model", "", design.spec, 1)
+    return lines

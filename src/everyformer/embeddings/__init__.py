@@ -1,0 +1,6 @@
+"""Parts that turn raw input into Tokens."""
+
+from everyformer.embeddings.image import Patches
+from everyformer.embeddings.text import Text
+
+__all__ = ["Patches", "Text"]

@@ -1,0 +1,84 @@
+"""Pictures into Tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.embeddings.finish import Finish
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens
+
+
+def grid_places(grid: tuple[int, ...], device: torch.device) -> Tensor:
+    """The row and column of each cell, (1, N, 2)."""
+    axes = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+    return torch.stack([a.flatten() for a in axes], -1)[None]
+
+
+@part("embeddings")
+class Patches(Finish):
+    """Square patches, each through one linear map (Dosovitskiy et al., ViT, 2021, equation 1).
+
+    `first` learned tokens (class, registers) stand in front; `image` is the size that an example has, any other whose
+    sides are multiples of `patch` is taken too where the positions are.
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Any] | None = None,
+        norm: Spec[Any] | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        self.patch, self.channels, self.image = patch, channels, image
+        self.project = nn.Conv2d(channels, width, patch, patch, bias=bias)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of pictures."""
+        check_picture(inputs, self.channels)
+        height, width = inputs.shape[-2:]
+        if height % self.patch or width % self.patch:
+            raise BadInput(
+                f"a picture of {height}x{width} does not divide into patches of {self.patch}x{self.patch}; "
+                f"resize it to {_round(height, self.patch)}x{_round(width, self.patch)}"
+            )
+        cells = self.project(inputs)
+        grid = cells.shape[-2], cells.shape[-1]
+        values = cells.flatten(2).mT
+        return self.finish(Tokens(values, positions=grid_places(grid, values.device), grid=grid))
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros."""
+        size = image or self.image
+        return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+def check_picture(inputs: Tensor, channels: int) -> None:
+    """Refuse what is not a batch of pictures with the channels that were built for."""
+    if inputs.dim() != 4 or inputs.shape[1] != channels:
+        raise BadInput(
+            f"expected pictures (B, {channels}, height, width); given a tensor of shape {tuple(inputs.shape)}; "
+            f"build with channels={inputs.shape[1] if inputs.dim() == 4 else '...'} or convert the pictures"
+        )
+
+
+def _round(side: int, patch: int) -> int:
+    return max(patch, round(side / patch) * patch)

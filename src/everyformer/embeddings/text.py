@@ -1,0 +1,84 @@
+"""Token ids into Tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from everyformer.context import Context, running_positions
+from everyformer.embeddings.finish import Finish
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens, within
+
+
+@part("embeddings")
+class Text(Finish):
+    """A learned vector for each id of a vocabulary, with positions and, where asked for, segments (BERT).
+
+    `scaled` multiplies by sqrt(D) (Vaswani et al., 2017, section 3.4). `table_width` factorises the table (ALBERT).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        vocabulary: int,
+        positions: Spec[Any] | None = None,
+        segments: int = 0,
+        scaled: bool = False,
+        table_width: int | None = None,
+        norm: Spec[Any] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, norm=norm, dropout=dropout)
+        self.vocabulary = vocabulary
+        self.table = nn.Embedding(vocabulary, table_width or width)
+        self.project = nn.Linear(table_width, width) if table_width else None
+        self.segments = nn.Embedding(segments, width) if segments else None
+        self.scale = math.sqrt(width) if scaled else 1.0
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Int[Tensor, "B N"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B N"] | None = None,
+        lengths: Int[Tensor, " S"] | None = None,
+        segments: Int[Tensor, "B N"] | None = None,
+    ) -> Tokens:
+        """Tokens of ids (B, N), or of packed ids (1, T) with the `lengths` of the sequences."""
+        self.check(inputs)
+        values = self.table(inputs)
+        if self.project is not None:
+            values = self.project(values)
+        if self.scale != 1.0:
+            values = values * self.scale
+        if self.segments is not None:
+            values = values + self.segments(torch.zeros_like(inputs) if segments is None else segments)
+        if lengths is not None:
+            places = within(lengths, inputs.shape[1])[None, :, None]
+        else:
+            places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
+        return self.finish(Tokens(values, mask=mask, positions=places, lengths=lengths))
+
+    def check(self, ids: Tensor) -> None:
+        """Refuse ids outside the vocabulary, on the CPU, where looking costs little."""
+        if ids.device.type != "cpu" or torch.compiler.is_compiling() or ids.numel() == 0:
+            return
+        low, high = ids.aminmax()
+        if low < 0 or high >= self.vocabulary:
+            bad = int(low if low < 0 else high)
+            raise BadInput(
+                f"token id {bad}, and the vocabulary has {self.vocabulary} (0 to {self.vocabulary - 1}); "
+                "use the tokenizer that the model was trained with, or build with a larger vocabulary"
+            )
+
+    def example(self, batch: int = 1, length: int = 16) -> dict[str, Tensor]:
+        """Ids of zeros."""
+        return {"inputs": torch.zeros(batch, length, dtype=torch.long)}

@@ -1,0 +1,92 @@
+"""The dense feedforwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import FeedForward
+from everyformer.errors import UnknownName
+from everyformer.registry import part
+from everyformer.tokens import Tokens
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+    "tanh": F.tanh,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """An activation by name."""
+    if name not in ACTIVATIONS:
+        raise UnknownName("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+@part("feedforward")
+class MLP(FeedForward):
+    """W2 act(W1 x) (Vaswani et al., 2017, equation 2); `hidden` is `ratio` times the width unless given."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden: int | None = None,
+        ratio: float = 4.0,
+        activation: str = "gelu",
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        hidden = hidden or int(width * ratio)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+        self.activation = _activation(activation)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The update of each token."""
+        hidden = self.activation(self.up(tokens.values))
+        return self.down(hidden if self.dropout is None else self.dropout(hidden))
+
+
+@part("feedforward")
+class Gated(FeedForward):
+    """W3 (act(W1 x) * W2 x): SwiGLU with 'silu', GeGLU with 'gelu' (Shazeer, GLU Variants, 2020, equation 6).
+
+    `hidden` defaults to 2/3 of `ratio` times the width, so that it has the parameters of an MLP of that ratio.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden: int | None = None,
+        ratio: float = 4.0,
+        activation: str = "silu",
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        hidden = hidden or int(width * ratio * 2 / 3)
+        self.up = nn.Linear(width, 2 * hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+        self.activation = _activation(activation)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The update of each token; the gate is the first half of `up`."""
+        gate, value = self.up(tokens.values).chunk(2, -1)
+        hidden = self.activation(gate) * value
+        return self.down(hidden if self.dropout is None else self.dropout(hidden))
+
+
+_activation = activation

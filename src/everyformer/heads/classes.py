@@ -1,0 +1,50 @@
+"""One class for a whole input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Head
+from everyformer.feedforward.dense import activation as activation_named
+from everyformer.heads.pools import FirstToken
+from everyformer.registry import part
+from everyformer.specs import Spec, spec
+from everyformer.tokens import Tokens
+
+
+@part("heads")
+class ClassHead(Head):
+    """Tokens pooled to one vector, an optional hidden layer (BERT's pooler), then logits."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        classes: int,
+        pool: Spec[Any] = spec(FirstToken),  # noqa: B008
+        norm: Spec[Any] | None = None,
+        hidden: bool = False,
+        activation: str = "tanh",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.pool = self.make("pool", pool, width)
+        self.norm = self.make("norm", norm, width)
+        self.hidden = nn.Linear(width, width) if hidden else None
+        self.activation = activation_named(activation)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.classify = nn.Linear(width, classes)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:
+        """The logits of each class."""
+        pooled = self.pool(tokens)
+        if self.norm is not None:
+            pooled = self.norm(pooled)
+        if self.hidden is not None:
+            pooled = self.activation(self.hidden(pooled))
+        return self.classify(pooled if self.dropout is None else self.dropout(pooled))

@@ -1,0 +1,28 @@
+"""The next steps of a series."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Head
+from everyformer.registry import part
+from everyformer.tokens import Tokens
+
+
+@part("heads")
+class ForecastHead(Head):
+    """Tokens that are variates: each through one linear map to its next `horizon` steps (iTransformer, section 3.1).
+
+    Tokens after the first `variates` (time stamps) give no forecast.
+    """
+
+    def __init__(self, width: int, *, horizon: int, variates: int | None = None) -> None:
+        super().__init__()
+        self.horizon, self.variates = horizon, variates
+        self.project = nn.Linear(width, horizon)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B S C"]:
+        """The forecast, time first."""
+        return self.project(tokens.values[:, : self.variates]).mT

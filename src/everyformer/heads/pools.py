@@ -1,0 +1,67 @@
+"""All tokens of a sequence into one vector: (B, D), or (S, D) where S sequences are packed."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.registry import Part, part
+from everyformer.tokens import Tokens, unpack
+
+
+class Pool(Part):
+    """Base of pools."""
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """One vector a sequence."""
+        raise NotImplementedError
+
+
+@part("heads")
+class FirstToken(Pool):
+    """The first real token (the class token, where there is one)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The first token of each sequence."""
+        if tokens.lengths is not None:
+            return tokens.values[0, tokens.lengths.cumsum(0) - tokens.lengths]
+        if tokens.mask is None:
+            return tokens.values[:, 0]
+        first = tokens.mask.int().argmax(1)
+        return tokens.values[torch.arange(tokens.batch, device=first.device), first]
+
+
+@part("heads")
+class Mean(Pool):
+    """The mean of the real tokens, leading class and register tokens left out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The mean of each sequence."""
+        return tokens.mean(tokens.prefix)
+
+
+@part("heads")
+class AttentionPool(Pool):
+    """softmax(x w) over the tokens, times the tokens: SeqPool (Hassani et al., CCT, 2021, equations 5 to 7)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The weighted mean of each sequence."""
+        if tokens.lengths is not None:
+            tokens = unpack(tokens)
+        scores = self.score(tokens.values)[..., 0]
+        if tokens.weights is not None:
+            scores = scores + tokens.weights.clamp(min=1e-6).log()
+        if tokens.mask is not None:
+            scores = scores.masked_fill(~tokens.mask, torch.finfo(scores.dtype).min)
+        return (scores.softmax(-1)[:, None] @ tokens.values)[:, 0]

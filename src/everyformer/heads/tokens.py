@@ -1,0 +1,62 @@
+"""Logits for every token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Head
+from everyformer.registry import Part, part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens
+
+
+@part("heads")
+class TokenHead(Head):
+    """A linear map to the vocabulary, or to the classes of a token."""
+
+    tied = False
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        vocabulary: int,
+        bias: bool = False,
+        scale: float = 1.0,
+        transform: Spec[Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.vocabulary, self.scale = vocabulary, scale
+        self.transform = self.make("transform", transform, width)
+        self.project = nn.Linear(width, vocabulary, bias=bias)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N V"]:
+        """The logits of each token; the values are first multiplied by `scale` (T5 has 1/sqrt(D))."""
+        values = tokens.values if self.transform is None else self.transform(tokens.values)
+        return self.project(values if self.scale == 1.0 else values * self.scale)
+
+
+@part("heads")
+class TiedHead(TokenHead):
+    """A token head whose map is the embedding's own table (Press and Wolf, 2017); the model ties them."""
+
+    tied = True
+
+
+@part("heads")
+class Transform(Part):
+    """norm(gelu(W x)) before the logits: BERT's masked-language head."""
+
+    def __init__(self, width: int, *, norm: Spec[Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.norm = self.make("norm", norm, width)
+
+    def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """The values that the logits are taken from."""
+        return self.norm(F.gelu(self.linear(values)))

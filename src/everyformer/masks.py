@@ -1,0 +1,168 @@
+"""Which token may look at which: one vocabulary of masks for every mixer.
+
+A mask speaks of order: `allows(query, key)` is given the place of each query and each key in its own sequence and
+answers where the query may see the key. Padding and packing are not said here: they travel with the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Base of all masks."""
+
+    needs: ClassVar[str | None] = "masked"
+    """The capability that a mixer must have to stand under this mask."""
+    relative: ClassVar[bool] = False
+    """True where only the difference of the two places counts, so that padding on the left changes nothing."""
+
+    def allows(self, query: Int[Tensor, "*b N 1"], key: Int[Tensor, "*b 1 M"]) -> Bool[Tensor, "*b N M"]:
+        """True where the query may see the key."""
+        raise NotImplementedError
+
+    def __and__(self, other: Mask) -> Mask:
+        if isinstance(self, Full) or self == other:
+            return other
+        return self if isinstance(other, Full) else Both(self, other)
+
+    def __or__(self, other: Mask) -> Mask:
+        if isinstance(self, Full) or isinstance(other, Full):
+            return Full()
+        return Either(self, other)
+
+
+@dataclass(frozen=True)
+class Full(Mask):
+    """Every token sees every token."""
+
+    needs: ClassVar[str | None] = None
+    relative: ClassVar[bool] = True
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return torch.ones_like(query + key, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Causal(Mask):
+    """A token sees itself and what came before it, and `ahead` tokens after it (limited look-ahead)."""
+
+    ahead: int = 0
+    needs: ClassVar[str | None] = "causal"
+    relative: ClassVar[bool] = True
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return key <= query + self.ahead
+
+
+@dataclass(frozen=True)
+class Window(Mask):
+    """A token sees `before` tokens before it, itself and `after` tokens after it (sliding window)."""
+
+    before: int
+    after: int = 0
+    relative: ClassVar[bool] = True
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return (key >= query - self.before) & (key <= query + self.after)
+
+
+@dataclass(frozen=True)
+class Dilated(Mask):
+    """A token sees those whose distance is a multiple of `step`."""
+
+    step: int
+    relative: ClassVar[bool] = True
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return (query - key) % self.step == 0
+
+
+@dataclass(frozen=True)
+class Prefix(Mask):
+    """Every token sees the first `length` tokens."""
+
+    length: int
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return (key < self.length) & (query >= 0)
+
+
+@dataclass(frozen=True)
+class First(Mask):
+    """The first `length` tokens see every token."""
+
+    length: int
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return (query < self.length) & (key >= 0)
+
+
+@dataclass(frozen=True)
+class Block(Mask):
+    """A token sees the tokens of its own block of `size`, and those of the `back` blocks before it."""
+
+    size: int
+    back: int = 0
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        gap = query // self.size - key // self.size
+        return (gap >= 0) & (gap <= self.back)
+
+
+@dataclass(frozen=True)
+class Where(Mask):
+    """An arbitrary mask by function: `function(query, key)` as `Mask.allows`."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return self.function(query, key)
+
+
+@dataclass(frozen=True)
+class Both(Mask):
+    """What two masks both allow."""
+
+    left: Mask
+    right: Mask
+
+    @property
+    def relative(self) -> bool:  # type: ignore[override]
+        return self.left.relative and self.right.relative
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return self.left.allows(query, key) & self.right.allows(query, key)
+
+
+@dataclass(frozen=True)
+class Either(Mask):
+    """What one of two masks allows."""
+
+    left: Mask
+    right: Mask
+
+    @property
+    def relative(self) -> bool:  # type: ignore[override]
+        return self.left.relative and self.right.relative
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return self.left.allows(query, key) | self.right.allows(query, key)
+
+
+KINDS: dict[str, type[Mask]] = {
+    kind.__name__: kind for kind in (Full, Causal, Window, Dilated, Prefix, First, Block, Both, Either)
+}
+"""The masks that can be written to YAML by name."""
+
+
+def prefix_lm(length: int) -> Mask:
+    """Causal, but the first `length` tokens see each other (Raffel et al., 2020, section 3.2.1)."""
+    return Causal() | Prefix(length)

@@ -1,0 +1,141 @@
+"""Scaled dot-product attention itself: masks made ready for the cheapest kernel, and the kernels.
+
+Queries are (B, H, N, K), keys and values (B, G, M, K) with G key heads that divide H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.masks import Causal, Full, Mask
+from everyformer.tokens import Tokens, order, unpack
+
+
+class Tap(nn.Module):
+    """A named point that standard PyTorch hooks read or replace; what passes is formed only while one is watching."""
+
+    @property
+    def watched(self) -> bool:
+        """True while a hook is registered here."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The value itself."""
+        return x
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A mask made ready: a kernel's own causal flag, or what is allowed, or neither where all is."""
+
+    causal: bool = False
+    allowed: Bool[Tensor, "#B 1 #N M"] | None = None
+
+
+def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
+    """The cheapest form of a place's mask over `tokens` attending to themselves and to what the cache holds."""
+    key = mask, tokens.count, None if tokens.mask is None else id(tokens.mask)
+    if key not in context.lowered:
+        context.lowered[key] = _lower(mask, tokens, context)
+    return context.lowered[key]
+
+
+def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
+    past, count, device = context.past(), tokens.count, tokens.values.device
+    seen = tokens.mask if context.cache is None else context.cache.seen(tokens)
+    if seen is None and (isinstance(mask, Full) or (mask == Causal() and count == 1)):
+        return Lowered()
+    if seen is None and mask == Causal() and past == 0:
+        return Lowered(causal=True)
+    padding = None if seen is None else seen[:, None, None, :]
+    if isinstance(mask, Full) or (mask == Causal() and count == 1):
+        return Lowered(allowed=padding)
+    keys = torch.arange(past + count, device=device)[None] if seen is None or mask.relative else order(seen)
+    allowed = mask.allows(keys[:, past:, None], keys[:, None, :])[:, None]
+    return Lowered(allowed=allowed if padding is None else allowed & padding)
+
+
+def lower_memory(memory: Tokens) -> Lowered:
+    """Which tokens of a memory are real."""
+    return Lowered(allowed=None if memory.mask is None else memory.mask[:, None, None, :])
+
+
+def attend(
+    query: Float[Tensor, "B H N K"],
+    key: Float[Tensor, "B G M K"],
+    value: Float[Tensor, "B G M V"],
+    *,
+    lowered: Lowered,
+    scale: float,
+    bias: Float[Tensor, "#B #H #N M"] | None = None,
+    dropout: float = 0.0,
+    tap: Tap | None = None,
+) -> Float[Tensor, "B H N V"]:
+    """softmax(q k^T scale + bias) v under a mask; a query that may see nothing gets zeros.
+
+    The weights are formed only while `tap` is watched.
+    """
+    if tap is not None and tap.watched:
+        return _explicit(query, key, value, lowered, scale, bias, dropout, tap)
+    grouped = key.shape[1] != query.shape[1]
+    mask = lowered.allowed
+    causal = lowered.causal
+    if bias is not None:
+        if causal:
+            n, m = query.shape[2], key.shape[2]
+            mask, causal = torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n), False
+        bias = bias.to(query.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
+
+
+def _explicit(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lowered: Lowered,
+    scale: float,
+    bias: Tensor | None,
+    dropout: float,
+    tap: Tap,
+) -> Tensor:
+    shared = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    scores = query @ key.transpose(-1, -2) * scale
+    if bias is not None:
+        scores = scores + bias
+    allowed = lowered.allowed
+    if lowered.causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1)
+    if allowed is not None:
+        weights = weights * allowed
+    weights = tap(weights)
+    return F.dropout(weights, dropout, dropout > 0) @ value
+
+
+def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
+    """Packed tokens as dense groups of sequences of equal length: (index (S, L) into the packed tokens, tokens)."""
+    assert tokens.lengths is not None
+    starts = tokens.lengths.cumsum(0) - tokens.lengths
+    found = []
+    for length in tokens.lengths.unique().tolist():
+        if length:
+            rows = starts[tokens.lengths == length]
+            index = rows[:, None] + torch.arange(length, device=rows.device)
+            weights = None if tokens.weights is None else tokens.weights[0][index]
+            found.append((index, Tokens(tokens.values[0][index], positions=tokens.places[0][index], weights=weights)))
+    return found
+
+
+__all__ = ["Lowered", "Tap", "attend", "groups", "lower", "lower_memory", "unpack"]

@@ -1,0 +1,216 @@
+"""Multi-head, multi-query and grouped-query attention, over the tokens themselves or over a memory."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Mixer, Position
+from everyformer.errors import BadInput
+from everyformer.masks import Full, Mask
+from everyformer.mixers.attend import Lowered, Tap, attend, groups, lower, lower_memory
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens, unpack
+
+
+class _Attention(Mixer):
+    """What attention over tokens and over a memory share: the shape of the heads."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        key_heads: int | None,
+        head_width: int | None,
+        scale: float | None,
+        temperature: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if head_width is None and width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}; give head_width or other heads")
+        self.heads, self.key_heads = heads, key_heads or heads
+        if heads % self.key_heads:
+            raise ValueError(f"heads {heads} is not a multiple of key_heads {self.key_heads}")
+        self.head_width = head_width or width // heads
+        self.scale = (self.head_width**-0.5 if scale is None else scale) / temperature
+        self.dropout = dropout
+        self.weights = Tap()
+
+    def split(self, x: Float[Tensor, "B N E"], heads: int) -> Float[Tensor, "B H N K"]:
+        """Heads apart."""
+        return x.unflatten(-1, (heads, self.head_width)).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        """Heads and their width."""
+        return f"heads={self.heads}, key_heads={self.key_heads}, head_width={self.head_width}"
+
+
+@part("mixers")
+class Attention(_Attention):
+    """Scaled dot-product attention of the tokens over themselves (Vaswani et al., 2017, section 3.2).
+
+    `key_heads` fewer than `heads` share keys and values (Shazeer, 2019; Ainslie et al., 2023). `mask` is joined with
+    the mask of the place. `scale` replaces 1/sqrt(K); `temperature` divides it.
+    """
+
+    capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 8,
+        key_heads: int | None = None,
+        head_width: int | None = None,
+        bias: bool = True,
+        output_bias: bool | None = None,
+        positions: Spec[Position] | None = None,
+        query_key_norm: Spec[nn.Module] | None = None,
+        mask: Mask = Full(),  # noqa: B008
+        scale: float | None = None,
+        temperature: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, heads, key_heads, head_width, scale, temperature, dropout)
+        inner = self.heads * self.head_width
+        self.sizes = inner, self.key_heads * self.head_width, self.key_heads * self.head_width
+        self.qkv = nn.Linear(width, sum(self.sizes), bias=bias)
+        self.output = nn.Linear(inner, width, bias=bias if output_bias is None else output_bias)
+        self.positions: Position | None = self.make("positions", positions, inner, heads)
+        if self.positions is not None:
+            self.positions.stands_in("attention")
+        self.query_key_norm = None
+        if query_key_norm is not None:
+            self.query_key_norm = self.make("query_key_norm", (query_key_norm, query_key_norm), self.head_width)
+        self.mask = mask
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """What each token takes from those that it may see."""
+        context = context or Context()
+        query, key, value = self.qkv(tokens.values).split(self.sizes, -1)
+        if tokens.lengths is not None:
+            return self.output(self._packed(query, key, value, tokens, context))
+        mixed = self._mix(query, key, value, tokens, context)
+        return self.output(mixed)
+
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, context: Context) -> Tensor:
+        mixed = query.new_zeros(query.shape)
+        for index, group in groups(tokens):
+            mixed[0, index] = self._mix(query[0, index], key[0, index], value[0, index], group, context)
+        return mixed
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, context: Context) -> Tensor:
+        query, key = self.split(query, self.heads), self.split(key, self.key_heads)
+        value = self.split(value, self.key_heads)
+        if self.query_key_norm is not None:
+            query, key = self.query_key_norm[0](query), self.query_key_norm[1](key)
+        lowered = lower(context.mask & self.mask, tokens, context)
+        bias = None
+        positions = self.positions if self.positions is not None else context.positions
+        if positions is not None:
+            places = tokens.places
+            query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
+            key, value, key_places = self._remember(key, value, places, context)
+            bias = positions.bias(query, places, key_places, self.scale, context)
+        elif context.cache is not None:
+            key, value, _ = self._remember(key, value, None, context)
+        if tokens.weights is not None:
+            if context.cache is not None:
+                raise BadInput("merged tokens cannot be decoded with a cache; generate without one")
+            mass = tokens.weights.clamp(min=1e-6).log()[:, None, None, :]
+            bias = mass if bias is None else bias + mass
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(
+            query, key, value, lowered=lowered, scale=self.scale, bias=bias, dropout=dropout, tap=self.weights
+        )  # fmt: skip
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _remember(
+        self, key: Tensor, value: Tensor, places: Tensor | None, context: Context
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if context.cache is None:
+            return key, value, places
+        new = {"key": key, "value": value}
+        if places is not None:
+            new["places"] = places.expand(key.shape[0], -1, -1)[:, None]
+        kept = context.cache.extend(self, **new)
+        return kept["key"], kept["value"], kept["places"][:, 0] if "places" in kept else None
+
+
+@part("mixers")
+class CrossAttention(_Attention):
+    """Attention of the tokens over a memory in the context, an encoder's output (Vaswani et al., section 3.2.3).
+
+    `memory` names it; `memory_width` is its width where that differs from the tokens'.
+    """
+
+    capabilities = frozenset({"memory", "masked", "padding", "packed", "incremental", "causal"})
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 8,
+        key_heads: int | None = None,
+        head_width: int | None = None,
+        memory: str = "encoder",
+        memory_width: int | None = None,
+        bias: bool = True,
+        output_bias: bool | None = None,
+        scale: float | None = None,
+        temperature: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, heads, key_heads, head_width, scale, temperature, dropout)
+        self.memory = memory
+        self.query = nn.Linear(width, self.heads * self.head_width, bias=bias)
+        self.key_value = nn.Linear(memory_width or width, 2 * self.key_heads * self.head_width, bias=bias)
+        self.output = nn.Linear(
+            self.heads * self.head_width, width, bias=bias if output_bias is None else output_bias
+        )  # fmt: skip
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """What each token takes from the memory."""
+        context = context or Context()
+        if self.memory not in context.memory:
+            raise BadInput(
+                f"cross-attention reads the memory '{self.memory}', and the context holds "
+                f"{sorted(context.memory) or 'none'}; pass Context(memory={{'{self.memory}': tokens}})"
+            )
+        memory = context.memory[self.memory]
+        query = self.query(tokens.values)
+        if tokens.lengths is not None or memory.lengths is not None:
+            return self.output(self._packed(query, tokens, memory))
+        key, value = self._memory(memory, context)
+        return self.output(self._mix(query, key, value, lower_memory(memory)))
+
+    def _memory(self, memory: Tokens, context: Context) -> tuple[Tensor, Tensor]:
+        kept = None if context.cache is None else context.cache.states.get(self)
+        if kept is None:
+            key, value = self.key_value(memory.values).chunk(2, -1)
+            kept = {"key": self.split(key, self.key_heads), "value": self.split(value, self.key_heads)}
+            if context.cache is not None:
+                context.cache.states[self] = kept
+        return kept["key"], kept["value"]
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(
+            self.split(query, self.heads), key, value, lowered=lowered, scale=self.scale, dropout=dropout,
+            tap=self.weights,
+        )  # fmt: skip
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens) -> Tensor:
+        """Queries, memory or both are packed: the s-th sequence attends to the s-th memory."""
+        batch = memory if memory.lengths is None else unpack(memory)
+        key, value = self.key_value(batch.values).chunk(2, -1)
+        key, value = self.split(key, self.key_heads), self.split(value, self.key_heads)
+        if tokens.lengths is None:
+            return self._mix(query, key, value, lower_memory(batch))
+        rows = unpack(tokens, query)
+        mixed = self._mix(rows.values, key, value, lower_memory(batch))
+        return mixed[rows.mask][None]

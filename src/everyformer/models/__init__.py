@@ -1,0 +1,7 @@
+"""Whole models: what stands at the root of a design."""
+
+from everyformer.models.model import Model
+from everyformer.models.seq2seq import Seq2Seq
+from everyformer.models.starts import Normal, Torch, Xavier
+
+__all__ = ["Model", "Normal", "Seq2Seq", "Torch", "Xavier"]

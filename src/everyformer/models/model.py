@@ -1,0 +1,115 @@
+"""Raw input, embedding, backbone, head, answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Residual
+from everyformer.errors import DoesNotFit
+from everyformer.models.starts import Torch
+from everyformer.registry import Part, part
+from everyformer.specs import Spec, spec
+from everyformer.tokens import Tokens
+
+
+class Root(Part):
+    """What whole models share: how weights start and are tied, and one pass with a cache."""
+
+    system: str = ""
+
+    def begin(self, start: Spec[Any]) -> None:
+        """Start the weights, then tie what is tied; the last act of a constructor."""
+        object.__setattr__(self, "_start", start.build())
+        self.start(self)
+        self.tie()
+
+    def start(self, module: nn.Module) -> None:
+        """Start the weights of a part of this model."""
+        depth = sum(isinstance(m, Residual) for m in self.modules())
+        self._start.apply_to(module, max(depth, 1))  # type: ignore[operator]
+
+    def tie(self) -> None:
+        """Make tied heads use the table of the embedding again."""
+
+    def share(self, head: nn.Module, embedding: nn.Module) -> None:
+        """Tie one head to one embedding."""
+        if not getattr(head, "tied", False):
+            return
+        table = getattr(embedding, "table", None)
+        if not isinstance(table, nn.Embedding):
+            raise DoesNotFit(
+                f"a tied head needs an embedding with a table; {type(embedding).__name__} has none", "head"
+            )
+        if table.weight.shape != head.project.weight.shape:  # type: ignore[union-attr]
+            raise DoesNotFit(
+                f"a tied head of {tuple(head.project.weight.shape)} and a table of "  # type: ignore[union-attr]
+                f"{tuple(table.weight.shape)}; give both the same vocabulary and width",
+                "head",
+            )
+        head.project.weight = table.weight  # type: ignore[union-attr]
+
+
+def run(backbone: nn.Module, tokens: Tokens, context: Context) -> Tokens:
+    """One pass through a backbone; the cache, if any, has then seen the tokens."""
+    context.lowered.clear()
+    after = backbone(tokens, context)
+    if context.cache is not None:
+        context.cache.advance(tokens)
+    return after
+
+
+@part("models")
+class Model(Root):
+    """embedding, backbone, head; `reversible` normalises a raw series and undoes it on the answer."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        embedding: Spec[Any],
+        backbone: Spec[Any],
+        head: Spec[Any] | None = None,
+        reversible: Spec[Any] | None = None,
+        start: Spec[Any] = spec(Torch),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        self.embedding = self.make("embedding", embedding, width)
+        self.backbone = self.make("backbone", backbone, width)
+        self.head = self.make("head", head, width)
+        self.reversible = self.make("reversible", reversible)
+        self.begin(start)
+
+    def tie(self) -> None:
+        """Make a tied head use the table of the embedding."""
+        if self.head is not None:
+            self.share(self.head, self.embedding)
+
+    def forward(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> Any:
+        """The answer to raw `inputs`; `fields` is what else the embedding takes (mask, lengths, segments, ...)."""
+        context = context or Context()
+        kept = None
+        if self.reversible is not None:
+            inputs, kept = self.reversible(inputs)
+        tokens = run(self.backbone, self.embedding(inputs, context, **fields), context)
+        answer = tokens if self.head is None else self.head(tokens, context)
+        return answer if self.reversible is None else self.reversible.restore(answer, kept)
+
+    def features(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> Tokens:
+        """The tokens before the head."""
+        context = context or Context()
+        return run(self.backbone, self.embedding(inputs, context, **fields), context)
+
+    def prepare(self, context: Context | None = None) -> Context:
+        """The context that generation begins with."""
+        return context or Context()
+
+    def decode(self, target: Tensor, context: Context, **fields: Any) -> Tensor:
+        """Logits of the next token after each of `target`."""
+        return self(target, context=context, **fields)
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """A batch that the model takes."""
+        return self.embedding.example(batch)

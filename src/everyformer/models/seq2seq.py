@@ -1,0 +1,80 @@
+"""Encoder-decoder models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from everyformer.context import Context
+from everyformer.models.model import Root, run
+from everyformer.models.starts import Torch
+from everyformer.registry import part
+from everyformer.specs import Spec, spec
+
+
+@part("models")
+class Seq2Seq(Root):
+    """A source through an encoder; a target through a decoder that attends to it (Vaswani et al., 2017).
+
+    Without a `target` embedding the source's own is used for both, weights and all.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        source: Spec[Any],
+        encoder: Spec[Any],
+        decoder: Spec[Any],
+        head: Spec[Any],
+        target: Spec[Any] | None = None,
+        start: Spec[Any] = spec(Torch),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        self.source = self.make("source", source, width)
+        self.encoder = self.make("encoder", encoder, width)
+        self.target = self.make("target", target, width)
+        self.decoder = self.make("decoder", decoder, width)
+        self.head = self.make("head", head, width)
+        self.begin(start)
+
+    @property
+    def into(self) -> Any:
+        """The embedding of targets."""
+        return self.source if self.target is None else self.target
+
+    def tie(self) -> None:
+        """Make a tied head use the table of the target embedding."""
+        self.share(self.head, self.into)
+
+    def prepare(self, inputs: Tensor, context: Context | None = None, **fields: Any) -> Context:
+        """The context that decoding begins with: the encoder's output is its memory."""
+        context = context or Context()
+        alone = context.replace(cache=None, lowered={})
+        context.memory = {**context.memory, "encoder": run(self.encoder, self.source(inputs, alone, **fields), alone)}
+        return context
+
+    def decode(self, target: Tensor, context: Context, **fields: Any) -> Tensor:
+        """Logits of the next token after each of `target` (B, N), or packed with its `lengths`."""
+        tokens = run(self.decoder, self.into(target, context, **fields), context)
+        return self.head(tokens, context)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        target: Tensor,
+        *,
+        context: Context | None = None,
+        target_mask: Tensor | None = None,
+        target_lengths: Tensor | None = None,
+        **fields: Any,
+    ) -> Tensor:
+        """Logits (B, N, V) for the token after each of `target`, given the source `inputs`."""
+        context = self.prepare(inputs, context, **fields)
+        given = {"mask": target_mask, "lengths": target_lengths}
+        return self.decode(target, context, **{k: v for k, v in given.items() if v is not None})
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """A batch that the model takes."""
+        return {**self.source.example(batch), "target": self.into.example(batch)["inputs"]}

@@ -1,0 +1,64 @@
+"""How the weights of a model start."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from everyformer.registry import Part, part
+
+
+class Start(Part):
+    """Base: `apply_to(module)` sets the weights of every linear, embedding and convolution that has no start of its own."""
+
+    def apply_to(self, root: nn.Module, depth: int = 1) -> None:
+        """Set the weights inside `root`; `depth` is the number of residual layers of the model."""
+        for path, module in root.named_modules():
+            if getattr(module, "own_init", False):
+                continue
+            if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d)):
+                self.weight(module, path, depth)
+                if getattr(module, "bias", None) is not None:
+                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def weight(self, module: nn.Module, path: str, depth: int) -> None:
+        """Set the weight of one module."""
+        raise NotImplementedError
+
+
+@part("models")
+class Torch(Start):
+    """PyTorch's own."""
+
+    def apply_to(self, root: nn.Module, depth: int = 1) -> None:
+        """Leave the weights as PyTorch made them."""
+
+
+@part("models")
+class Normal(Start):
+    """Truncated normal; `scaled` divides the last map of each residual layer by sqrt(layers) (GPT-2, section 2.3)."""
+
+    def __init__(self, *, std: float = 0.02, scaled: bool = False) -> None:
+        super().__init__()
+        self.std, self.scaled = std, scaled
+
+    def weight(self, module: nn.Module, path: str, depth: int) -> None:
+        """Set the weight of one module."""
+        last = self.scaled and path.rsplit(".", 1)[-1] in ("output", "down")
+        std = self.std / depth**0.5 if last else self.std
+        nn.init.trunc_normal_(module.weight, std=std, a=-3 * std, b=3 * std)  # type: ignore[arg-type]
+
+
+@part("models")
+class Xavier(Start):
+    """Glorot uniform; tables normal with 1/sqrt(D) (Vaswani et al.'s own code)."""
+
+    def weight(self, module: nn.Module, path: str, depth: int) -> None:
+        """Set the weight of one module; the three maps of `qkv` each on their own."""
+        weight: nn.Parameter = module.weight  # type: ignore[assignment]
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(weight, std=module.embedding_dim**-0.5)
+        elif path.endswith("qkv") or path.endswith("key_value"):
+            for each in weight.data.split(weight.shape[1], 0):
+                nn.init.xavier_uniform_(each)
+        else:
+            nn.init.xavier_uniform_(weight)

@@ -1,0 +1,113 @@
+"""Where the norm stands around a layer, and how the update joins the trunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Layer, Residual
+from everyformer.norms.branches import Branch
+from everyformer.norms.normalisers import LayerNorm
+from everyformer.registry import part
+from everyformer.specs import Spec, spec
+from everyformer.tokens import Tokens
+
+
+class _Arrangement(Residual):
+    """A norm, dropout, and the branches that an update passes (LayerScale, StochasticDepth) before it is added."""
+
+    def __init__(self, width: int, norm: Spec[Any], dropout: float, branches: tuple[Spec[Any], ...]) -> None:
+        super().__init__()
+        self.norm: nn.Module = self.make("norm", norm, width)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.branches = self.make("branches", branches, width)
+
+    def branch(self, update: Tensor, tokens: Tokens, context: Context) -> Tensor:
+        """The update after dropout and the branches."""
+        if self.dropout is not None:
+            update = self.dropout(update)
+        for each in self.branches:
+            update = each(update, tokens, context)
+        return update
+
+
+@part("norms")
+class PreNorm(_Arrangement):
+    """x + f(norm(x)) (Xiong et al., 2020)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm, dropout, branches)
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The tokens with the update added."""
+        update = layer(tokens.update(self.norm(tokens.values)))
+        return tokens.update(tokens.values + self.branch(update, tokens, context))
+
+
+@part("norms")
+class PostNorm(_Arrangement):
+    """norm(x + f(x)) (Vaswani et al., 2017, section 3.1)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm, dropout, branches)
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The tokens with the update added, normalised."""
+        return tokens.update(self.norm(tokens.values + self.branch(layer(tokens), tokens, context)))
+
+
+@part("norms")
+class SandwichNorm(_Arrangement):
+    """x + norm'(f(norm(x))) (Ding et al., CogView, 2021, section 2.4; Gemma 2)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm, dropout, branches)
+        self.after: nn.Module = self.make("norm", norm, width)
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The tokens with the normalised update added."""
+        update = self.after(layer(tokens.update(self.norm(tokens.values))))
+        return tokens.update(tokens.values + self.branch(update, tokens, context))
+
+
+@part("norms")
+class TrunkNorm(_Arrangement):
+    """y + f(y) with y = norm(x): the trunk itself is normalised (Hassani et al., CCT, 2021, official code)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm, dropout, branches)
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The normalised tokens with the update added."""
+        tokens = tokens.update(self.norm(tokens.values))
+        return tokens.update(tokens.values + self.branch(layer(tokens), tokens, context))

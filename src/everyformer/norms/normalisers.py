@@ -1,0 +1,56 @@
+"""Norms of each token by its own statistics."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.contracts import Norm
+from everyformer.registry import part
+
+
+@part("norms")
+class LayerNorm(Norm):
+    """(x - mean) / sqrt(var + eps), scaled and shifted per channel (Ba et al., 2016, equation 4)."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True) -> None:
+        super().__init__()
+        self.shape, self.eps = (width,), eps
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(width)) if affine and bias else None
+
+    def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """Normalised values."""
+        return F.layer_norm(values, self.shape, self.weight, self.bias, self.eps)
+
+
+@part("norms")
+class RMSNorm(Norm):
+    """x / sqrt(mean(x^2) + eps), scaled per channel (Zhang and Sennrich, 2019, equation 4).
+
+    `offset` is added to the scale, which then starts at zero (Gemma has 1).
+    """
+
+    def __init__(self, width: int, *, eps: float = 1e-6, offset: float = 0.0) -> None:
+        super().__init__()
+        self.shape, self.eps, self.offset = (width,), eps, offset
+        self.weight = nn.Parameter(torch.full((width,), 1.0 - offset))
+
+    def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """Normalised values."""
+        weight = self.weight + self.offset if self.offset else self.weight
+        return F.rms_norm(values, self.shape, weight, self.eps)
+
+
+@part("norms")
+class Identity(Norm):
+    """No norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """The values as they are."""
+        return values

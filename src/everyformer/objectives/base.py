@@ -1,0 +1,43 @@
+"""What every objective is: a sum and a count, never a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from everyformer.registry import Part
+
+IGNORED = -100
+"""The label of a position that counts for nothing."""
+
+LABELS = "labels"
+"""The key of a batch that the model is not given."""
+
+
+@dataclass
+class Loss:
+    """A loss summed over what it counts (samples, tokens, values), and how many those are.
+
+    The gradient of a step is the sum of the totals over the sum of the counts, over all its micro-batches and devices.
+    """
+
+    total: Tensor
+    count: Tensor
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Further figures to log, each summed over the same count (right answers, ...)."""
+
+
+class Objective(Part):
+    """Base of objectives: `forward(model, batch)` gives a Loss."""
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """The loss of a batch."""
+        raise NotImplementedError
+
+
+def answer(model: nn.Module, batch: Mapping[str, Tensor]) -> Any:
+    """What the model says to a batch, its labels kept from it."""
+    return model(**{name: value for name, value in batch.items() if name != LABELS})

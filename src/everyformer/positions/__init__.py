@@ -1,0 +1,7 @@
+"""Parts that turn where a token stands into something to add, to rotate by, or to bias attention with."""
+
+from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal
+from everyformer.positions.biases import ALiBi, Buckets
+from everyformer.positions.rotary import Rotary, RotaryGrid
+
+__all__ = ["ALiBi", "Buckets", "Learned", "LearnedGrid", "Rotary", "RotaryGrid", "Sinusoidal"]

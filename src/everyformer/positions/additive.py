@@ -1,0 +1,90 @@
+"""Positions that are added to the values of an embedding."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.contracts import Position
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.tokens import Tokens
+
+
+def sinusoid(places: Float[Tensor, "*b N"], width: int, base: float = 10000.0) -> Float[Tensor, "*b N D"]:
+    """sin and cos of p / base^(2i/D), interleaved (Vaswani et al., 2017, section 3.5)."""
+    rates = torch.exp(torch.arange(0, width, 2, device=places.device) * (-math.log(base) / width))
+    angles = places[..., None].float() * rates
+    return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., :width]
+
+
+@part("positions")
+class Sinusoidal(Position):
+    """Fixed sines and cosines; on a grid each axis has its share of the width."""
+
+    stands = "embedding"
+
+    def __init__(self, width: int, heads: int = 1, *, base: float = 10000.0) -> None:
+        super().__init__()
+        self.width, self.base = width, base
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
+        """The sinusoid of every place."""
+        places = tokens.places[:, tokens.prefix :]
+        axes = places.shape[-1]
+        share = self.width // axes // 2 * 2
+        waves = [sinusoid(places[..., i], share, self.base) for i in range(axes)]
+        return F.pad(torch.cat(waves, -1), (0, self.width - share * axes)).to(tokens.values.dtype)
+
+
+@part("positions")
+class Learned(Position):
+    """A learned vector for each place up to `length` (Gehring et al., 2017; Devlin et al., 2019)."""
+
+    stands = "embedding"
+
+    def __init__(self, width: int, heads: int = 1, *, length: int = 512, std: float = 0.02) -> None:
+        super().__init__()
+        self.table = nn.Embedding(length, width)
+        nn.init.normal_(self.table.weight, std=std)
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
+        """The vector of every place; a place beyond the table is an error."""
+        places = tokens.places[:, tokens.prefix :, 0].long()
+        length = self.table.num_embeddings
+        if places.shape[1] > length and not torch.compiler.is_compiling():
+            raise BadInput(
+                f"a sequence of {places.shape[1]} tokens, and learned positions for {length}; "
+                f"shorten the input, or build with length={places.shape[1]} or with other positions"
+            )
+        return self.table(places)
+
+
+@part("positions")
+class LearnedGrid(Position):
+    """A learned vector for each cell of a grid, resampled to the grid that comes (Dosovitskiy et al., 2021, 3.2)."""
+
+    stands = "embedding"
+
+    def __init__(
+        self, width: int, heads: int = 1, *, grid: tuple[int, ...] = (14, 14), mode: str = "bicubic", std: float = 0.02
+    ) -> None:
+        super().__init__()
+        if len(grid) != 2:
+            raise ValueError(f"grid is (height, width) in patches; given {grid}")
+        self.grid, self.mode = tuple(grid), mode
+        self.table = nn.Parameter(torch.randn(math.prod(grid), width) * std)
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
+        """The vector of every cell, resampled where the grid is another."""
+        if tokens.grid is None:
+            raise BadInput("LearnedGrid needs tokens on a grid; use Learned for sequences")
+        if tuple(tokens.grid) == self.grid:
+            return self.table[None]
+        image = self.table.T.unflatten(1, self.grid)[None]
+        resized = F.interpolate(image, tokens.grid, mode=self.mode, antialias=self.mode in ("bilinear", "bicubic"))
+        return resized.flatten(2).mT.to(self.table.dtype)

@@ -1,0 +1,1 @@
+"""Published systems: one file each, or one for a close family."""

@@ -1,0 +1,70 @@
+"""Vision Transformer (Dosovitskiy et al., 2021)."""
+
+from __future__ import annotations
+
+from everyformer.backbones import Block, Encoder
+from everyformer.designs import Design
+from everyformer.embeddings import Patches
+from everyformer.feedforward import MLP
+from everyformer.heads import ClassHead
+from everyformer.mixers import Attention
+from everyformer.models import Model, Normal
+from everyformer.norms import LayerNorm, PreNorm, StochasticDepth
+from everyformer.positions import LearnedGrid
+from everyformer.registry import system
+from everyformer.specs import spec
+
+
+@system(
+    "vit",
+    title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
+    authors="Dosovitskiy et al.",
+    year=2021,
+    arxiv="2010.11929",
+    idea="Cut a picture into patches, treat each as a word, and classify with a plain transformer encoder.",
+    tasks=("image-classification",),
+    default="base",
+    sizes={
+        "tiny": {"width": 192, "depth": 12, "heads": 3},
+        "small": {"width": 384, "depth": 12, "heads": 6},
+        "base": {"width": 768, "depth": 12, "heads": 12},
+        "large": {"width": 1024, "depth": 24, "heads": 16},
+    },
+)
+def vit(
+    *,
+    classes: int = 1000,
+    image: int = 224,
+    patch: int = 16,
+    channels: int = 3,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    ratio: float = 4.0,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> Design:
+    """Section 3.1: a class token, learned positions, pre-norm blocks."""
+    mixer = spec(Attention, heads=heads)
+    mlp = spec(MLP, ratio=ratio)
+    norm = spec(LayerNorm, eps=1e-6)
+    side = image // patch
+    blocks = []
+    for i in range(depth):
+        rate = drop_path * i / max(depth - 1, 1)
+        branches = (spec(StochasticDepth, rate=rate),) if rate else ()
+        residual = spec(PreNorm, norm=norm, dropout=dropout, branches=branches)
+        blocks.append(spec(Block, mixer=mixer, feedforward=mlp, residual=residual))
+    positions = spec(LearnedGrid, grid=(side, side))
+    return Design(
+        spec(
+            Model,
+            width=width,
+            embedding=spec(
+                Patches, patch=patch, channels=channels, image=image, first=1, positions=positions, dropout=dropout
+            ),
+            backbone=spec(Encoder, blocks=tuple(blocks), norm=norm),
+            head=spec(ClassHead, classes=classes),
+            start=spec(Normal, std=0.02),
+        )
+    )

@@ -1,0 +1,181 @@
+"""What every part is, and the registry of parts and systems."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from torch import nn
+
+from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
+
+if TYPE_CHECKING:
+    from everyformer.designs import Design
+    from everyformer.specs import Spec
+
+ROOMS = (
+    "embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "reduction", "tokenizers", "heads",
+    "models", "objectives", "generation", "compression", "interpret",
+)  # fmt: skip
+
+CAPABILITIES = {
+    "causal": "never lets a later token change an earlier one when the place is causal",
+    "masked": "honours any mask of its place",
+    "padding": "honours padding by itself",
+    "packed": "takes packed sequences by itself",
+    "incremental": "works token by token with a cache",
+    "weights": "counts a merged token as the tokens that it stands for",
+    "memory": "attends to a memory and not to the tokens of its place",
+    "grid": "needs the tokens to fill a grid",
+    "condition": "needs a condition in the context",
+}
+"""What a part can declare; a contract test holds it to each."""
+
+_parts: dict[str, dict[str, type]] = {}
+_systems: dict[str, System] = {}
+
+
+class Part(nn.Module):
+    """Base of parts: builds the parts inside it, naming the place in every error."""
+
+    room: ClassVar[str] = ""
+    capabilities: frozenset[str] = frozenset()
+    spec: Spec[Any] | None = None
+    """The spec this part was built from, where it was built from one."""
+    place: tuple[Any, ...] = ()
+    """What its place gave it."""
+
+    def make(self, name: str, spec: Any, *place: Any) -> Any:
+        """Build the part (or None, or the list of parts) that stands at the option `name`."""
+        if isinstance(spec, tuple):
+            return nn.ModuleList(self.make(f"{name}.{i}", each, *place) for i, each in enumerate(spec))
+        if spec is None:
+            return None
+        if not hasattr(spec, "build"):
+            raise DoesNotFit(f"expected ef.spec(...) of a part, given {spec!r}", name)
+        try:
+            return spec.build(*place)
+        except DoesNotFit as error:
+            raise error.inside(name) from None
+
+
+def place_of(part: nn.Module) -> tuple[Any, ...]:
+    """What its place gave a part built from a spec."""
+    return getattr(part, "place", ())
+
+
+C = TypeVar("C", bound=type)
+
+
+def part(room: str) -> Callable[[C], C]:
+    """Class decorator: the part stands in `room` and the contract test of the room runs on it."""
+    if room not in ROOMS:
+        raise UnknownName("room", room, ROOMS)
+
+    def register(cls: C) -> C:
+        known = _parts.setdefault(room, {})
+        if cls.__name__ in known and known[cls.__name__].__module__ != cls.__module__:
+            raise EveryformerError(f"room '{room}' has a part '{cls.__name__}' already, in {known[cls.__name__]}")
+        known[cls.__name__] = cls
+        cls.room = room
+        return cls
+
+    return register
+
+
+def parts(room: str) -> dict[str, type]:
+    """The parts of a room by name."""
+    if room not in ROOMS:
+        raise UnknownName("room", room, ROOMS)
+    import_all(room)
+    return dict(sorted(_parts.get(room, {}).items()))
+
+
+def find_part(name: str) -> type:
+    """The class behind 'room.Name'."""
+    room, _, short = name.partition(".")
+    known = parts(room)
+    if short not in known:
+        raise UnknownName(f"part in room '{room}'", short, known)
+    return known[short]
+
+
+def import_all(room: str) -> None:
+    """Import every module of a room, so that its parts are registered."""
+    try:
+        package = importlib.import_module(f"everyformer.{room}")
+    except ModuleNotFoundError as error:
+        if error.name == f"everyformer.{room}":
+            return
+        raise
+    for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        importlib.import_module(f"everyformer.{room}.{found.name}")
+
+
+@dataclass(frozen=True)
+class System:
+    """A named, published design: where it comes from and how it is made."""
+
+    name: str
+    make: Callable[..., Design]
+    title: str
+    idea: str
+    arxiv: str | None
+    year: int
+    authors: str
+    tasks: tuple[str, ...]
+    """What the design answers as it stands: 'image-classification', 'translation', ..."""
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    default: str | None = None
+    """The size that is made when none is named."""
+
+    def design(self, size: str | None = None, **options: Any) -> Design:
+        """The design at a published size, with options changed."""
+        import inspect
+
+        if size is not None and size not in self.sizes:
+            raise UnknownName(f"size of '{self.name}'", str(size), self.sizes)
+        known = inspect.signature(self.make).parameters
+        for option in options:
+            if option not in known:
+                raise UnknownName(f"option of '{self.name}'", option, [*known, "size"])
+        chosen = self.sizes.get(size or self.default or "", {})
+        return self.make(**{**chosen, **options})
+
+
+def system(
+    name: str,
+    *,
+    title: str,
+    idea: str,
+    year: int,
+    authors: str,
+    arxiv: str | None = None,
+    tasks: Iterable[str] = (),
+    sizes: Mapping[str, Mapping[str, Any]] | None = None,
+    default: str | None = None,
+) -> Callable[[Callable[..., Design]], Callable[..., Design]]:
+    """Function decorator: the function makes the design of the published system `name`."""
+
+    def register(make: Callable[..., Design]) -> Callable[..., Design]:
+        _systems[name] = System(name, make, title, idea, arxiv, year, authors, tuple(tasks), sizes or {}, default)
+        return make
+
+    return register
+
+
+def systems() -> dict[str, System]:
+    """The registered systems by name."""
+    import_all("published")
+    return dict(sorted(_systems.items()))
+
+
+def find_system(name: str) -> System:
+    """The system of that name."""
+    known = systems()
+    if name not in known:
+        raise UnknownName("system", name, known)
+    return known[name]

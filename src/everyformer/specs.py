@@ -1,0 +1,203 @@
+"""Spec: a part's constructor call, written down but not yet made."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
+from everyformer.masks import KINDS, Mask
+from everyformer.registry import find_part
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Spec(Generic[T_co]):
+    """A part's class and its options, other specs among them: frozen, comparable, printed as it was written."""
+
+    __slots__ = ("_hash", "options", "part")
+    part: Callable[..., T_co]
+    options: Mapping[str, Any]
+
+    def __init__(self, part: Callable[..., T_co], options: Mapping[str, Any]) -> None:
+        given = {name: _frozen(value) for name, value in options.items()}
+        check(part, given)
+        object.__setattr__(self, "part", part)
+        object.__setattr__(self, "options", types.MappingProxyType(given))
+        object.__setattr__(self, "_hash", None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a Spec is frozen; make another: spec.but({name}=...)")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and self.part == other.part and dict(self.options) == dict(other.options)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.part, frozenset(self.options.items()))))
+        return typing.cast(int, self._hash)
+
+    def __reduce__(self) -> Any:
+        return Spec, (self.part, dict(self.options))
+
+    def __repr__(self) -> str:
+        inner = "".join(f", {name}={_show(value)}" for name, value in self.options.items())
+        return f"ef.spec({self.name}{inner})"
+
+    @property
+    def name(self) -> str:
+        """'room.Class'."""
+        room = getattr(self.part, "room", "")
+        return f"{room}.{self.part.__name__}" if room else self.part.__name__
+
+    def get(self, option: str) -> Any:
+        """The value of an option, its default where it was not written."""
+        if option in self.options:
+            return self.options[option]
+        return signature(self.part)[option].default
+
+    def but(self, **changes: Any) -> Spec[T_co]:
+        """The same call with some options exchanged."""
+        return Spec(self.part, {**self.options, **changes})
+
+    def build(self, *place: Any) -> T_co:
+        """Make the part; `place` is what the place where it stands gives it (a width, a number of heads)."""
+        try:
+            made = self.part(*place, **self.options)
+        except DoesNotFit:
+            raise
+        except (EveryformerError, ValueError, ZeroDivisionError) as error:
+            raise DoesNotFit(f"{self.name}: {error}") from error
+        made.spec, made.place = self, place  # type: ignore[attr-defined]
+        return made
+
+
+@overload
+def spec(part: Callable[Concatenate[int, int, P], T], /, *args: P.args, **options: P.kwargs) -> Spec[T]: ...
+@overload
+def spec(part: Callable[Concatenate[int, P], T], /, *args: P.args, **options: P.kwargs) -> Spec[T]: ...
+@overload
+def spec(part: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Spec[T]: ...
+def spec(part: Any, /, *args: Any, **options: Any) -> Spec[Any]:
+    """Write down a part's constructor call: `ef.spec(ef.mixers.Attention, heads=8)`.
+
+    Options are given by keyword; what the place gives (a width) is left out. An unknown option is refused here.
+    """
+    if args:
+        raise EveryformerError(f"options of {part.__name__} are given by keyword; given {args!r} without a name")
+    return Spec(part, options)
+
+
+@cache
+def signature(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The options of a part: its keyword-only parameters."""
+    found = inspect.signature(part).parameters
+    return {n: p for n, p in found.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+@cache
+def _hints(part: Callable[..., Any]) -> Mapping[str, Any]:
+    function = part.__init__ if isinstance(part, type) else part
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        return {}
+
+
+def check(part: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse options that the part's constructor does not have, or of a plainly wrong type."""
+    known = signature(part)
+    for name, value in options.items():
+        if name not in known:
+            raise UnknownName(f"option of {part.__name__}", name, known)
+        hint = _hints(part).get(name)
+        if hint is not None and not _accepts(hint, value):
+            shown = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise EveryformerError(f"option '{name}' of {part.__name__} takes {shown}; given {value!r}")
+    missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in options]
+    if missing:
+        raise EveryformerError(f"{part.__name__} needs the option '{missing[0]}'; write {missing[0]}=...")
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_accepts(each, value) for each in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, str, type(None)):
+        return isinstance(value, hint)
+    if typing.get_origin(hint) is Spec or hint is Spec:
+        return isinstance(value, Spec)
+    return True
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], Spec):
+        return "(" + ", ".join(f"{n} * [{s!r}]" if n > 1 else repr(s) for n, s in runs(value)) + ")"
+    return repr(value)
+
+
+def runs(values: tuple[Any, ...]) -> list[tuple[int, Any]]:
+    """Equal neighbours counted: (a, a, b) is [(2, a), (1, b)]."""
+    counted: list[tuple[int, Any]] = []
+    for value in values:
+        if counted and counted[-1][1] == value:
+            counted[-1] = counted[-1][0] + 1, value
+        else:
+            counted.append((1, value))
+    return counted
+
+
+def to_plain(value: Any) -> Any:
+    """A spec as plain dictionaries, lists and numbers, ready for YAML or JSON."""
+    if isinstance(value, Spec):
+        return {value.name: {name: to_plain(each) for name, each in value.options.items()}}
+    if isinstance(value, Mask):
+        if type(value).__name__ not in KINDS:
+            raise EveryformerError(f"a mask by function cannot be written down: {value!r}; use ef.masks kinds")
+        return {f"masks.{type(value).__name__}": {name: to_plain(v) for name, v in vars(value).items()}}
+    if isinstance(value, tuple):
+        return [
+            {"repeat": count, "part": to_plain(each)} if count > 1 and isinstance(each, Spec) else item
+            for count, each in runs(value)
+            for item in ([to_plain(each)] if isinstance(each, Spec) else [to_plain(each)] * count)
+        ]
+    return value
+
+
+def from_plain(value: Any) -> Any:
+    """What `to_plain` wrote."""
+    if isinstance(value, Mapping):
+        if set(value) == {"repeat", "part"}:
+            raise EveryformerError("'repeat' stands only inside a list of parts")
+        if len(value) != 1:
+            raise EveryformerError(f"expected one 'room.Part: {{options}}', given the keys {sorted(value)}")
+        ((name, options),) = value.items()
+        given = {key: from_plain(each) for key, each in (options or {}).items()}
+        if name.startswith("masks."):
+            kind = name.removeprefix("masks.")
+            if kind not in KINDS:
+                raise UnknownName("mask", kind, KINDS)
+            return KINDS[kind](**given)
+        return Spec(find_part(name), given)
+    if isinstance(value, (list, tuple)):
+        listed: list[Any] = []
+        for each in value:
+            if isinstance(each, Mapping) and set(each) == {"repeat", "part"}:
+                listed += [from_plain(each["part"])] * int(each["repeat"])
+            else:
+                listed.append(from_plain(each))
+        return tuple(listed)
+    return value

@@ -1,0 +1,147 @@
+"""Tokens, the one value that parts hand on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torch.utils import _pytree
+
+
+@dataclass(slots=True)
+class Tokens:
+    """A batch of sequences of vectors, with what is known about each token.
+
+    Packed tokens (`lengths` is set) have B = 1: the sequences stand one after the other without padding.
+    """
+
+    values: Float[Tensor, "B N D"]
+    mask: Bool[Tensor, "B N"] | None = None
+    """True where a token is real; None where all are."""
+    positions: Shaped[Tensor, "#B N k"] | None = None
+    """Where each token stood in its source (k = 1 text, 2 image, 3 video or space); None: 0, 1, 2, ..."""
+    grid: tuple[int, ...] | None = None
+    """Set while the tokens after `prefix` fill a regular grid in row-major order."""
+    prefix: int = 0
+    """How many leading tokens (class, register) belong to no place in the source."""
+    weights: Float[Tensor, "B N"] | None = None
+    """How many source tokens each token stands for; None: one each."""
+    origin: Int[Tensor, "B S"] | None = None
+    """Which of these tokens each source token went into; None: each into itself."""
+    lengths: Int[Tensor, " S"] | None = None
+    """The lengths of packed sequences; None where the batch is not packed."""
+
+    def replace(self, **changes: Any) -> Self:
+        """The same tokens with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def update(self, values: Float[Tensor, "B N D"]) -> Self:
+        """The same tokens with other values."""
+        return type(self)(
+            values, self.mask, self.positions, self.grid, self.prefix, self.weights, self.origin, self.lengths
+        )  # fmt: skip
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.values.shape[0]
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return self.values.shape[1]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.values.shape[2]
+
+    @property
+    def places(self) -> Shaped[Tensor, "#B N k"]:
+        """Positions, made from the order of the tokens where none were given."""
+        if self.positions is not None:
+            return self.positions
+        if self.lengths is not None:
+            return within(self.lengths, self.count)[None, :, None]
+        if self.mask is not None:
+            return order(self.mask)[..., None]
+        return torch.arange(self.count, device=self.values.device)[None, :, None]
+
+    def zeroed(self) -> Float[Tensor, "B N D"]:
+        """Values with padding set to zero."""
+        return self.values if self.mask is None else self.values * self.mask[..., None]
+
+    def mean(self, skip: int = 0) -> Float[Tensor, "B D"]:
+        """Mean over the real tokens after the first `skip`, each counted by its weight; (S, D) if packed."""
+        share = torch.ones(self.values.shape[:2], dtype=self.values.dtype, device=self.values.device)
+        if self.mask is not None:
+            share = share * self.mask
+        if self.weights is not None:
+            share = share * self.weights
+        if self.lengths is not None:
+            share = share * (within(self.lengths, self.count) >= skip)
+            owner = documents(self.lengths, self.count)
+            total = self.values.new_zeros(len(self.lengths), self.width)
+            total = total.index_add(0, owner, self.values[0] * share[0, :, None])
+            size = self.values.new_zeros(len(self.lengths)).index_add(0, owner, share[0])
+            return total / size.clamp(min=1e-6)[:, None]
+        share = share[:, skip:]
+        return (self.values[:, skip:] * share[..., None]).sum(1) / share.sum(1).clamp(min=1e-6)[:, None]
+
+
+_pytree.register_dataclass(Tokens)
+
+
+def order(mask: Bool[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+    """The place of each real token in its sequence: 0, 1, 2, ..., wherever the padding stands."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def documents(lengths: Int[Tensor, " S"], total: int) -> Int[Tensor, " T"]:
+    """Which of the packed sequences each token belongs to."""
+    return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths, output_size=total)
+
+
+def within(lengths: Int[Tensor, " S"], total: int) -> Int[Tensor, " T"]:
+    """The place of each packed token in its own sequence."""
+    starts = lengths.cumsum(0) - lengths
+    return torch.arange(total, device=lengths.device) - starts.repeat_interleave(lengths, output_size=total)
+
+
+def pack(tokens: Tokens) -> Tokens:
+    """Padded tokens without their padding, one sequence after the other."""
+    mask = tokens.mask if tokens.mask is not None else tokens.values.new_ones(tokens.values.shape[:2]).bool()
+    places = tokens.places
+    places = places.expand(tokens.batch, -1, -1)[mask][None]
+    return Tokens(
+        tokens.values[mask][None],
+        positions=places,
+        prefix=tokens.prefix,
+        weights=None if tokens.weights is None else tokens.weights[mask][None],
+        lengths=mask.sum(1),
+    )
+
+
+def unpack(tokens: Tokens, values: Tensor | None = None) -> Tokens:
+    """Packed tokens as a batch padded on the right; `values` (1, T, ...) stands in for their own if given."""
+    assert tokens.lengths is not None
+    lengths = tokens.lengths
+    longest = int(lengths.max())
+    mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+    def spread(packed: Tensor) -> Tensor:
+        padded = packed.new_zeros(*mask.shape, *packed.shape[2:])
+        padded[mask] = packed[0]
+        return padded
+
+    return Tokens(
+        spread(tokens.values if values is None else values),
+        mask=mask,
+        positions=spread(tokens.places),
+        prefix=tokens.prefix,
+        weights=None if tokens.weights is None else spread(tokens.weights),
+    )
