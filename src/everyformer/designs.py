@@ -288,7 +288,7 @@ def _parts_at(model: nn.Module, path: str) -> list[tuple[nn.Module, str, nn.Modu
     found: list[tuple[nn.Module, str, nn.Module]] = [(model, "", model)]
     for step in path.split(".") if path else []:
         reached = []
-        for holder, name, module in found:
+        for _, _, module in found:
             copies = isinstance(module, nn.ModuleList) and not step.isdigit()
             for inner in module if copies else [module]:  # type: ignore[attr-defined]
                 child = inner._modules.get(step)

@@ -138,7 +138,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 def _layers(name: str | Path) -> list[tuple[str, dict[str, Any]]]:
     """The file, after those it inherits from."""
-    import yaml
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
@@ -149,15 +150,15 @@ def _layers(name: str | Path) -> list[tuple[str, dict[str, Any]]]:
     if not path.is_file():
         raise EveryformerError(f"no recipe at '{path}'; give the name of a known recipe or the path of a YAML file")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = OmegaConf.to_container(OmegaConf.create(path.read_text()))
+    except YAMLError as error:
         raise EveryformerError(f"'{path}' is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise EveryformerError(f"'{path}' holds a {type(values).__name__}; a recipe is a mapping of keys to values")
     parent = values.pop("inherit", None)
     beside = path.parent / f"{parent}.yaml"
     above = _layers(beside if parent and beside.is_file() else parent) if parent else []
-    return [*above, (str(path.name), values)]
+    return [*above, (path.name, {str(k): v for k, v in values.items()})]
 
 
 def _overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
