@@ -46,3 +46,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "did you mean " + " or ".join(f"'{by_lower[c]}'" for c in close) + "?"
     shown = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
     return f"known: {shown}" if known else "none is known"
+
+
+class RunFailed(EveryformerError, RuntimeError):
+    """A run that could not go on (a full disk, a loss that is not a number); commands exit with status 1."""

@@ -1,0 +1,59 @@
+"""The commands, and how they end: 0 done, 2 something given cannot be used, 1 a run that could not go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import typer
+
+from everyformer.errors import EveryformerError, RunFailed
+
+app = typer.Typer(
+    name="everyformer",
+    help="Every published transformer design, made of parts that fit each other.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run a command; what a user can cause ends in one message, without a traceback."""
+    from everyformer.cli import browse, compare, evidence, use, work
+
+    for module in (browse, work, use, compare, evidence):
+        module.register(app)
+    try:
+        app()
+    except EveryformerError as error:
+        print(f"everyformer: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, RunFailed) else 2)
+    except KeyboardInterrupt:
+        print("everyformer: stopped; `--resume` goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(columns: list[str], rows: list[list[str]], *, numbers: tuple[str, ...] = ()) -> None:
+    """A table on standard output."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    Console(highlight=False).print(made)

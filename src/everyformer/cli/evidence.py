@@ -1,0 +1,32 @@
+"""`evidence`: run again what shows that a system works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everyformer.cli.app import print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evidence")(show_evidence)
+
+
+def show_evidence(
+    name: Annotated[str, typer.Argument(help="A system.")],
+    out: Annotated[Path, typer.Option(help="Where the JSON file goes.")] = Path("evidence"),
+    long: Annotated[bool, typer.Option("--long", help="Also what takes more than five minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Re-run a system's evidence and write evidence/NAME.json."""
+    from everyformer.evidence import gather
+
+    found = gather(name, out, long=long)
+    if as_json:
+        return print_json(found)
+    for each in found["results"]:
+        print(f"{each['claim']}\n  {each['verdict']}: {each['finding']} ({each['seconds']:.0f} s)")
+    print(f"kept in {out / name}.json")

@@ -1,0 +1,111 @@
+"""`predict`, `generate`, `translate`, `forecast`, `embed`: use a run on files, arguments or standard input."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from everyformer.cli.app import print_json
+from everyformer.errors import BadInput, EveryformerError
+
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
+Inputs = Annotated[list[str] | None, typer.Argument(help="Texts or files; standard input, a line each, without any.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_ANSWERS = ("text", "label", "value", "forecast", "embedding")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (predict, generate, translate, forecast, embed):
+        app.command()(command)
+
+
+def predict(run: RunFolder, inputs: Inputs = None, as_json: Json = False) -> None:
+    """Answer each input: a class with its probability, a translation, a forecast, as the run was trained to."""
+    _answer(run, inputs, as_json)
+
+
+def translate(
+    run: RunFolder,
+    inputs: Inputs = None,
+    beam: Annotated[int | None, typer.Option(help="Beams; the recipe's by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Translate each text."""
+    _answer(run, inputs, as_json, task="translation", decoding={} if beam is None else {"beam": beam})
+
+
+def generate(
+    run: RunFolder,
+    inputs: Inputs = None,
+    tokens: Annotated[int, typer.Option(help="The most tokens to add.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens of this joint probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Continue each text."""
+    decoding = {"max_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    chosen = {name: value for name, value in decoding.items() if value is not None}
+    _answer(run, inputs, as_json, task="language-modelling", decoding=chosen)
+
+
+def forecast(run: RunFolder, inputs: Inputs = None, as_json: Json = False) -> None:
+    """Forecast the steps that follow the end of each CSV file, in the columns' own units."""
+    _answer(run, inputs, as_json, task="forecasting")
+
+
+def embed(run: RunFolder, inputs: Inputs = None) -> None:
+    """Print one vector for each input, the mean of its tokens before the head, as JSON."""
+    from everyformer.training import Run
+
+    opened = Run.open(run)
+    print_json(opened.embed(_inputs(inputs)).tolist())
+
+
+def _answer(
+    folder: Path,
+    inputs: list[str] | None,
+    as_json: bool,
+    task: str | None = None,
+    decoding: dict[str, Any] | None = None,
+) -> None:
+    from everyformer.training import Run
+
+    run = Run.open(folder)
+    if task is not None and run.task.name != task:
+        raise EveryformerError(f"'{folder}' is a run of {run.task.name}, not of {task}; use `everyformer predict`")
+    answers = run.predict(_inputs(inputs), decoding=decoding)
+    if as_json:
+        return print_json(answers)
+    for answer in answers:
+        said = next((answer[name] for name in _ANSWERS if name in answer), answer)
+        more = f"  ({answer['probability']:.3f})" if "probability" in answer else ""
+        label = f"{answer['input']}: " if more and isinstance(answer.get("input"), str) else ""
+        print(f"{label}{_text(said)}{more}")
+
+
+def _text(said: Any) -> str:
+    if not isinstance(said, dict):
+        return str(said)
+    columns = list(said)
+    rows = zip(*said.values(), strict=True)
+    return "\n".join([",".join(columns), *(",".join(f"{v:.4f}" for v in row) for row in rows)])
+
+
+def _inputs(given: list[str] | None) -> list[str]:
+    if given:
+        return given
+    if sys.stdin.isatty():
+        raise BadInput("nothing to work on; give texts or files as arguments, or lines on standard input")
+    lines = [line.rstrip("\n") for line in sys.stdin]
+    if not lines:
+        raise BadInput("standard input is empty; give a text or a file name on each line")
+    return lines

@@ -1,0 +1,140 @@
+"""The page of a comparison: one file with table, plots and examples in it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from everyformer.recipe import Recipe
+
+COLUMNS = {
+    "design": "name",
+    "quality": "quality",
+    "parameters": "parameters",
+    "FLOPs": "flops",
+    "training": "training_seconds",
+    "latency": "latency_ms",
+    "throughput": "throughput",
+    "memory": "peak_memory",
+}
+"""Column titles and the keys of a result."""
+
+
+def ranked(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best first."""
+    sign = -1 if results[0]["better"] == "max" else 1
+    return sorted(results, key=lambda r: sign * r["metrics"][r["metric"]])
+
+
+def cells(result: dict[str, Any]) -> list[str]:
+    """A result as a line of the table, in the units a person reads."""
+    quality = result["metrics"][result["metric"]]
+    return [
+        result["name"],
+        f"{result['metric']} {quality:.4g}",
+        short(result["parameters"]),
+        short(result["flops"]),
+        f"{result['training_seconds']:.0f} s",
+        f"{result['latency_ms']:.2f} ms",
+        f"{short(result['throughput'])}/s",
+        f"{result['peak_memory'] / 2**20:.0f} MiB",
+    ]
+
+
+def short(count: float) -> str:
+    """1,234,567 as '1.23 M'."""
+    for unit in ("", "k", "M", "G"):
+        if abs(count) < 1000:
+            return f"{count:.3g} {unit}".strip()
+        count /= 1000
+    return f"{count:.3g} T"
+
+
+def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> Path:
+    """Write the page of a comparison and return its path."""
+    import jinja2
+
+    template = (Path(__file__).parent / "comparison.html").read_text()
+    best_first = ranked(results)
+    html = jinja2.Environment(autoescape=True).from_string(template).render(
+        recipe=recipe,
+        columns=list(COLUMNS),
+        rows=[(result, cells(result)) for result in best_first],
+        plots=[jinja2_safe(plot) for plot in plots(best_first)],
+        first=results[0],
+        explained=recipe.explain(),
+    )  # fmt: skip
+    fresh = page.with_name(f".{page.name}")
+    fresh.write_text(html)
+    fresh.replace(page)
+    return page
+
+
+def jinja2_safe(svg: str) -> Any:
+    """SVG that the template takes as it is."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+def plots(results: list[dict[str, Any]]) -> list[str]:
+    """Quality against FLOPs, parameters and latency, and the learning curves, each an SVG picture."""
+    metric = results[0]["metric"]
+    drawn = [
+        _scatter(results, key, label, metric)
+        for key, label in (
+            ("flops", "FLOPs of one sample"),
+            ("parameters", "parameters"),
+            ("latency_ms", "latency, ms"),
+        )
+    ]
+    drawn.append(_curves(results, "loss", "training loss"))
+    drawn.append(_curves(results, metric, f"{metric} on the validation part"))
+    return [svg for svg in drawn if svg]
+
+
+def _axes(title: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _scatter(results: list[dict[str, Any]], key: str, label: str, metric: str) -> str:
+    figure, axes = _axes(f"{metric} against {label}")
+    for result in results:
+        x, y = result[key], result["metrics"][metric]
+        axes.scatter(x, y, s=40)
+        axes.annotate(result["name"], (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    axes.set_xscale("log")
+    axes.margins(0.25)
+    axes.set_xlabel(label, fontsize=8)
+    axes.set_ylabel(metric, fontsize=8)
+    return _svg(figure)
+
+
+def _curves(results: list[dict[str, Any]], key: str, title: str) -> str:
+    figure, axes = _axes(title)
+    drawn = 0
+    for result in results:
+        points = [(p["seconds"], p[key]) for p in result["curve"] if p.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=result["name"], linewidth=1.4)
+            drawn += 1
+    if not drawn:
+        return ""
+    axes.set_xlabel("seconds of training", fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
+    return _svg(figure)
