@@ -100,6 +100,8 @@ class Model(Root):
     def features(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> Tokens:
         """The tokens before the head."""
         context = context or Context()
+        if self.reversible is not None:
+            inputs, _ = self.reversible(inputs)
         return run(self.backbone, self.embedding(inputs, context, **fields), context)
 
     def prepare(self, context: Context | None = None) -> Context:
