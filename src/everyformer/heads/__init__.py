@@ -2,7 +2,9 @@
 
 from everyformer.heads.classes import ClassHead
 from everyformer.heads.forecast import ForecastHead
-from everyformer.heads.pools import AttentionPool, FirstToken, Mean
+from everyformer.heads.pools import AttentionPool, FirstToken, LeadingMean, Mean
 from everyformer.heads.tokens import TiedHead, TokenHead
 
-__all__ = ["AttentionPool", "ClassHead", "FirstToken", "ForecastHead", "Mean", "TiedHead", "TokenHead"]
+__all__ = [
+    "AttentionPool", "ClassHead", "FirstToken", "ForecastHead", "LeadingMean", "Mean", "TiedHead", "TokenHead",
+]  # fmt: skip

@@ -15,14 +15,14 @@ from everyformer.tokens import Tokens
 class ForecastHead(Head):
     """Tokens that are variates: each through one linear map to its next `horizon` steps (iTransformer, section 3.1).
 
-    Tokens after the first `variates` (time stamps) give no forecast.
+    Leading tokens that are no variates (time stamps) give no forecast.
     """
 
-    def __init__(self, width: int, *, horizon: int, variates: int | None = None) -> None:
+    def __init__(self, width: int, *, horizon: int) -> None:
         super().__init__()
-        self.horizon, self.variates = horizon, variates
+        self.horizon = horizon
         self.project = nn.Linear(width, horizon)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B S C"]:
         """The forecast, time first."""
-        return self.project(tokens.values[:, : self.variates]).mT
+        return self.project(tokens.values[:, tokens.prefix :]).mT

@@ -36,6 +36,22 @@ class FirstToken(Pool):
 
 
 @part("heads")
+class LeadingMean(Pool):
+    """The mean of the leading tokens (class and distillation token, Gong et al., AST, 2021, official code)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The mean of the first `prefix` tokens of each sequence."""
+        if tokens.lengths is not None:
+            starts = tokens.lengths.cumsum(0) - tokens.lengths
+            index = starts[:, None] + torch.arange(tokens.prefix, device=starts.device)
+            return tokens.values[0, index].mean(1)
+        return tokens.values[:, : tokens.prefix].mean(1)
+
+
+@part("heads")
 class Mean(Pool):
     """The mean of the real tokens, leading class and register tokens left out."""
 
