@@ -1,6 +1,12 @@
 """Parts that turn raw input into Tokens."""
 
+from everyformer.embeddings.audio import SpectrogramFrames, SpectrogramPatches
+from everyformer.embeddings.bytes import Bytes
+from everyformer.embeddings.conv import ConvStem
 from everyformer.embeddings.image import Patches
+from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.text import Text
 
-__all__ = ["Patches", "Text"]
+__all__ = [
+    "Bytes", "ConvStem", "Patches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps", "Variates",
+]  # fmt: skip

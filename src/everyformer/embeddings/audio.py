@@ -1,0 +1,119 @@
+"""Spectrograms, (B, T, F) with time first, into Tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from everyformer.context import Context, running_positions
+from everyformer.embeddings.finish import Finish
+from everyformer.embeddings.image import grid_places
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens
+
+
+@part("embeddings")
+class SpectrogramFrames(Finish):
+    """Each frame of a spectrogram is a token, through one linear map over its `mels` bins.
+
+    `frames` is the length that an example has; any other is taken.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mels: int = 128,
+        frames: int = 1024,
+        first: int = 0,
+        positions: Spec[Any] | None = None,
+        norm: Spec[Any] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        self.mels, self.frames = mels, frames
+        self.project = nn.Linear(mels, width)
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Float[Tensor, "B T F"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Tokens:
+        """Tokens of spectrograms; `mask` is true where a frame is real."""
+        check_spectrogram(inputs, self.mels)
+        places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
+        return self.finish(Tokens(self.project(inputs), mask=mask, positions=places))
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """Spectrograms of zeros."""
+        return {"inputs": torch.zeros(batch, self.frames, self.mels)}
+
+
+@part("embeddings")
+class SpectrogramPatches(Finish):
+    """Square patches of a spectrogram, overlapping where `stride` < `patch` (Gong et al., AST, 2021, section 2.1).
+
+    The grid is (frequency, time); frames after the last whole patch are left out. `first` learned tokens (class,
+    distillation) stand in front. `frames` is the length that an example has; any other of at least `patch` is taken
+    where the positions are.
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mels: int = 128,
+        frames: int = 1024,
+        patch: int = 16,
+        stride: int = 10,
+        first: int = 0,
+        positions: Spec[Any] | None = None,
+        norm: Spec[Any] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        if min(mels, frames) < patch:
+            raise ValueError(f"a spectrogram of {mels} bins and {frames} frames holds no patch of {patch}x{patch}")
+        self.mels, self.frames, self.patch = mels, frames, patch
+        self.project = nn.Conv2d(1, width, patch, stride)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B T F"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of spectrograms."""
+        check_spectrogram(inputs, self.mels)
+        if inputs.shape[1] < self.patch:
+            raise BadInput(
+                f"a spectrogram of {inputs.shape[1]} frames, and patches of {self.patch}; "
+                f"pad it to at least {self.patch} frames"
+            )
+        cells = self.project(inputs.mT[:, None])
+        grid = cells.shape[-2], cells.shape[-1]
+        return self.finish(Tokens(cells.flatten(2).mT, positions=grid_places(grid, cells.device), grid=grid))
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """Spectrograms of zeros."""
+        return {"inputs": torch.zeros(batch, self.frames, self.mels)}
+
+    @staticmethod
+    def grid(mels: int, frames: int, patch: int, stride: int) -> tuple[int, int]:
+        """How many patches lie along frequency and along time."""
+        return (mels - patch) // stride + 1, (frames - patch) // stride + 1
+
+
+def check_spectrogram(inputs: Tensor, mels: int) -> None:
+    """Refuse what is not a batch of spectrograms with the bins that were built for."""
+    if inputs.dim() != 3 or inputs.shape[2] != mels:
+        raise BadInput(
+            f"expected spectrograms (B, frames, {mels}); given a tensor of shape {tuple(inputs.shape)}; "
+            f"build with mels={inputs.shape[2] if inputs.dim() == 3 else '...'} or compute them with {mels} bins"
+        )

@@ -1,0 +1,114 @@
+"""Series, (B, T, C) with time first, into Tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from everyformer.context import Context, running_positions
+from everyformer.embeddings.finish import Finish
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens
+
+
+@part("embeddings")
+class TimeSteps(Finish):
+    """Each time step is a token of all `variates`; `marks` known time stamps are mapped and added (Zhou et al., Informer, 2021).
+
+    `lookback` is the length that an example has; any other is taken.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        variates: int,
+        marks: int = 0,
+        lookback: int = 96,
+        first: int = 0,
+        positions: Spec[Any] | None = None,
+        norm: Spec[Any] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        self.variates, self.lookback = variates, lookback
+        self.project = nn.Linear(variates, width)
+        self.stamp = nn.Linear(marks, width, bias=False) if marks else None
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Float[Tensor, "B T C"],
+        context: Context | None = None,
+        *,
+        marks: Float[Tensor, "B T K"] | None = None,
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Tokens:
+        """Tokens of series; `mask` is true where a step is real."""
+        if inputs.dim() != 3 or inputs.shape[2] != self.variates:
+            raise BadInput(
+                f"expected series (B, time, {self.variates}); given a tensor of shape {tuple(inputs.shape)}; "
+                "build with the number of variates that the data has"
+            )
+        values = self.project(inputs)
+        if self.stamp is not None and marks is not None:
+            values = values + self.stamp(marks)
+        places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
+        return self.finish(Tokens(values, mask=mask, positions=places))
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """Series of zeros."""
+        return {"inputs": torch.zeros(batch, self.lookback, self.variates)}
+
+
+@part("embeddings")
+class Variates(Finish):
+    """The whole look-back of each variate is a token, through one linear map (Liu et al., iTransformer, 2024, equation 1).
+
+    Any number of variates; the order of variates has no meaning, so no positions are added. Time stamps, where given,
+    go through the same map and stand in front, as tokens that belong to no variate (`Tokens.prefix`).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        lookback: int = 96,
+        variates: int = 7,
+        norm: Spec[Any] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=None, norm=norm, dropout=dropout)
+        self.lookback, self.variates = lookback, variates
+        self.project = nn.Linear(lookback, width)
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Float[Tensor, "B T C"],
+        context: Context | None = None,
+        *,
+        marks: Float[Tensor, "B T K"] | None = None,
+    ) -> Tokens:
+        """Tokens of series, one a variate."""
+        if inputs.dim() != 3 or inputs.shape[1] != self.lookback:
+            raise BadInput(
+                f"expected series (B, {self.lookback}, variates); given a tensor of shape {tuple(inputs.shape)}; "
+                f"give the last {self.lookback} steps, or build with another lookback"
+            )
+        if marks is None:
+            return self.finish(Tokens(self.project(inputs.mT)))
+        if marks.shape[:2] != inputs.shape[:2]:
+            raise BadInput(
+                f"time stamps of shape {tuple(marks.shape)} beside series of shape {tuple(inputs.shape)}; "
+                "expected one row of stamps for every step of every series"
+            )
+        both = torch.cat((marks, inputs), 2)
+        return self.finish(Tokens(self.project(both.mT), prefix=marks.shape[2]))
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """Series of zeros."""
+        return {"inputs": torch.zeros(batch, self.lookback, self.variates)}
