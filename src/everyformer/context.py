@@ -60,6 +60,12 @@ class Cache:
         if self.mask is not None:
             self.mask = self.mask.index_select(0, rows)
 
+    def shuffle(self, rows: Tensor) -> None:
+        """Reorder sequences that share their memory and their padding, as the beams of one source do."""
+        for owner, kept in self.states.items():
+            if "memory" not in getattr(owner, "capabilities", ()):
+                self.states[owner] = {name: value.index_select(0, rows) for name, value in kept.items()}
+
 
 @dataclass
 class Context:

@@ -1,0 +1,182 @@
+"""`generate`: prompts or sources in, new tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from everyformer.context import Cache, Context
+from everyformer.contracts import Mixer
+from everyformer.errors import BadInput
+from everyformer.generation.decoding import Decoding
+from everyformer.generation.stops import Ends, Stop
+from everyformer.generation.strategies import Greedy, Hypothesis, Strategy, Stream
+from everyformer.masks import Mask
+from everyformer.models import Model, Seq2Seq
+from everyformer.specs import Spec
+from everyformer.tokens import unpack
+
+Ids = Sequence[Sequence[int]]
+
+
+def generate(model: Model | Seq2Seq, inputs: Tensor | Ids, **options: Any) -> list[list[int]]:
+    """The new tokens of each sequence, without prompt, bos and end token; the options are those of `hypotheses`."""
+    return [best[0].tokens for best in hypotheses(model, inputs, **options)]
+
+
+def hypotheses(
+    model: Model | Seq2Seq,
+    inputs: Tensor | Ids,
+    *,
+    mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    bos: int | Sequence[int] | None = None,
+    eos: int | Iterable[int] | None,
+    pad: int,
+    max_tokens: int,
+    strategy: Strategy | Spec[Strategy] | None = None,
+    stop: Iterable[Stop] = (),
+    stream: Stream | None = None,
+    cache: bool = True,
+) -> list[list[Hypothesis]]:
+    """For each sequence its hypotheses, the best first (several where the strategy is `Beam`).
+
+    Args:
+        model: a decoder-only `Model`, whose `inputs` are prompts, or a `Seq2Seq`, whose `inputs` are sources.
+        inputs: (B, N), or lists of ids of any lengths; a source may be whatever the model's encoder takes.
+        mask: (B, N), true where an input is real; padding may stand on either side.
+        lengths: (S,), where the inputs are packed as (1, T).
+        bos: what a Seq2Seq begins with; put before each prompt of a decoder-only model where given.
+        eos: the token or tokens that end a sequence; None for none.
+        pad: fills the places that a mask leaves out.
+        max_tokens: how many new tokens at most, the end token counted.
+        strategy: how tokens are chosen; `Greedy` by default.
+        stop: sequences of ids, and `StopText`s, that end a sequence; they stay at its end.
+        stream: called with the number of the sequence and each new token.
+        cache: off, each step computes all tokens again, as it must where a mixer is not incremental.
+    """
+    chosen: Strategy = Greedy() if strategy is None else strategy.build() if isinstance(strategy, Spec) else strategy
+    ends = Ends(eos, stop)
+    if max_tokens < 0:
+        raise BadInput(f"max_tokens is {max_tokens}; give 0 or more")
+    begin = [] if bos is None else [bos] if isinstance(bos, int) else list(bos)
+    with torch.inference_mode(), evaluating(model):
+        if isinstance(model, Seq2Seq):
+            decoding = _translation(model, inputs, mask, lengths, begin, pad, cache)
+            return _run(chosen, decoding, ends, max_tokens, stream)
+        prompts = _prompts(inputs, mask, lengths, begin)
+        found: list[list[Hypothesis]] = [[] for _ in prompts]
+        for rows in _batches(model, prompts):
+            decoding = _continuation(model, [prompts[r] for r in rows], pad, cache)
+            named = None if stream is None else lambda i, token, rows=rows: stream(rows[i], token)
+            for row, best in zip(rows, _run(chosen, decoding, ends, max_tokens, named)):
+                found[row] = best
+        return found
+
+
+def _run(
+    strategy: Strategy, decoding: Decoding, ends: Ends, max_tokens: int, stream: Stream | None
+) -> list[list[Hypothesis]]:
+    if max_tokens == 0 or len(decoding.ids) == 0:
+        return [[Hypothesis([])] for _ in decoding.ids]
+    return strategy(decoding, ends, max_tokens, stream)
+
+
+def _translation(
+    model: Seq2Seq,
+    inputs: Tensor | Ids,
+    mask: Tensor | None,
+    lengths: Tensor | None,
+    begin: list[int],
+    pad: int,
+    cache: bool,
+) -> Decoding:
+    if not begin:
+        raise BadInput("an encoder-decoder begins its target with a token; give bos=")
+    device = _device(model)
+    if not isinstance(inputs, Tensor):
+        if not all(inputs):
+            raise BadInput("a source is empty; give each at least one token")
+        inputs, mask = _padded(inputs, pad, device, left=False)
+    given = {"mask": mask, "lengths": lengths}
+    fields = {name: value.to(device) for name, value in given.items() if value is not None}
+    context = Context(cache=Cache() if cache and cacheable(model.decoder) else None)
+    context = model.prepare(inputs.to(device), context, **fields)
+    context.memory = {k: t if t.lengths is None else unpack(t) for k, t in context.memory.items()}
+    batch = context.memory["encoder"].batch
+    return Decoding(model, context, torch.tensor(begin, device=device).expand(batch, -1))
+
+
+def _continuation(model: Model, prompts: Ids, pad: int, cache: bool) -> Decoding:
+    ids, mask = _padded(prompts, pad, _device(model), left=True)
+    context = Context(cache=Cache() if cache and cacheable(model.backbone) else None)
+    return Decoding(model, context, ids, mask)
+
+
+def _prompts(inputs: Tensor | Ids, mask: Tensor | None, lengths: Tensor | None, begin: list[int]) -> list[list[int]]:
+    if not isinstance(inputs, Tensor):
+        rows = [list(row) for row in inputs]
+    elif lengths is not None:
+        rows = [row.tolist() for row in inputs[0].split(lengths.tolist())]
+    elif mask is not None:
+        rows = [row[kept].tolist() for row, kept in zip(inputs, mask)]
+    else:
+        rows = inputs.tolist()
+    rows = [begin + row for row in rows]
+    empty = [i for i, row in enumerate(rows) if not row]
+    if empty:
+        raise BadInput(f"prompt {empty[0]} is empty; give each at least one token, or bos= to begin with")
+    return rows
+
+
+def _batches(model: Model, prompts: Ids) -> list[list[int]]:
+    """Prompts that go through the model together: all, or those of equal length where a mixer takes no padding."""
+    if all("padding" in m.capabilities for m in model.backbone.modules() if isinstance(m, Mixer)):
+        return [list(range(len(prompts)))]
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt), []).append(row)
+    return list(groups.values())
+
+
+def _padded(rows: Ids, pad: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor | None]:
+    longest = max((len(row) for row in rows), default=0)
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(len(row))
+        ids[i, place], mask[i, place] = torch.tensor(row, dtype=torch.long), True
+    return ids.to(device), None if mask.all() else mask.to(device)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def cacheable(backbone: nn.Module) -> bool:
+    """Whether token by token gives what all at once gives: every mixer is incremental and no mask looks ahead."""
+    if not all("incremental" in m.capabilities for m in backbone.modules() if isinstance(m, Mixer)):
+        return False
+    mask = getattr(backbone, "mask", None)
+    return not isinstance(mask, Mask) or not _looks_ahead(mask)
+
+
+def _looks_ahead(mask: Mask, horizon: int = 64) -> bool:
+    places = torch.arange(horizon)
+    return bool(mask.allows(places[:, None], places[None]).triu(1).any())
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout; every module is as it was afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
