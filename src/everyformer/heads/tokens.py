@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Head
+from everyformer.feedforward.dense import activation as activation_named
 from everyformer.registry import Part, part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -50,13 +50,14 @@ class TiedHead(TokenHead):
 
 @part("heads")
 class Transform(Part):
-    """norm(gelu(W x)) before the logits: BERT's masked-language head."""
+    """norm(act(W x)) before the logits: BERT's masked-language head."""
 
-    def __init__(self, width: int, *, norm: Spec[Any]) -> None:
+    def __init__(self, width: int, *, norm: Spec[Any], activation: str = "gelu") -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
+        self.activation = activation_named(activation)
         self.norm = self.make("norm", norm, width)
 
     def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """The values that the logits are taken from."""
-        return self.norm(F.gelu(self.linear(values)))
+        return self.norm(self.activation(self.linear(values)))
