@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from everyformer.contracts import Position
+from everyformer.mixers import Attention, CrossAttention
 from everyformer.registry import Part, part
 
 
@@ -74,3 +76,29 @@ class Xavier(Start):
                 nn.init.xavier_uniform_(each)
         else:
             nn.init.xavier_uniform_(weight)
+
+
+@part("models")
+class FanIn(Start):
+    """Normal with 1/sqrt(inputs), tables with 1 (Raffel et al., T5, 2020, their Mesh TensorFlow code).
+
+    Queries start such that the scores do as in scaled attention, whatever the attention's own scale.
+    """
+
+    def apply_to(self, root: nn.Module, depth: int = 1) -> None:
+        """Set the weights inside `root`."""
+        super().apply_to(root, depth)
+        for module in root.modules():
+            if isinstance(module, (Attention, CrossAttention)):
+                whole = module.qkv if isinstance(module, Attention) else module.query
+                queries = whole.weight.data[: module.heads * module.head_width]
+                queries.mul_(module.head_width**-0.5 / module.scale)
+            elif isinstance(module, Position):
+                for table in module.parameters():
+                    nn.init.normal_(table, std=module.place[0] ** -0.5)
+
+    def weight(self, module: nn.Module, path: str, depth: int) -> None:
+        """Set the weight of one module."""
+        weight: nn.Parameter = module.weight  # type: ignore[assignment]
+        std = 1.0 if isinstance(module, nn.Embedding) else weight[0].numel() ** -0.5
+        nn.init.normal_(weight, std=std)

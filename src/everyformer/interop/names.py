@@ -1,0 +1,14 @@
+"""What Hugging Face transformers calls the functions that both have."""
+
+from __future__ import annotations
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+"""Their activations by our names."""
