@@ -35,12 +35,12 @@ _HOMES = {
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
 }  # fmt: skip
 _ROOMS = (
-    "backbones", "embeddings", "feedforward", "generation", "heads", "masks", "mixers", "models", "norms",
+    "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "masks", "mixers", "models", "norms",
     "objectives", "positions",
 )  # fmt: skip
 __all__ = [
     "BadInput", "Cache", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
-    "backbones", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert", "masks", "mixers",
+    "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert", "masks", "mixers",
     "models", "norms", "objectives", "part", "parts", "positions", "remove", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 
