@@ -30,6 +30,7 @@ CAPABILITIES = {
     "weights": "counts a merged token as the tokens that it stands for",
     "memory": "attends to a memory and not to the tokens of its place",
     "grid": "needs the tokens to fill a grid",
+    "ordered": "tells tokens apart by their order, without positions",
     "condition": "needs a condition in the context",
 }
 """What a part can declare; a contract test holds it to each."""

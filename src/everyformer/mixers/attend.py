@@ -42,8 +42,8 @@ def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
     """The cheapest form of a place's mask over `tokens` attending to themselves and to what the cache holds."""
     key = mask, tokens.count, None if tokens.mask is None else id(tokens.mask)
     if key not in context.lowered:
-        context.lowered[key] = _lower(mask, tokens, context)
-    return context.lowered[key]
+        context.lowered[key] = tokens.mask, _lower(mask, tokens, context)
+    return context.lowered[key][1]
 
 
 def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
@@ -56,7 +56,8 @@ def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
     padding = None if seen is None else seen[:, None, None, :]
     if isinstance(mask, Full) or (mask == Causal() and count == 1):
         return Lowered(allowed=padding)
-    keys = torch.arange(past + count, device=device)[None] if seen is None or mask.relative else order(seen)
+    gapless = seen is None or (mask.relative and context.cache is None)
+    keys = torch.arange(past + count, device=device)[None] if gapless else order(seen)
     allowed = mask.allows(keys[:, past:, None], keys[:, None, :])[:, None]
     return Lowered(allowed=allowed if padding is None else allowed & padding)
 

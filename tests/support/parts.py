@@ -1,0 +1,129 @@
+"""How a test makes an instance of any registered part, and something for it to work on.
+
+A part whose options all have defaults needs nothing here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+import everyformer as ef
+from everyformer.context import Context
+from everyformer.registry import find_part
+from everyformer.specs import Spec, signature
+from everyformer.tokens import Tokens
+
+WIDTH = 32
+HEADS = 4
+COUNT = 6
+MEMORY = 5
+VOCABULARY = 20
+GRID = (4, 4)
+
+_block = ef.spec(
+    ef.backbones.Block,
+    mixer=ef.spec(ef.mixers.Attention, heads=HEADS),
+    feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
+)
+_text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
+_encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "backbones.Decoder": {"blocks": (_block, _block)},
+    "backbones.Encoder": {"blocks": (_block, _block)},
+    "embeddings.Patches": {"patch": 4, "image": 16},
+    "embeddings.Text": {"vocabulary": VOCABULARY},
+    "heads.ClassHead": {"classes": 3},
+    "heads.ForecastHead": {"horizon": 4},
+    "heads.TiedHead": {"vocabulary": VOCABULARY},
+    "heads.TokenHead": {"vocabulary": VOCABULARY},
+    "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
+    "models.Model": {
+        "width": WIDTH,
+        "embedding": _text,
+        "backbone": _encoder,
+        "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
+    },
+    "models.Seq2Seq": {
+        "width": WIDTH,
+        "source": _text,
+        "encoder": _encoder,
+        "decoder": ef.spec(
+            ef.backbones.Decoder,
+            blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),) * 2,
+        ),
+        "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
+    },
+    "positions.LearnedGrid": {"grid": GRID},
+}
+"""Options for parts that have some without a default, and smaller sizes where the default is slow."""
+
+
+def names(*rooms: str) -> list[str]:
+    """'room.Part' of everything registered in these rooms."""
+    return [f"{room}.{name}" for room in rooms for name in ef.parts(room)]
+
+
+def spec_of(name: str, **more: Any) -> Spec[Any]:
+    """A spec of the part 'room.Part'."""
+    cls = find_part(name)
+    options = {**OPTIONS.get(name, {}), **more}
+    lacking = [n for n, p in signature(cls).items() if p.default is inspect.Parameter.empty and n not in options]
+    if lacking:
+        pytest.fail(f"{name} has no default for {lacking}: add {name!r} to OPTIONS in tests/support/parts.py")
+    return Spec(cls, options)
+
+
+def place_for(name: str, width: int = WIDTH) -> tuple[int, ...]:
+    """What a place gives the part: its width, and for positions the number of heads."""
+    found = inspect.signature(find_part(name)).parameters.values()
+    given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return (width, HEADS)[: len(given)]
+
+
+def make(name: str, *, seed: int = 0, width: int = WIDTH, **more: Any) -> Any:
+    """An instance of the part in evaluation mode, every parameter nudged so that none is exactly zero or one."""
+    torch.manual_seed(seed)
+    made = spec_of(name, **more).build(*place_for(name, width))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return made.eval()
+
+
+def tokens(count: int = COUNT, batch: int = 3, *, width: int = WIDTH, seed: int = 1, grid: bool = False) -> Tokens:
+    """Random tokens; on a grid, where asked for."""
+    generator = torch.Generator().manual_seed(seed)
+    if not grid:
+        return Tokens(torch.randn(batch, count, width, generator=generator))
+    values = torch.randn(batch, GRID[0] * GRID[1], width, generator=generator)
+    rows, columns = torch.meshgrid(*(torch.arange(n) for n in GRID), indexing="ij")
+    return Tokens(values, positions=torch.stack((rows, columns), -1).view(1, -1, 2), grid=GRID)
+
+
+def context(batch: int = 3, *, width: int = WIDTH, seed: int = 2, **more: Any) -> Context:
+    """A context that has whatever a part may read: a memory of its own for each sample, and a condition."""
+    generator = torch.Generator().manual_seed(seed)
+    memory = Tokens(torch.randn(batch, MEMORY, width, generator=generator))
+    condition = torch.randn(batch, width, generator=generator)
+    return Context(memory={"encoder": memory}, condition=condition, **more)
+
+
+def sample(which: Context, row: int) -> Context:
+    """The context of one sample of a batch."""
+    return Context(
+        mask=which.mask,
+        memory={name: Tokens(each.values[row : row + 1]) for name, each in which.memory.items()},
+        condition=None if which.condition is None else which.condition[row : row + 1],
+    )
+
+
+def close(got: torch.Tensor, wanted: torch.Tensor, tolerance: float = 1e-5) -> None:
+    """Fail with the largest difference where two tensors are further apart than the tolerance, taken absolutely."""
+    assert got.shape == wanted.shape, f"{tuple(got.shape)} and {tuple(wanted.shape)}"
+    gap = (got - wanted).abs().max().item() if got.numel() else 0.0
+    assert gap <= tolerance, f"largest difference {gap:.3g}"
