@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.parts import COUNT, HEADS, MEMORY, WIDTH, close, context, make, names, sample, tokens
 
 from everyformer.context import Cache, Context
 from everyformer.contracts import Mixer, mix, require
@@ -13,6 +12,7 @@ from everyformer.masks import Block, Causal, Full, Mask, Prefix, Where, Window, 
 from everyformer.mixers.attend import Tap
 from everyformer.registry import CAPABILITIES, find_part, part
 from everyformer.tokens import Tokens, pack
+from support.parts import COUNT, HEADS, MEMORY, WIDTH, close, context, make, names, sample, tokens
 
 MIXERS = names("mixers")
 LENGTHS = (6, 3, 1)
@@ -170,7 +170,9 @@ def test_incremental_equals_at_once(name: str, steps: tuple[int, ...], mask: Mas
     got, start = [], 0
     for step in steps:
         cached.lowered.clear()
-        piece = Tokens(whole.values[:, start : start + step], positions=torch.arange(start, start + step)[None, :, None])
+        piece = Tokens(
+            whole.values[:, start : start + step], positions=torch.arange(start, start + step)[None, :, None]
+        )
         got.append(mix(mixer, piece, cached))
         cached.cache.advance(piece)
         start += step

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,8 +27,9 @@ def grid_places(grid: tuple[int, ...], device: torch.device) -> Tensor:
 class Patches(Finish):
     """Square patches, each through one linear map (Dosovitskiy et al., ViT, 2021, equation 1).
 
-    `first` learned tokens (class, registers) stand in front; `image` is the size that an example has, any other whose
-    sides are multiples of `patch` is taken too where the positions are.
+    `first` learned tokens (class, registers) stand in front. `image` is the size that an example has; any other is taken
+    where the positions are. The last patches of a picture whose sides are no multiples of `patch` are filled with zeros,
+    at the right and at the bottom.
     """
 
     gives_grid = True
@@ -56,10 +58,7 @@ class Patches(Finish):
         check_picture(inputs, self.channels)
         height, width = inputs.shape[-2:]
         if height % self.patch or width % self.patch:
-            raise BadInput(
-                f"a picture of {height}x{width} does not divide into patches of {self.patch}x{self.patch}; "
-                f"resize it to {_round(height, self.patch)}x{_round(width, self.patch)}"
-            )
+            inputs = F.pad(inputs, (0, -width % self.patch, 0, -height % self.patch))
         cells = self.project(inputs)
         grid = cells.shape[-2], cells.shape[-1]
         values = cells.flatten(2).mT
@@ -78,7 +77,3 @@ def check_picture(inputs: Tensor, channels: int) -> None:
             f"expected pictures (B, {channels}, height, width); given a tensor of shape {tuple(inputs.shape)}; "
             f"build with channels={inputs.shape[1] if inputs.dim() == 4 else '...'} or convert the pictures"
         )
-
-
-def _round(side: int, patch: int) -> int:
-    return max(patch, round(side / patch) * patch)

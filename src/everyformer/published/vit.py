@@ -29,6 +29,7 @@ from everyformer.specs import spec
         "small": {"width": 384, "depth": 12, "heads": 6},
         "base": {"width": 768, "depth": 12, "heads": 12},
         "large": {"width": 1024, "depth": 24, "heads": 16},
+        "huge": {"width": 1280, "depth": 32, "heads": 16, "patch": 14},
     },
 )
 def vit(
@@ -43,11 +44,15 @@ def vit(
     ratio: float = 4.0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    eps: float = 1e-6,
 ) -> Design:
-    """Section 3.1: a class token, learned positions, pre-norm blocks."""
+    """Section 3.1: a class token, learned positions, pre-norm blocks.
+
+    `image` is the size that positions are built for; they are resampled for others (section 3.2).
+    """
     mixer = spec(Attention, heads=heads)
     mlp = spec(MLP, ratio=ratio)
-    norm = spec(LayerNorm, eps=1e-6)
+    norm = spec(LayerNorm, eps=eps)
     side = image // patch
     blocks = []
     for i in range(depth):
