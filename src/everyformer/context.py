@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from everyformer.masks import Full, Mask
@@ -16,28 +17,76 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+class Policy:
+    """Base of cache policies: asked after each pass which of the cached tokens to keep."""
+
+    def keep(self, cache: Cache) -> Int[Tensor, " M"] | None:
+        """The columns of the cache that stay, in order; None for all."""
+        raise NotImplementedError
+
+
 class Cache:
     """What incremental mixers keep of the tokens seen so far; one entry per module, batch first in every tensor."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None = None) -> None:
         self.states: dict[nn.Module, dict[str, Tensor]] = {}
+        self.policy = policy
         self.count = 0
-        """Tokens seen so far, padding included: the width of the cache."""
+        """Tokens held, padding included: the width of the cache."""
         self.mask: Tensor | None = None
         """(B, count), true where a cached token is real; None where all are."""
+        self.places: Tensor | None = None
+        """(#B, count), where each held token stood in its sequence, once any were dropped; None before."""
+        self._dropped: Tensor | int = 0
+        self._grown: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
 
     def extend(self, owner: nn.Module, **new: Tensor) -> dict[str, Tensor]:
         """Append tensors (B, H, N, K) to the entry of `owner` and return the whole of it."""
         old = self.states.get(owner)
-        if old is not None:
-            new = {name: torch.cat((old[name], value), dim=2) for name, value in new.items()}
+        if old is None:
+            self._grown.update({(owner, name): (value, value) for name, value in new.items()})
+        else:
+            new = {name: self._append((owner, name), old[name], value) for name, value in new.items()}
         self.states[owner] = new
         return new
 
+    def _append(self, key: tuple[nn.Module, str], held: Tensor, new: Tensor) -> Tensor:
+        """Written into a buffer with room to spare, so that each token is copied a fixed number of times."""
+        if torch.is_grad_enabled() and (held.requires_grad or new.requires_grad):
+            return torch.cat((held, new), dim=2)
+        count, total = held.shape[2], held.shape[2] + new.shape[2]
+        buffer, view = self._grown.get(key, (held, held))
+        if view is not held or buffer is held or buffer.shape[2] < total:
+            buffer = held.new_empty(*held.shape[:2], 2 * total, *held.shape[3:])
+            buffer[:, :, :count] = held
+        buffer[:, :, count:total] = new
+        self._grown[key] = buffer, buffer[:, :, :total]
+        return self._grown[key][1]
+
     def advance(self, tokens: Tokens) -> None:
         """Count the tokens of this pass as seen; called once per pass, by the model, after the last block."""
+        if self.places is not None:
+            self.places = self.order(tokens)
         self.mask = self.seen(tokens)
         self.count += tokens.count
+        columns = None if self.policy is None else self.policy.keep(self)
+        if columns is not None:
+            self.keep(columns)
+
+    def keep(self, columns: Int[Tensor, " M"]) -> None:
+        """Drop all held tokens but those at `columns`; those to come go on counting from all that were seen."""
+        if self.places is None:
+            self.places = (
+                torch.arange(self.count, device=columns.device)[None] if self.mask is None else order(self.mask)
+            )
+        before = self.offset()
+        self.places = self.places.index_select(1, columns)
+        self.mask = None if self.mask is None else self.mask.index_select(1, columns)
+        self.count = len(columns)
+        self._dropped = self._dropped + before - self.offset()
+        for owner, name in list(self._grown):
+            held = self.states[owner][name].index_select(2, columns)
+            self.states[owner][name], self._grown[owner, name] = held, (held, held)
 
     def seen(self, tokens: Tokens) -> Tensor | None:
         """The mask (B, count + N) over the tokens cached and those of this pass."""
@@ -50,21 +99,53 @@ class Cache:
             now = tokens.values.new_ones(tokens.values.shape[:2], dtype=torch.bool)
         return torch.cat((past, now), dim=1)
 
+    def order(self, tokens: Tokens) -> Tensor:
+        """Where each token held and each of this pass stands in its sequence: (#B, count + N)."""
+        if self.places is None:
+            seen = self.seen(tokens)
+            if seen is not None:
+                return order(seen)
+            return torch.arange(self.count + tokens.count, device=tokens.values.device)[None]
+        now = (
+            torch.arange(tokens.count, device=tokens.values.device)[None] if tokens.mask is None else order(tokens.mask)
+        )
+        now = now + self.offset()
+        batch = max(len(self.places), len(now))
+        return torch.cat((self.places.expand(batch, -1), now.expand(batch, -1)), 1)
+
     def offset(self) -> Tensor | int:
         """How many real tokens each sequence has behind it: (B, 1), or one number for all."""
-        return self.count if self.mask is None else self.mask.sum(1, keepdim=True)
+        return self._dropped + (self.count if self.mask is None else self.mask.sum(1, keepdim=True))
 
     def select(self, rows: Tensor) -> None:
-        """Keep and reorder sequences, as beam search and finished sequences ask for."""
-        self.states = {m: {k: v.index_select(0, rows) for k, v in s.items()} for m, s in self.states.items()}
+        """Keep, repeat and reorder sequences, as beam search and finished sequences ask for."""
+        for owner, kept in self.states.items():
+            self.states[owner] = {name: self._pick((owner, name), value, rows) for name, value in kept.items()}
         if self.mask is not None:
             self.mask = self.mask.index_select(0, rows)
+        if self.places is not None and len(self.places) > 1:
+            self.places = self.places.index_select(0, rows)
+        if isinstance(self._dropped, Tensor):
+            self._dropped = self._dropped.index_select(0, rows)
 
     def shuffle(self, rows: Tensor) -> None:
         """Reorder sequences that share their memory and their padding, as the beams of one source do."""
         for owner, kept in self.states.items():
             if "memory" not in getattr(owner, "capabilities", ()):
-                self.states[owner] = {name: value.index_select(0, rows) for name, value in kept.items()}
+                self.states[owner] = {name: self._pick((owner, name), value, rows) for name, value in kept.items()}
+
+    def _pick(self, key: tuple[nn.Module, str], held: Tensor, rows: Tensor) -> Tensor:
+        buffer, view = self._grown.get(key, (held, held))
+        if view is not held or buffer is held:
+            picked = held.index_select(0, rows)
+            if key in self._grown:
+                self._grown[key] = picked, picked
+            return picked
+        buffer = buffer.new_empty(len(rows), *buffer.shape[1:])
+        picked = buffer[:, :, : held.shape[2]]
+        torch.index_select(held, 0, rows, out=picked)
+        self._grown[key] = buffer, picked
+        return picked
 
 
 @dataclass

@@ -56,8 +56,12 @@ def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
     padding = None if seen is None else seen[:, None, None, :]
     if isinstance(mask, Full) or (mask == Causal() and count == 1):
         return Lowered(allowed=padding)
-    gapless = seen is None or (mask.relative and context.cache is None)
-    keys = torch.arange(past + count, device=device)[None] if gapless else order(seen)
+    if past:
+        keys = context.cache.order(tokens)
+    elif seen is None or mask.relative:
+        keys = torch.arange(count, device=device)[None]
+    else:
+        keys = order(seen)
     allowed = mask.allows(keys[:, past:, None], keys[:, None, :])[:, None]
     return Lowered(allowed=allowed if padding is None else allowed & padding)
 

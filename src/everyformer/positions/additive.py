@@ -55,11 +55,13 @@ class Learned(Position):
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
         """The vector of every place; a place beyond the table is an error."""
         places = tokens.places[:, tokens.prefix :, 0].long()
-        length = self.table.num_embeddings
-        if places.shape[1] > length and not torch.compiler.is_compiling():
+        length, count = self.table.num_embeddings, places.shape[1]
+        if places.device.type == "cpu" and places.numel() and not torch.compiler.is_compiling():
+            count = int(places.max()) + 1
+        if count > length:
             raise BadInput(
-                f"a sequence of {places.shape[1]} tokens, and learned positions for {length}; "
-                f"shorten the input, or build with length={places.shape[1]} or with other positions"
+                f"a sequence of {count} tokens, and learned positions for {length}; "
+                f"shorten the input, or build with length={count} or with other positions"
             )
         return self.table(places)
 
