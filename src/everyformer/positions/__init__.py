@@ -3,6 +3,17 @@
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal
 from everyformer.positions.biases import ALiBi, Buckets
 from everyformer.positions.raster import RasterSinusoidal
+from everyformer.positions.relative import Relative
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
-__all__ = ["ALiBi", "Buckets", "Learned", "LearnedGrid", "RasterSinusoidal", "Rotary", "RotaryGrid", "Sinusoidal"]
+__all__ = [
+    "ALiBi",
+    "Buckets",
+    "Learned",
+    "LearnedGrid",
+    "RasterSinusoidal",
+    "Relative",
+    "Rotary",
+    "RotaryGrid",
+    "Sinusoidal",
+]

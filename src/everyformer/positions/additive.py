@@ -55,7 +55,7 @@ class Learned(Position):
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
         """The vector of every place; a place beyond the table is an error."""
         places = tokens.places[:, tokens.prefix :, 0].long()
-        length, count = self.table.num_embeddings, places.shape[1]
+        length, count = self.table.num_embeddings, 0 if tokens.lengths is not None else places.shape[1]
         if places.device.type == "cpu" and places.numel() and not torch.compiler.is_compiling():
             count = int(places.max()) + 1
         if count > length:

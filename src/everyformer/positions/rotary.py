@@ -18,6 +18,8 @@ class _Rotary(Position):
 
     stands = "attention"
     turned: int
+    gain: float = 1.0
+    """What the turned channels are multiplied by."""
 
     def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R/2"]:
         """The angle of each pair at each place."""
@@ -31,7 +33,8 @@ class _Rotary(Position):
         if key not in context.lowered:
             angles = self.angles(places)[:, None]
             angles = torch.cat((angles, angles), -1)
-            context.lowered[key] = places, angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+            waves = angles.cos() * self.gain, angles.sin() * self.gain
+            context.lowered[key] = places, waves[0].to(x.dtype), waves[1].to(x.dtype)
         _, cos, sin = context.lowered[key]
         turned = x[..., : self.turned]
         left, right = turned.chunk(2, -1)
@@ -44,7 +47,8 @@ class Rotary(_Rotary):
     """Rotary positions on a line (Su et al., RoFormer, 2021, equation 34), in the split-half order of LLaMA.
 
     `fraction` of each head is turned. For contexts longer than trained on: `linear` divides the places (Chen et al.,
-    2023); `ntk` stretches the base (bloc97, 2023); `llama3` is (factor, low, high, original length) of Llama 3.1.
+    2023); `ntk` stretches the base (bloc97, 2023); `yarn` is (factor, original length) (Peng et al., 2023); `llama3` is
+    (factor, low, high, original length) of Llama 3.1.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Rotary(_Rotary):
         fraction: float = 1.0,
         linear: float = 1.0,
         ntk: float = 1.0,
+        yarn: tuple[float, ...] | None = None,
         llama3: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
@@ -63,8 +68,13 @@ class Rotary(_Rotary):
         self.turned = int(head * fraction) // 2 * 2
         if self.turned < 2:
             raise ValueError(f"a head of width {head} and fraction {fraction} leave no pair of channels to turn")
+        if sum((linear != 1.0, ntk != 1.0, yarn is not None, llama3 is not None)) > 1:
+            raise ValueError("one of linear, ntk, yarn and llama3 at a time")
         base = base * ntk ** (self.turned / max(self.turned - 2, 1))
         rates = 1.0 / (base ** (torch.arange(0, self.turned, 2, device="cpu").double() / self.turned)) / linear
+        if yarn is not None:
+            rates = _yarn(rates, base, *yarn)
+            self.gain = 0.1 * math.log(yarn[0]) + 1.0
         if llama3 is not None:
             rates = _llama3(rates, *llama3)
         self.rates = tuple(rates.tolist())
@@ -72,6 +82,20 @@ class Rotary(_Rotary):
     def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R/2"]:
         """place times rate."""
         return places[..., :1].float() * torch.tensor(self.rates, device=places.device, dtype=torch.float32)
+
+
+def _yarn(rates: Tensor, base: float, factor: float, original: float, fast: float = 32.0, slow: float = 1.0) -> Tensor:
+    """Channels that turn less than `slow` times within the original length divided by `factor`, those that turn more
+    than `fast` times kept, a ramp between (Peng et al., YaRN, 2023, section 3.2; its code rounds the ramp's ends).
+    """
+    pairs = len(rates)
+
+    def channel(turns: float) -> float:
+        return pairs * math.log(original / (turns * 2 * math.pi)) / math.log(base)
+
+    low, high = max(math.floor(channel(fast)), 0), min(math.ceil(channel(slow)), 2 * pairs - 1)
+    ramp = ((torch.arange(pairs, device="cpu") - low) / max(high - low, 0.001)).clamp(0, 1)
+    return rates * (1 - ramp) + rates / factor * ramp
 
 
 def _llama3(rates: Tensor, factor: float, low: float, high: float, original: float) -> Tensor:
