@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from parity import agree, ids, perturb, ragged
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 import everyformer as ef
 from everyformer.interop import bert
+from support.parity import agree, ids, perturb, ragged
 
 
 def config(**changes):

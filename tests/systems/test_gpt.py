@@ -1,9 +1,9 @@
 """`gpt` against Hugging Face's GPT-2."""
 
-from parity import agree, ids, perturb, ragged
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from everyformer.interop import gpt
+from support.parity import agree, ids, perturb, ragged
 
 
 def test_equals_hugging_face():

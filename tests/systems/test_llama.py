@@ -1,12 +1,12 @@
 """`llama` against Hugging Face's Llama."""
 
 import pytest
-from parity import agree, ids, perturb, ragged
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import llama
+from support.parity import agree, ids, perturb, ragged
 
 SCALED = {
     "rope_type": "llama3",

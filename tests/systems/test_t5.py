@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from parity import agree, ids, perturb, ragged
 from transformers import T5Config, T5ForConditionalGeneration
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import t5
+from support.parity import agree, ids, perturb, ragged
 
 
 def build(version):

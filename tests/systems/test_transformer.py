@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from parity import agree, ids, perturb, ragged
 from torch import nn
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop.weights import Pair, fill, layer, tensors
+from support.parity import agree, ids, perturb, ragged
 
 WIDTH, HEADS, HIDDEN, DEPTH, WORDS = 48, 4, 96, 3, 71
 
