@@ -1,0 +1,43 @@
+"""Data that comes with what is installed: nothing is fetched."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from everyformer.data.sources import Rows
+from everyformer.data.splits import places
+
+
+def digits() -> dict[str, Rows]:
+    """scikit-learn's 1,797 handwritten digits, 8x8 (Alpaydin and Kaynak, 1998): 70 % train, 10 % valid, 20 % test."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    pictures = np.round(found.images * (255 / 16)).astype(np.uint8)
+    labels = found.target.tolist()
+    place = places(len(labels), seed=0, labels=labels)
+    rows = Rows(
+        {"image": pictures, "label": labels}, ("image", "label"), len(labels), "digits",
+        {"label": [str(i) for i in range(10)]},
+    )  # fmt: skip
+    parts = {"test": place < 0.2, "valid": (place >= 0.2) & (place < 0.3), "train": place >= 0.3}
+    return {split: rows.take(np.flatnonzero(chosen).tolist()) for split, chosen in parts.items()}
+
+
+def python() -> dict[str, Rows]:
+    """The source code of the standard library of the Python that runs, its own tests left out; a row a file."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    left_out = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__"}
+    texts = []
+    for path in sorted(library.rglob("*.py")):
+        if not left_out & set(path.relative_to(library).parts):
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+    return {"train": Rows({"text": texts}, ("text",), len(texts), "the standard library of Python")}
+
+
+SETS: dict[str, Callable[[], dict[str, Rows]]] = {"digits": digits, "python": python}
+"""The built-in sets by name."""

@@ -1,0 +1,58 @@
+"""The `decoding` section of a recipe into a way of generating."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from everyformer.errors import UnknownName
+
+STRATEGIES = {"greedy": "Greedy", "beam": "Beam", "sample": "Sample"}
+
+
+@dataclass
+class Decoding:
+    """A strategy with its options, and the most tokens that are generated."""
+
+    strategy: Any
+    max_tokens: int
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """From plain values: `strategy` ('greedy', 'beam', 'sample'), `max_tokens`, and the strategy's own options."""
+        import everyformer.generation as generation
+
+        given = dict(options)
+        name, most = given.pop("strategy", "greedy"), given.pop("max_tokens", 128)
+        if name not in STRATEGIES:
+            raise UnknownName("decoding.strategy", str(name), STRATEGIES)
+        kind = getattr(generation, STRATEGIES[name])
+        known = inspect.signature(kind).parameters
+        for option in given:
+            if option not in known:
+                raise UnknownName(f"option of decoding.strategy={name}", option, [*known, "max_tokens"])
+        return cls(kind(**given), int(most))
+
+    def generate(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        *,
+        mask: Tensor | None = None,
+        bos: int | None,
+        eos: int | None,
+        pad: int,
+        max_tokens: int | None = None,
+    ) -> list[list[int]]:
+        """The tokens that the model says to each input."""
+        from everyformer.generation import generate
+
+        found: list[list[int]] = generate(
+            model, inputs, mask=mask, bos=bos, eos=eos, pad=pad, max_tokens=max_tokens or self.max_tokens,
+            strategy=self.strategy,
+        )  # fmt: skip
+        return found

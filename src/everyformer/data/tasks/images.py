@@ -1,0 +1,157 @@
+"""Image classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everyformer.data import pictures
+from everyformer.data.classification import ClassTask
+from everyformer.data.labels import fit_classes, labels_of
+from everyformer.data.sources import Rows, Where, read_rows
+from everyformer.data.splits import divide
+from everyformer.data.task import data_uri, indices_of, task
+from everyformer.errors import BadInput
+
+
+@dataclass(kw_only=True)
+class Options(Where):
+    """The `data` section of image classification."""
+
+    input: str | None = None
+    """The column of the pictures; found by its usual names where not given."""
+    label: str | None = None
+    """The column of the classes."""
+    classes: int | list[str] | None = None
+    """How many classes, or their names; found in the data where not given."""
+    image: int | None = None
+    """Side in pixels that pictures are brought to; may be left out where all have one size."""
+    channels: Literal[1, 3] | None = None
+    """1 gray, 3 colour; found in the data where not given."""
+    fit: Literal["crop", "stretch"] = "crop"
+    """How a picture that is not square is made so."""
+    mean: list[float] | None = None
+    """Mean of each channel (0 to 1); of the training part where not given."""
+    std: list[float] | None = None
+    shift: int = 0
+    """Augmentation: pixels that a picture is moved by, at most."""
+    flip: bool = False
+    """Augmentation: mirror half of the pictures."""
+    cutout: int = 0
+    """Augmentation: side of a square that is blacked out."""
+    broken: Literal["error", "skip"] = "error"
+    """What to do with a picture that cannot be read."""
+
+
+@task
+class ImageClassification(ClassTask):
+    """Pictures into classes; they are decoded once and kept in memory as bytes."""
+
+    name: ClassVar[str] = "image-classification"
+    Options: ClassVar[type[Where]] = Options
+    parts: dict[str, tuple[Tensor, Tensor]]
+
+    @classmethod
+    def read(cls, options: Any) -> Self:
+        """Decode all pictures and fit size, channels, mean and deviation on the training part."""
+        rows = read_rows(options)
+        column = rows["train"].pick(options.input, ("image", "img", "picture", "pixel_values"), "input")
+        label = rows["train"].pick(options.label, ("label", "labels", "class", "target", "fine_label"), "label")
+        parts = divide(rows, options, label)
+        classes = fit_classes(parts["train"], label, options.classes)
+        labels = labels_of(parts, label, classes)
+        made: dict[str, tuple[Tensor, Tensor]] = {}
+        size, channels = options.image, options.channels
+        for split, part in parts.items():
+            found, kept = _decode(part, column, options.broken)
+            if size is None:
+                size = _common_size(found, part)
+            if channels is None:
+                channels = 1 if all(pictures.is_gray(each) for each in found) else 3
+            array = np.stack([pictures.to_array(each, size, channels, options.fit) for each in found])
+            made[split] = torch.from_numpy(array), torch.tensor(labels[split])[kept]
+        state: dict[str, Any] = {"classes": classes}
+        state["mean"], state["std"] = _moments(made["train"][0], options)
+        state["facts"] = {"classes": len(classes), "channels": channels, "image": size}
+        self = cls(options, state)
+        self.parts = made
+        return self
+
+    def size(self, split: str) -> int:
+        """How many pictures a part has."""
+        return len(self.parts[split][1]) if split in getattr(self, "parts", {}) else 0
+
+    def batch(self, split: str, indices: Sequence[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
+        """`inputs` (B, C, Y, X) and `labels` (B,); augmented where `train`."""
+        rows = indices_of(indices, self.size(split), split)
+        found, labels = self.parts[split]
+        chosen = found[rows]
+        if train:
+            options = self.options
+            chosen = pictures.augment(chosen, rows, seed, options.shift, options.flip, options.cutout)
+        return {"inputs": self._normal(chosen), "labels": labels[rows]}
+
+    def raw(self, split: str, index: int) -> tuple[Any, ...]:
+        """The bytes of a picture."""
+        return (self.parts[split][0][index],)
+
+    def show(self, split: str, index: int) -> str:
+        """A picture as a data URI."""
+        return data_uri(self.parts[split][0][index].numpy())
+
+    def prepare(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
+        """Paths, bytes, arrays or PIL pictures as (B, C, Y, X)."""
+        size, channels, fit = self.facts["image"], self.facts["channels"], self.options.fit
+        arrays = [pictures.to_array(pictures.decode(each), size, channels, fit) for each in inputs]
+        return {"inputs": self._normal(torch.from_numpy(np.stack(arrays)))}
+
+    def _normal(self, chosen: Tensor) -> Tensor:
+        return pictures.normalise(chosen, self.state["mean"], self.state["std"])
+
+
+def _decode(part: Rows, column: str, broken: str) -> tuple[list[Any], list[int]]:
+    found, kept, first = [], [], None
+    values = part.column(column)
+    for row, value in enumerate(values):
+        path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+        try:
+            found.append(pictures.decode(value, f"'{path}'" if path else f"picture {row} of {part.where}"))
+            kept.append(row)
+        except BadInput as error:
+            first = first or error
+            if broken == "error":
+                raise BadInput(f"{error}, or set data.broken=skip (row {row} of {len(values)})") from None
+    if not found:
+        raise BadInput(f"none of the {len(values)} pictures of {part.where} can be read; the first: {first}")
+    return found, kept
+
+
+def _common_size(found: list[Any], part: Rows) -> int:
+    sizes = {each.size for each in found}
+    if len(sizes) > 1 or len(set(found[0].size)) > 1:
+        shown = ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3]) + (", ..." if len(sizes) > 3 else "")
+        raise BadInput(
+            f"the pictures of {part.where} are {shown} (width x height), not all of one square size; "
+            f"say what to bring them to: data.image={min(min(size) for size in sizes)}"
+        )
+    return int(found[0].size[0])
+
+
+def _moments(train: Tensor, options: Options) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, from the count of each of the 256 values."""
+    means, deviations = [], []
+    for channel in range(train.shape[1]):
+        count = torch.bincount(train[:, channel].flatten(), minlength=256).double()
+        values = torch.arange(256, dtype=torch.float64) / 255
+        mean = float((count * values).sum() / count.sum())
+        means.append(mean)
+        deviations.append(max(float((count * (values - mean) ** 2).sum() / count.sum()) ** 0.5, 1e-3))
+    for name, given in (("mean", options.mean), ("std", options.std)):
+        if given is not None and len(given) != train.shape[1]:
+            raise BadInput(f"data.{name} has {len(given)} values and the pictures have {train.shape[1]} channels")
+    return options.mean or means, options.std or deviations

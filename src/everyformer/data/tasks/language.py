@@ -1,0 +1,165 @@
+"""Language modelling: the next token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from everyformer.data.decoding import Decoding
+from everyformer.data.draws import uniform
+from everyformer.data.sources import Where, read_rows
+from everyformer.data.splits import divide, shares
+from everyformer.data.task import Digest, Examples, Score, Task, indices_of, task, used
+from everyformer.data.vocabulary import Vocabulary, fit_vocabulary, load_vocabulary, texts_of
+from everyformer.errors import BadInput, EveryformerError
+from everyformer.objectives import NextToken
+from everyformer.objectives.base import IGNORED, LABELS
+from everyformer.objectives.text import token_loss
+from everyformer.specs import Spec, spec
+
+
+@dataclass(kw_only=True)
+class Options(Where):
+    """The `data` section of language modelling."""
+
+    input: str | None = None
+    """The column of the text."""
+    tokens: Literal["characters", "bytes", "bpe"] = "bpe"
+    vocabulary: int = 8192
+    """Tokens that BPE has at most."""
+    length: int = 256
+    """Tokens in a window."""
+    lowercase: bool = False
+
+
+@task
+class LanguageModelling(Task):
+    """Text into the next token; training takes random windows, scoring takes all, one after the other."""
+
+    name: ClassVar[str] = "language-modelling"
+    metric: ClassVar[str] = "loss"
+    better: ClassVar[str] = "min"
+    Options: ClassVar[type[Where]] = Options
+    vocabulary: Vocabulary
+    parts: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, options: Any) -> Self:
+        """Read the text, one document after the other, and fit the vocabulary on its training part."""
+        texts = read_texts(options)
+        self = cls(options, {})
+        self.vocabulary = fit_vocabulary(
+            options.tokens, [texts["train"]], options.vocabulary, lowercase=options.lowercase
+        )
+        self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
+        self.parts = {split: torch.from_numpy(self.vocabulary.encode(text)) for split, text in texts.items()}
+        for split, ids in self.parts.items():
+            if len(ids) <= options.length:
+                raise EveryformerError(
+                    f"the '{split}' part has {len(ids)} tokens, and one window of data.length={options.length} takes "
+                    f"{options.length + 1}; give more text or lower data.length"
+                )
+        return self
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The vocabulary, without text."""
+        self = super().load(folder)
+        self.vocabulary = load_vocabulary(Path(folder), 0)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Options and vocabulary."""
+        super().save(folder)
+        self.vocabulary.save(Path(folder))
+
+    def size(self, split: str) -> int:
+        """How many windows cover a part."""
+        parts: dict[str, Tensor] = getattr(self, "parts", {})
+        return math.ceil((len(parts[split]) - 1) / self.options.length) if split in parts else 0
+
+    def batch(self, split: str, indices: Sequence[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
+        """`inputs` (B, N) and `labels` (B, N), the token after each.
+
+        Where `train`, window i starts anywhere, drawn from (seed, i); else it is the i-th, the last one cut short.
+        """
+        rows = indices_of(indices, self.size(split), split)
+        ids, length = self.parts[split], self.options.length
+        if train:
+            starts = (uniform(seed, rows, 1) * (len(ids) - length)).long()
+        else:
+            starts = torch.tensor(rows)[:, None] * length
+        places = starts + torch.arange(length + 1)
+        inside = places < len(ids)
+        taken = ids[places.clamp(max=len(ids) - 1)]
+        labels = taken[:, 1:].masked_fill(~inside[:, 1:], IGNORED)
+        return {"inputs": taken[:, :-1], LABELS: labels}
+
+    def objective(self, **options: Any) -> Spec[Any]:
+        """Cross entropy of the next token."""
+        return spec(NextToken, **options)
+
+    def evaluate(
+        self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None
+    ) -> Score:
+        """Loss in nats a token, perplexity, and bits a byte of UTF-8, over all windows of a part."""
+        digest, examples = Digest(), Examples()
+        total, count, size = 0.0, 0, 0
+        for indices, tensors, logits in self.answers(model, split, batch):
+            labels = tensors[LABELS]
+            for row in range(len(indices)):
+                real = labels[row] != IGNORED
+                target = labels[row][real]
+                total += float(token_loss(logits[row][real].double()[None], target[None], exact=True).total)
+                count += len(target)
+                text = self.vocabulary.decode(target.tolist())
+                size += len(text.encode())
+                digest.add(tensors["inputs"][row], target)
+                said = logits[row][real].argmax(-1)
+                right = bool((said[-1:] == target[-1:]).all())
+                if examples.wants(right):
+                    examples.add(
+                        right, input=self.vocabulary.decode(tensors["inputs"][row][real].tolist()),
+                        expected=self.vocabulary.decode(target[-1:].tolist()),
+                        answer=self.vocabulary.decode(said[-1:].tolist()),
+                    )  # fmt: skip
+        loss = total / count
+        figures = {"loss": loss, "perplexity": math.exp(min(loss, 700)), "bits_per_byte": total / math.log(2) / size}
+        return Score(figures, self.size(split), str(digest), examples.kept)
+
+    def predict(
+        self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """How the model goes on from each prompt."""
+        chosen = Decoding.of({"max_tokens": 128, **(decoding or {})})
+        answers = []
+        with used(model) as device:
+            for prompt in inputs:
+                ids = self.vocabulary.encode(prompt)
+                if not len(ids):
+                    raise BadInput("an empty prompt; give at least one character to go on from")
+                ids = torch.from_numpy(ids)[None].to(device)
+                said = chosen.generate(model, ids, bos=None, eos=None, pad=0)[0]
+                answers.append({"input": prompt, "text": self.vocabulary.decode(said)})
+        return answers
+
+
+def read_texts(options: Any) -> dict[str, str]:
+    """The text of each part; a single document is cut in order, several are divided among the parts."""
+    rows = read_rows(options)
+    column = rows["train"].pick(options.input, ("text", "content", "code", "sentence"), "input")
+    if len(rows) == 1 and len(rows["train"]) == 1:
+        text = texts_of(rows["train"].column(column), column, rows["train"].where)[0]
+        train, valid, _ = shares(options, (0.9, 0.1, 0.0))
+        ends = np.cumsum([round(len(text) * train), round(len(text) * valid)])
+        cut = {"train": text[: ends[0]], "valid": text[ends[0] : ends[1]], "test": text[ends[1] :]}
+        return {split: part for split, part in cut.items() if part}
+    parts = divide(rows, options)
+    return {split: "\n".join(texts_of(part.column(column), column, part.where)) for split, part in parts.items()}

@@ -1,0 +1,188 @@
+"""Text into token ids and back: characters, bytes, or byte-level BPE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from everyformer.errors import BadInput, EveryformerError, UnknownName
+
+PAD, BOS, EOS, MASK = range(4)
+SPECIALS = ("<pad>", "<s>", "</s>", "<mask>")
+"""Stand at the front of a vocabulary that has specials: ids 0 to 3."""
+FILE = "tokenizer.json"
+
+
+class Vocabulary:
+    """Base of vocabularies: `encode` and `decode` undo each other on any text seen in training."""
+
+    kind: ClassVar[str] = ""
+    size: int
+    specials: int
+    """How many special tokens stand in front."""
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids."""
+        raise NotImplementedError
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of several texts."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text, special tokens left out."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`."""
+        (folder / FILE).write_text(json.dumps(self.plain(), ensure_ascii=False))
+
+    def plain(self) -> dict[str, Any]:
+        """What `load` needs."""
+        return {"kind": self.kind, "specials": self.specials}
+
+
+class Characters(Vocabulary):
+    """The characters of the training text, in order; id `specials` is any other."""
+
+    kind = "characters"
+
+    def __init__(self, characters: str, specials: int = 0) -> None:
+        self.characters, self.specials = characters, specials
+        self.size = specials + 1 + len(characters)
+        codes = np.array([ord(c) for c in characters], dtype=np.int64)
+        self._table = np.full(int(codes.max(initial=0)) + 1, specials, dtype=np.int64)
+        self._table[codes] = np.arange(len(codes)) + specials + 1
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of the characters."""
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+        inside = codes < len(self._table)
+        return np.where(inside, self._table[np.where(inside, codes, 0)], self.specials)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Characters; the unknown one is U+FFFD."""
+        first = self.specials
+        return "".join("\ufffd" if i == first else self.characters[i - first - 1] for i in ids if i >= first)
+
+    def plain(self) -> dict[str, Any]:
+        """The characters."""
+        return {**super().plain(), "characters": self.characters}
+
+
+class Bytes(Vocabulary):
+    """The 256 bytes of UTF-8."""
+
+    kind = "bytes"
+
+    def __init__(self, specials: int = 0) -> None:
+        self.specials, self.size = specials, 256 + specials
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of the bytes."""
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) + self.specials
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text; bytes that are no UTF-8 become U+FFFD."""
+        return bytes(i - self.specials for i in ids if i >= self.specials).decode(errors="replace")
+
+
+class BPE(Vocabulary):
+    """Byte-level byte-pair encoding (Radford et al., 2019, section 2.2): no text is unknown, none is changed.
+
+    With `lowercase` the text is lowercased first.
+    """
+
+    kind = "bpe"
+
+    def __init__(self, tokenizer: Any, specials: int = 0) -> None:
+        self.tokenizer, self.specials = tokenizer, specials
+        self.size = tokenizer.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int, specials: int = 0, lowercase: bool = False) -> BPE:
+        """A vocabulary of at most `size` tokens, 256 of them single bytes."""
+        from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+        if size < 256 + specials:
+            raise EveryformerError(
+                f"data.vocabulary={size} is below the {256 + specials} tokens that bytes and specials take; raise it "
+                "or set data.tokens=bytes"
+            )
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        if lowercase:
+            tokenizer.normalizer = normalizers.Lowercase()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=list(SPECIALS[:specials]),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer, specials)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of the tokens."""
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of several texts, on all cores."""
+        found = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [np.array(each.ids, dtype=np.int64) for each in found]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text."""
+        text: str = self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+        return text
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` as `tokenizers` and transformers read it."""
+        self.tokenizer.save(str(folder / FILE))
+
+
+KINDS = ("characters", "bytes", "bpe")
+
+
+def fit_vocabulary(
+    kind: str, texts: Sequence[str], size: int, specials: int = 0, lowercase: bool = False
+) -> Vocabulary:
+    """The vocabulary of the training texts."""
+    if kind == "characters":
+        return Characters("".join(sorted(set().union(*(set(text) for text in texts)))), specials)
+    if kind == "bytes":
+        return Bytes(specials)
+    if kind == "bpe":
+        return BPE.train(texts, size, specials, lowercase)
+    raise UnknownName("kind of tokens (data.tokens)", kind, KINDS)
+
+
+def load_vocabulary(folder: Path, specials: int) -> Vocabulary:
+    """The vocabulary that was saved in a folder."""
+    path = folder / FILE
+    if not path.is_file():
+        raise EveryformerError(f"no '{FILE}' in '{folder}'; give the 'task' folder of a run")
+    plain = json.loads(path.read_text())
+    if plain.get("kind") == "characters":
+        return Characters(plain["characters"], plain["specials"])
+    if plain.get("kind") == "bytes":
+        return Bytes(plain["specials"])
+    from tokenizers import Tokenizer
+
+    return BPE(Tokenizer.from_file(str(path)), specials)
+
+
+def texts_of(values: Sequence[Any], column: str, where: str) -> list[str]:
+    """The values of a column, each of which must be a text."""
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise BadInput(
+                f"row {row} of {where} has {value!r} in the column '{column}', which is no text; correct the row "
+                "or name another column: data.input=COLUMN"
+            )
+    return list(values)

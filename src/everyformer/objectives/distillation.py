@@ -1,0 +1,79 @@
+"""Distillation: a student learns from a teacher's answers as well as from the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from everyformer.errors import DoesNotFit, EveryformerError
+from everyformer.objectives.base import LABELS, Loss, Objective, answer
+from everyformer.objectives.classes import check_classes, class_loss
+from everyformer.registry import part
+
+
+class _Taught(Objective):
+    """What distillations share: a teacher that is neither trained nor saved."""
+
+    def __init__(self, *, teacher: str | None, share: float, smoothing: float) -> None:
+        super().__init__()
+        self.teacher_path, self.share, self.smoothing = teacher, share, smoothing
+        self._teacher: list[nn.Module] = []
+
+    def teach(self, teacher: nn.Module) -> None:
+        """Set the teacher."""
+        self._teacher = [teacher.eval().requires_grad_(False)]
+
+    def soft(self, student: Float[Tensor, "B C"], teacher: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
+        """What the student is told by the teacher."""
+        raise NotImplementedError
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """(1 - share) cross entropy of the labels + share of the teacher's, summed over the samples."""
+        if not self._teacher:
+            raise EveryformerError(
+                f"{type(self).__name__} has no teacher; call objective.teach(model) or set objective.teacher=RUN"
+            )
+        labels = batch[LABELS]
+        logits = answer(model, batch).float()
+        check_classes(labels, logits.shape[-1])
+        with torch.no_grad():
+            told = answer(self._teacher[0], batch).float()
+        if told.shape != logits.shape:
+            raise DoesNotFit(f"the teacher answers {tuple(told.shape)} and the student {tuple(logits.shape)}", "teacher")
+        hard = class_loss(logits, labels, self.smoothing)
+        losses = (1 - self.share) * hard + self.share * self.soft(logits, told)
+        count = torch.tensor(len(labels), device=labels.device)
+        return Loss(losses.sum(), count, {"right": (logits.argmax(-1) == labels).sum()})
+
+
+@part("objectives")
+class Distillation(_Taught):
+    """The teacher's soft classes at a temperature (Hinton et al., 2015, section 2; DeiT, 2021, equation 2)."""
+
+    def __init__(
+        self, *, teacher: str | None = None, temperature: float = 3.0, share: float = 0.5, smoothing: float = 0.0
+    ) -> None:
+        super().__init__(teacher=teacher, share=share, smoothing=smoothing)
+        self.temperature = temperature
+
+    def soft(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """T^2 KL(teacher / T, student / T), so that the gradient keeps its size at any temperature."""
+        warm = self.temperature
+        told = (teacher / warm).log_softmax(-1)
+        return F.kl_div((student / warm).log_softmax(-1), told, reduction="none", log_target=True).sum(-1) * warm**2
+
+
+@part("objectives")
+class HardDistillation(_Taught):
+    """The teacher's likeliest class, taken for a second label (Touvron et al., DeiT, 2021, equation 3)."""
+
+    def __init__(self, *, teacher: str | None = None, share: float = 0.5, smoothing: float = 0.0) -> None:
+        super().__init__(teacher=teacher, share=share, smoothing=smoothing)
+
+    def soft(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Cross entropy of the teacher's decision."""
+        return class_loss(student, teacher.argmax(-1), self.smoothing)
