@@ -10,6 +10,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from everyformer.errors import UnknownName
+from everyformer.specs import from_plain, spec
 
 STRATEGIES = {"greedy": "Greedy", "beam": "Beam", "sample": "Sample"}
 
@@ -23,7 +24,10 @@ class Decoding:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """From plain values: `strategy` ('greedy', 'beam', 'sample'), `max_tokens`, and the strategy's own options."""
+        """From plain values: `strategy` ('greedy', 'beam', 'sample'), `max_tokens`, and the strategy's own options.
+
+        For beam search `length_penalty` is the exponent of the length that a score is divided by.
+        """
         import everyformer.generation as generation
 
         given = dict(options)
@@ -31,11 +35,15 @@ class Decoding:
         if name not in STRATEGIES:
             raise UnknownName("decoding.strategy", str(name), STRATEGIES)
         kind = getattr(generation, STRATEGIES[name])
+        if name == "beam" and "length_penalty" in given:
+            given["penalty"] = spec(generation.Power, exponent=given.pop("length_penalty"))
         known = inspect.signature(kind).parameters
         for option in given:
             if option not in known:
-                raise UnknownName(f"option of decoding.strategy={name}", option, [*known, "max_tokens"])
-        return cls(kind(**given), int(most))
+                raise UnknownName(
+                    f"option of decoding.strategy={name}", option, [*known, "max_tokens", "length_penalty"]
+                )
+        return cls(kind(**{k: from_plain(v) for k, v in given.items()}), int(most))
 
     def generate(
         self,

@@ -150,6 +150,11 @@ def used(model: nn.Module) -> Iterator[torch.device]:
         model.train(was)
 
 
+def affordable(batch: int, values: int) -> int:
+    """As many samples, at most `batch`, as keep answers of `values` numbers each below 128 MB."""
+    return max(1, min(batch, 2**25 // values))
+
+
 _tasks: dict[str, type[Task]] = {}
 T = TypeVar("T", bound=type[Task])
 

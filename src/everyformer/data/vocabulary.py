@@ -37,6 +37,10 @@ class Vocabulary:
         """Text, special tokens left out."""
         raise NotImplementedError
 
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """How many bytes of UTF-8 the tokens stand for, also where they cut a character."""
+        return len(self.decode(ids).encode())
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
         (folder / FILE).write_text(json.dumps(self.plain(), ensure_ascii=False))
@@ -90,6 +94,10 @@ class Bytes(Vocabulary):
         """Text; bytes that are no UTF-8 become U+FFFD."""
         return bytes(i - self.specials for i in ids if i >= self.specials).decode(errors="replace")
 
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """One a token."""
+        return sum(i >= self.specials for i in ids)
+
 
 class BPE(Vocabulary):
     """Byte-level byte-pair encoding (Radford et al., 2019, section 2.2): no text is unknown, none is changed.
@@ -140,6 +148,10 @@ class BPE(Vocabulary):
         """Text."""
         text: str = self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
         return text
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """A letter of a byte-level token stands for a byte."""
+        return sum(len(self.tokenizer.id_to_token(i)) for i in ids if i >= self.specials)
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` as `tokenizers` and transformers read it."""

@@ -43,7 +43,9 @@ class _Taught(Objective):
         with torch.no_grad():
             told = answer(self._teacher[0], batch).float()
         if told.shape != logits.shape:
-            raise DoesNotFit(f"the teacher answers {tuple(told.shape)} and the student {tuple(logits.shape)}", "teacher")
+            raise DoesNotFit(
+                f"the teacher answers {tuple(told.shape)} and the student {tuple(logits.shape)}", "teacher"
+            )
         hard = class_loss(logits, labels, self.smoothing)
         losses = (1 - self.share) * hard + self.share * self.soft(logits, told)
         count = torch.tensor(len(labels), device=labels.device)

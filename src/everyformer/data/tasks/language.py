@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from everyformer.data.decoding import Decoding
 from everyformer.data.draws import uniform
 from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide, shares
-from everyformer.data.task import Digest, Examples, Score, Task, indices_of, task, used
+from everyformer.data.task import Digest, Examples, Score, Task, affordable, indices_of, task, used
 from everyformer.data.vocabulary import Vocabulary, fit_vocabulary, load_vocabulary, texts_of
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.objectives import NextToken
 from everyformer.objectives.base import IGNORED, LABELS
-from everyformer.objectives.text import token_loss
 from everyformer.specs import Spec, spec
 
 
@@ -112,24 +112,26 @@ class LanguageModelling(Task):
         """Loss in nats a token, perplexity, and bits a byte of UTF-8, over all windows of a part."""
         digest, examples = Digest(), Examples()
         total, count, size = 0.0, 0, 0
+        batch = affordable(batch, self.options.length * self.vocabulary.size)
         for indices, tensors, logits in self.answers(model, split, batch):
             labels = tensors[LABELS]
+            losses = F.cross_entropy(logits.mT.double(), labels, reduction="none", ignore_index=IGNORED)
+            said = logits.argmax(-1)
             for row in range(len(indices)):
                 real = labels[row] != IGNORED
                 target = labels[row][real]
-                total += float(token_loss(logits[row][real].double()[None], target[None], exact=True).total)
+                total += float(losses[row].sum())
                 count += len(target)
-                text = self.vocabulary.decode(target.tolist())
-                size += len(text.encode())
+                size += self.vocabulary.count_bytes(target.tolist())
                 digest.add(tensors["inputs"][row], target)
-                said = logits[row][real].argmax(-1)
-                right = bool((said[-1:] == target[-1:]).all())
+                last = said[row][real][-1:]
+                right = bool((last == target[-1:]).all())
                 if examples.wants(right):
+                    before = tensors["inputs"][row][real].tolist()
+                    words = self.vocabulary.decode
                     examples.add(
-                        right, input=self.vocabulary.decode(tensors["inputs"][row][real].tolist()),
-                        expected=self.vocabulary.decode(target[-1:].tolist()),
-                        answer=self.vocabulary.decode(said[-1:].tolist()),
-                    )  # fmt: skip
+                        right, input=words(before), expected=words(target[-1:].tolist()), answer=words(last.tolist())
+                    )
         loss = total / count
         figures = {"loss": loss, "perplexity": math.exp(min(loss, 700)), "bits_per_byte": total / math.log(2) / size}
         return Score(figures, self.size(split), str(digest), examples.kept)
@@ -139,16 +141,23 @@ class LanguageModelling(Task):
     ) -> list[dict[str, Any]]:
         """How the model goes on from each prompt."""
         chosen = Decoding.of({"max_tokens": 128, **(decoding or {})})
-        answers = []
+        return [{"input": prompt, "text": self._continue(model, prompt, chosen)} for prompt in inputs]
+
+    def _continue(self, model: nn.Module, prompt: str, chosen: Decoding) -> str:
+        """The continuation; once a window is full, its later half is what the model still sees."""
+        ids = self.vocabulary.encode(prompt).tolist()
+        if not ids:
+            raise BadInput("an empty prompt; give at least one character to go on from")
+        length = self.options.length
+        said: list[int] = []
         with used(model) as device:
-            for prompt in inputs:
-                ids = self.vocabulary.encode(prompt)
-                if not len(ids):
-                    raise BadInput("an empty prompt; give at least one character to go on from")
-                ids = torch.from_numpy(ids)[None].to(device)
-                said = chosen.generate(model, ids, bos=None, eos=None, pad=0)[0]
-                answers.append({"input": prompt, "text": self.vocabulary.decode(said)})
-        return answers
+            while len(said) < chosen.max_tokens:
+                seen = (ids + said)[-length:]
+                seen = seen[-max(1, length // 2) :] if len(seen) == length else seen
+                most = min(length - len(seen), chosen.max_tokens - len(said))
+                given = torch.tensor([seen], device=device)
+                said += chosen.generate(model, given, bos=None, eos=None, pad=0, max_tokens=most)[0]
+        return self.vocabulary.decode(said)
 
 
 def read_texts(options: Any) -> dict[str, str]:
