@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         positions,
     )  # fmt: skip
     from everyformer.context import Cache, Context
-    from everyformer.designs import Design, insert, remove, swap
+    from everyformer.designs import Design
+    from everyformer.edits import insert, remove, swap
     from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
     from everyformer.registry import part, parts, system, systems
     from everyformer.specs import Spec, spec
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Cache": "context", "Context": "context", "Design": "designs", "Spec": "specs", "Tokens": "tokens",
-    "insert": "designs", "remove": "designs", "swap": "designs", "part": "registry", "parts": "registry",
+    "insert": "edits", "remove": "edits", "swap": "edits", "part": "registry", "parts": "registry",
     "spec": "specs", "system": "registry", "systems": "registry",
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
 }  # fmt: skip

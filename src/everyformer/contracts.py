@@ -43,7 +43,7 @@ class Position(Part):
     def stands_in(self, place: str) -> None:
         """Refuse a place where this part would do nothing."""
         if place not in self.stands.split():
-            raise DoesNotFit(f"{type(self).__name__} stands in {self.stands}, not in {place}")
+            raise DoesNotFit(f"{type(self).__name__} stands in {self.stands}, not in {place}", "positions")
 
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"] | None:
         """What is added to the values, (1 or B, N, D), prefix tokens left out; None for nothing."""

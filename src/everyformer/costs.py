@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from everyformer.designs import Design, tree_lines
+from everyformer.designs import Design, parts_at, tree_lines
 
 
 def parameters(module: nn.Module) -> int:
@@ -46,18 +46,17 @@ def tree(design: Design) -> str:
         cost = flops(model)
     except (RuntimeError, NotImplementedError):
         cost = {}
+    names = {module: path for path, module in model.named_modules()}
     rows = []
     for depth, label, path, each, times in tree_lines(design):
         options = ", ".join(
             f"{name}={value!r}" for name, value in each.options.items() if not _inner(value)
         )  # fmt: skip
         many = f" x {times}" if times > 1 else ""
-        try:
-            module = model.get_submodule(path)
-            size = f"{parameters(module) * times:,}"
-        except AttributeError:
-            size = ""
-        work = _short(cost[path] * times) if cost.get(path) else ""
+        copies = [copy for _, _, copy in parts_at(model, path)]
+        size = f"{sum(map(parameters, copies)) * times:,}" if copies else ""
+        operations = sum(cost.get(names[copy], 0) for copy in copies) * times
+        work = _short(operations) if operations else ""
         rows.append((f"{'  ' * depth}{label}: {each.part.__name__}({options}){many}", size, work))
     wide = min(max(len(r[0]) for r in rows), 96)
     head = f"{'part':<{wide}}  {'parameters':>12}  {'FLOPs':>8}"

@@ -1,8 +1,9 @@
-"""Design: the spec of a whole model, with paths; and the same edits on a built, trained model."""
+"""Design: the spec of a whole model, with paths."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from everyformer.errors import EveryformerError, nearest
-from everyformer.registry import place_of
+from everyformer.errors import DoesNotFit, EveryformerError, nearest
 from everyformer.specs import Spec, from_plain, runs, signature, to_plain
 
 Edit = Spec[Any] | Callable[[Spec[Any]], Spec[Any]]
@@ -84,10 +84,7 @@ class Design:
 
     def build(self, *, seed: int | None = None, device: str | torch.device | None = None) -> Any:
         """Make the model; `seed` fixes its initial weights without touching the global generator."""
-        device = torch.device(device or "cpu")
-        with torch.random.fork_rng(enabled=seed is not None), device:
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed), torch.device(device or "cpu"):
             return self.spec.build()
 
     def to_yaml(self) -> str:
@@ -101,7 +98,10 @@ class Design:
         """The design that `to_yaml` wrote."""
         import yaml
 
-        plain = yaml.safe_load(text)
+        try:
+            plain = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise EveryformerError(f"a design is read from YAML, and this is not YAML: {error}") from None
         if not isinstance(plain, dict) or "design" not in plain:
             raise EveryformerError("expected YAML with a key 'design', as Design.to_yaml writes it")
         return Design(from_plain(plain["design"]), plain.get("system") or "")
@@ -166,10 +166,14 @@ def _step(here: Any, step: str, path: str) -> Any:
 def _changed(value: Any, steps: list[str], change: Callable[[Spec[Any]], Any]) -> Any:
     if not steps:
         return change(value)
+    first, *rest = steps
+    try:
+        inner = _changed(value[int(first)] if isinstance(value, tuple) else value.get(first), rest, change)
+    except DoesNotFit as error:
+        raise error.inside(first) from None
     if isinstance(value, Spec):
-        return value.but(**{steps[0]: _changed(value.get(steps[0]), steps[1:], change)})
-    at = int(steps[0])
-    return (*value[:at], _changed(value[at], steps[1:], change), *value[at + 1 :])
+        return value.but(**{first: inner})
+    return (*value[: int(first)], inner, *value[int(first) + 1 :])
 
 
 def _diff(path: str, old: Any, new: Any, lines: list[str]) -> None:
@@ -230,57 +234,16 @@ def design_of(model: nn.Module) -> Design:
     return Design(made_from, getattr(model, "system", ""))
 
 
-def swap(model: nn.Module, pattern: str, new: Edit, *, seed: int | None = None) -> nn.Module:
-    """Exchange parts of a built model in place; every weight outside them stays. See `Design.swap`."""
-    before = design_of(model)
-    after = before.swap(pattern, new)
-    return _apply(model, after, lambda: [_replace(model, path, after, seed) for path in before.find(pattern)])
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Random numbers from a seed, if given, and the global generator afterwards as it was."""
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
-def insert(model: nn.Module, path: str, new: Spec[Any], *, seed: int | None = None) -> nn.Module:
-    """Put a part into a list of parts of a built model, in place. See `Design.insert`."""
-    after = design_of(model).insert(path, new)
-    place, _, index = path.rpartition(".")
-
-    def edit() -> None:
-        listed = model.get_submodule(place)
-        assert isinstance(listed, nn.ModuleList)
-        beside = place_of(listed[0]) if len(listed) else place_of(model.get_submodule(place.rpartition(".")[0]))
-        listed.insert(int(index), _like(model, _seeded(new, beside, seed)))
-
-    return _apply(model, after, edit)
-
-
-def remove(model: nn.Module, pattern: str) -> nn.Module:
-    """Take parts out of a built model in place. See `Design.remove`."""
-    before = design_of(model)
-    after = before.remove(pattern)
-
-    def edit() -> None:
-        for path in reversed(before.find(pattern)):
-            place, _, last = path.rpartition(".")
-            holder = model.get_submodule(place)
-            if isinstance(holder, nn.ModuleList):
-                del holder[int(last)]
-            else:
-                setattr(holder, last, None)
-
-    return _apply(model, after, edit)
-
-
-def _apply(model: nn.Module, after: Design, edit: Callable[[], Any]) -> nn.Module:
-    after.build(device="meta")
-    edit()
-    for path, each in after.walk():
-        for _, _, built in _parts_at(model, path):
-            built.spec = each  # type: ignore[assignment]
-    tie = getattr(model, "tie", None)
-    if tie is not None:
-        tie()
-    return model
-
-
-def _parts_at(model: nn.Module, path: str) -> list[tuple[nn.Module, str, nn.Module]]:
+def parts_at(model: nn.Module, path: str) -> list[tuple[nn.Module, str, nn.Module]]:
     """The modules built from the spec at a path, each with its holder and its name there.
 
     A spec that its holder builds several times (the residual around each layer of a block) gives several.
@@ -302,28 +265,6 @@ def _parts_at(model: nn.Module, path: str) -> list[tuple[nn.Module, str, nn.Modu
         else:
             copied.append((holder, name, module))
     return copied
-
-
-def _replace(model: nn.Module, path: str, after: Design, seed: int | None) -> None:
-    for holder, name, old in _parts_at(model, path):
-        holder._modules[name] = _like(model, _seeded(after.get(path), place_of(old), seed))
-
-
-def _seeded(new: Spec[Any], place: tuple[Any, ...], seed: int | None) -> nn.Module:
-    with torch.random.fork_rng(enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        return new.build(*place)
-
-
-def _like(model: nn.Module, built: nn.Module) -> nn.Module:
-    start = getattr(model, "start", None)
-    if start is not None:
-        start(built)
-    weight = next(model.parameters(), None)
-    if weight is not None:
-        built.to(device=weight.device, dtype=weight.dtype)
-    return built.train(model.training)
 
 
 def tree_lines(design: Design) -> list[tuple[int, str, str, Spec[Any], int]]:

@@ -49,6 +49,10 @@ class Part(nn.Module):
     place: tuple[Any, ...] = ()
     """What its place gave it."""
 
+    def alter(self, change: Callable[[], Any], build: Callable[..., nn.Module]) -> None:
+        """Let an edit of a built model put in or take out a part here; `build(spec, *place)` makes what goes with it."""
+        change()
+
     def make(self, name: str, spec: Any, *place: Any) -> Any:
         """Build the part (or None, or the list of parts) that stands at the option `name`."""
         if isinstance(spec, tuple):
@@ -61,11 +65,6 @@ class Part(nn.Module):
             return spec.build(*place)
         except DoesNotFit as error:
             raise error.inside(name) from None
-
-
-def place_of(part: nn.Module) -> tuple[Any, ...]:
-    """What its place gave a part built from a spec."""
-    return getattr(part, "place", ())
 
 
 C = TypeVar("C", bound=type)

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.masks import KINDS, Mask
-from everyformer.registry import find_part
+from everyformer.registry import ROOMS, find_part, parts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,8 +72,10 @@ class Spec(Generic[T_co]):
             made = self.part(*place, **self.options)
         except DoesNotFit:
             raise
-        except (EveryformerError, ValueError, ZeroDivisionError) as error:
+        except (EveryformerError, ValueError) as error:
             raise DoesNotFit(f"{self.name}: {error}") from error
+        except (RuntimeError, ZeroDivisionError) as error:
+            raise DoesNotFit(f"{self!r} in a place of {place}: {error}") from error
         made.spec, made.place = self, place  # type: ignore[attr-defined]
         return made
 
@@ -118,25 +120,58 @@ def check(part: Callable[..., Any], options: Mapping[str, Any]) -> None:
             raise UnknownName(f"option of {part.__name__}", name, known)
         hint = _hints(part).get(name)
         if hint is not None and not _accepts(hint, value):
-            shown = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
-            raise EveryformerError(f"option '{name}' of {part.__name__} takes {shown}; given {value!r}")
+            message = f"option '{name}' of {part.__name__} takes {_shown(hint)}; given {value!r}"
+            if isinstance(value, Spec) and (fitting := _fitting(hint)):
+                raise DoesNotFit(f"{message}; what fits: {', '.join(fitting[:40])}", name)
+            raise EveryformerError(message)
     missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in options]
     if missing:
         raise EveryformerError(f"{part.__name__} needs the option '{missing[0]}'; write {missing[0]}=...")
 
 
 def _accepts(hint: Any, value: Any) -> bool:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_accepts(each, value) for each in typing.get_args(hint))
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(each, value) for each in inner)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str, type(None)):
-        return isinstance(value, hint)
-    if typing.get_origin(hint) is Spec or hint is Spec:
-        return isinstance(value, Spec)
-    return True
+    if origin is tuple and isinstance(value, tuple):
+        hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(hints) == len(value) and all(map(_accepts, hints, value))
+    if origin is Spec:
+        return isinstance(value, Spec) and _makes(inner[0], value.part)
+    if origin is not None:
+        return not isinstance(origin, type) or isinstance(value, origin)
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
+
+
+def _makes(hint: Any, part: Any) -> bool:
+    """Whether a part is what the type asks for; of a function that makes a part nothing is known."""
+    if not isinstance(part, type) or isinstance(hint, TypeVar) or hint is Any:
+        return True
+    return issubclass(part, typing.get_args(hint) or hint)
+
+
+def _shown(hint: Any) -> str:
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_shown, inner))
+    if typing.get_origin(hint) is Spec:
+        return f"ef.spec(...) of a {_shown(inner[0])}"
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {_shown(inner[0])}" if inner[-1] is Ellipsis else f"{len(inner)} values, {inner}"
+    return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def _fitting(hint: Any) -> list[str]:
+    """The registered parts that an option of this type takes."""
+    found = [name for each in typing.get_args(hint) for name in _fitting(each)]
+    if typing.get_origin(hint) is Spec:
+        wanted = typing.get_args(hint)[0]
+        found += [f"{room}.{name}" for room in ROOMS for name, cls in parts(room).items() if _makes(wanted, cls)]
+    return found
 
 
 def _frozen(value: Any) -> Any:
@@ -182,15 +217,20 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         if set(value) == {"repeat", "part"}:
             raise EveryformerError("'repeat' stands only inside a list of parts")
-        if len(value) != 1:
-            raise EveryformerError(f"expected one 'room.Part: {{options}}', given the keys {sorted(value)}")
+        if len(value) != 1 or not isinstance(next(iter(value)), str):
+            raise EveryformerError(f"expected one 'room.Part: {{options}}', given the keys {[*value]}")
         ((name, options),) = value.items()
+        if options is not None and not isinstance(options, Mapping):
+            raise EveryformerError(f"expected the options of '{name}' by name, given {options!r}")
         given = {key: from_plain(each) for key, each in (options or {}).items()}
         if name.startswith("masks."):
             kind = name.removeprefix("masks.")
             if kind not in KINDS:
                 raise UnknownName("mask", kind, KINDS)
-            return KINDS[kind](**given)
+            try:
+                return KINDS[kind](**given)
+            except TypeError as error:
+                raise EveryformerError(f"masks.{kind}: {error}") from None
         return Spec(find_part(name), given)
     if isinstance(value, (list, tuple)):
         listed: list[Any] = []

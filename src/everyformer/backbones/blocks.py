@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Residual, mix
+from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Residual, mix
 from everyformer.feedforward import MLP
 from everyformer.mixers import Attention
 from everyformer.norms import LayerNorm, PreNorm
@@ -27,22 +28,35 @@ class Block(Backbone):
         self,
         width: int,
         *,
-        mixer: Spec[Any] | None = spec(Attention),  # noqa: B008
-        cross: tuple[Spec[Any], ...] = (),
-        feedforward: Spec[Any] | None = spec(MLP),  # noqa: B008
-        residual: Spec[Any] | tuple[Spec[Any], ...] = spec(PreNorm),  # noqa: B008
+        mixer: Spec[Mixer] | None = spec(Attention),  # noqa: B008
+        cross: tuple[Spec[Mixer], ...] = (),
+        feedforward: Spec[FeedForward] | None = spec(MLP),  # noqa: B008
+        residual: Spec[Residual] | tuple[Spec[Residual], ...] = spec(PreNorm),  # noqa: B008
     ) -> None:
         super().__init__()
         self.mixer = self.make("mixer", mixer, width)
         self.cross = self.make("cross", cross, width)
         self.feedforward = self.make("feedforward", feedforward, width)
-        layers = [x for x in (self.mixer, *self.cross, self.feedforward) if x is not None]
+        layers = self.layers()
         if isinstance(residual, tuple) and len(residual) != len(layers):
             raise ValueError(f"{len(layers)} layers and {len(residual)} residuals; give one for all or one for each")
         if isinstance(residual, tuple):
             self.residual = self.make("residual", residual, width)
         else:
             self.residual = nn.ModuleList(self.make("residual", residual, width) for _ in layers)
+
+    def layers(self) -> list[nn.Module]:
+        """What has a residual around it, in order."""
+        return [layer for layer in (self.mixer, *self.cross, self.feedforward) if layer is not None]
+
+    def alter(self, change: Callable[[], Any], build: Callable[..., nn.Module]) -> None:
+        """A layer that goes takes its residual along, and one that comes brings one."""
+        around = dict(zip(self.layers(), self.residual))
+        change()
+        self.residual = nn.ModuleList(
+            around[layer] if layer in around else build(self.spec.get("residual"), *self.place)
+            for layer in self.layers()
+        )
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all layers."""
@@ -68,9 +82,9 @@ class ParallelBlock(Backbone):
         self,
         width: int,
         *,
-        mixer: Spec[Any] = spec(Attention),  # noqa: B008
-        feedforward: Spec[Any] = spec(MLP),  # noqa: B008
-        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        mixer: Spec[Mixer] = spec(Attention),  # noqa: B008
+        feedforward: Spec[FeedForward] = spec(MLP),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
         shared: bool = True,
     ) -> None:
         super().__init__()
@@ -85,5 +99,3 @@ class ParallelBlock(Backbone):
         update: Tensor = mix(self.mixer, normed[0], context) + self.feedforward(normed[-1], context)
         return tokens.update(tokens.values + update)
 
-
-__all__ = ["Block", "ParallelBlock", "Residual"]

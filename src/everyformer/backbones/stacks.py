@@ -8,7 +8,7 @@ from torch import nn
 
 from everyformer.backbones.blocks import Block
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Mixer, require
+from everyformer.contracts import Backbone, Mixer, Norm, Position, require
 from everyformer.masks import Causal, Full, Mask
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -26,9 +26,9 @@ class Encoder(Backbone):
         self,
         width: int,
         *,
-        blocks: tuple[Spec[Any], ...] = (spec(Block),) * 6,
-        norm: Spec[Any] | None = None,
-        positions: Spec[Any] | None = None,
+        blocks: tuple[Spec[Backbone], ...] = (spec(Block),) * 6,
+        norm: Spec[Norm] | None = None,
+        positions: Spec[Position] | None = None,
         mask: Mask = Full(),  # noqa: B008
     ) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class Decoder(Encoder):
         self,
         width: int,
         *,
-        blocks: tuple[Spec[Any], ...] = (spec(Block),) * 6,
-        norm: Spec[Any] | None = None,
-        positions: Spec[Any] | None = None,
+        blocks: tuple[Spec[Backbone], ...] = (spec(Block),) * 6,
+        norm: Spec[Norm] | None = None,
+        positions: Spec[Position] | None = None,
         mask: Mask = Causal(),  # noqa: B008
     ) -> None:
         super().__init__(width, blocks=blocks, norm=norm, positions=positions, mask=mask)

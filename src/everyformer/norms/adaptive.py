@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from everyformer.context import Context
-from everyformer.contracts import Layer, Residual
+from everyformer.contracts import Layer, Norm, Residual
 from everyformer.errors import BadInput
 from everyformer.norms.normalisers import LayerNorm
 from everyformer.registry import part
@@ -29,7 +29,7 @@ class AdaptivePreNorm(Residual):
         self,
         width: int,
         *,
-        norm: Spec[Any] = spec(LayerNorm, affine=False),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm, affine=False),  # noqa: B008
         condition_width: int | None = None,
     ) -> None:
         super().__init__()

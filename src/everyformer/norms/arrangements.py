@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Layer, Residual
+from everyformer.contracts import Layer, Norm, Residual
 from everyformer.norms.branches import Branch
 from everyformer.norms.normalisers import LayerNorm
 from everyformer.registry import part
@@ -18,7 +18,7 @@ from everyformer.tokens import Tokens
 class _Arrangement(Residual):
     """A norm, dropout, and the branches that an update passes (LayerScale, StochasticDepth) before it is added."""
 
-    def __init__(self, width: int, norm: Spec[Any], dropout: float, branches: tuple[Spec[Any], ...]) -> None:
+    def __init__(self, width: int, norm: Spec[Norm], dropout: float, branches: tuple[Spec[Any], ...]) -> None:
         super().__init__()
         self.norm: nn.Module = self.make("norm", norm, width)
         self.dropout = nn.Dropout(dropout) if dropout else None
@@ -41,7 +41,7 @@ class PreNorm(_Arrangement):
         self,
         width: int,
         *,
-        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
         dropout: float = 0.0,
         branches: tuple[Spec[Branch], ...] = (),
     ) -> None:
@@ -61,7 +61,7 @@ class PostNorm(_Arrangement):
         self,
         width: int,
         *,
-        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
         dropout: float = 0.0,
         branches: tuple[Spec[Branch], ...] = (),
     ) -> None:
@@ -80,16 +80,17 @@ class SandwichNorm(_Arrangement):
         self,
         width: int,
         *,
-        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
         dropout: float = 0.0,
         branches: tuple[Spec[Branch], ...] = (),
     ) -> None:
         super().__init__(width, norm, dropout, branches)
-        self.after: nn.Module = self.make("norm", norm, width)
+        self.norm = nn.ModuleList((self.norm, self.make("norm", norm, width)))
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the normalised update added."""
-        update = self.after(layer(tokens.update(self.norm(tokens.values))))
+        before, after = self.norm
+        update = after(layer(tokens.update(before(tokens.values))))
         return tokens.update(tokens.values + self.branch(update, tokens, context))
 
 
@@ -101,7 +102,7 @@ class TrunkNorm(_Arrangement):
         self,
         width: int,
         *,
-        norm: Spec[Any] = spec(LayerNorm),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
         dropout: float = 0.0,
         branches: tuple[Spec[Branch], ...] = (),
     ) -> None:
