@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from everyformer.masks import Full, Mask
+from everyformer.masks import Mask, full
 from everyformer.tokens import Tokens, order
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Cache:
 class Context:
     """What a forward pass shares: set by the model and its backbones, read by any part."""
 
-    mask: Mask = field(default_factory=Full)
+    mask: Mask = field(default_factory=full)
     """Which token may see which, at the place where a part stands: set by the backbone."""
     memory: dict[str, Tokens] = field(default_factory=dict)
     """What cross-attention attends to, by name ('encoder' for an encoder's output)."""

@@ -163,6 +163,14 @@ KINDS: dict[str, type[Mask]] = {
 """The masks that can be written to YAML by name."""
 
 
+FULL = Full()
+
+
+def full() -> Mask:
+    """The mask that forbids nothing: one object, which torch.compile sees through where a new one stops it."""
+    return FULL
+
+
 def prefix_lm(length: int) -> Mask:
     """Causal, but the first `length` tokens see each other (Raffel et al., 2020, section 3.2.1)."""
     return Causal() | Prefix(length)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from support.parts import names, spec_of
 
 import everyformer as ef
 from everyformer.masks import Causal, Where, Window
 from everyformer.specs import from_plain, runs, to_plain
+from support.parts import names, spec_of
 
 ATTENTION = ef.spec(ef.mixers.Attention, heads=4)
 ERRORS: list[tuple[Any, str]] = [
@@ -24,7 +24,10 @@ ERRORS: list[tuple[Any, str]] = [
     (lambda: ef.spec(ef.mixers.Attention, heads=True), "takes int; given True"),
     (lambda: ef.spec(ef.mixers.Attention, dropout="no"), "option 'dropout' of Attention takes float"),
     (lambda: ef.spec(ef.mixers.Attention, mask="causal"), "option 'mask' of Attention takes Mask"),
-    (lambda: ef.spec(ef.mixers.Attention, positions=ef.positions.Rotary), "option 'positions' of Attention takes Spec"),
+    (
+        lambda: ef.spec(ef.mixers.Attention, positions=ef.positions.Rotary),
+        "option 'positions' of Attention takes ef.spec(...) of a Position",
+    ),
     (lambda: ef.spec(ef.backbones.Encoder, blocks=ef.spec(ef.backbones.Block)), "option 'blocks' of Encoder takes"),
     (lambda: ef.spec(ef.positions.LearnedGrid, grid=("a", 2)), "option 'grid' of LearnedGrid takes"),
     (lambda: ef.spec(ef.embeddings.Text), "Text needs the option 'vocabulary'; write vocabulary="),
@@ -69,10 +72,10 @@ def test_what_cannot_be_built_says_why(spec: ef.Spec[Any], message: str) -> None
 
 
 def test_frozen_comparable_and_hashable() -> None:
-    assert ATTENTION == ef.spec(ef.mixers.Attention, heads=4)
+    assert ef.spec(ef.mixers.Attention, heads=4) == ATTENTION
     assert hash(ATTENTION) == hash(ef.spec(ef.mixers.Attention, heads=4))
-    assert ATTENTION != ef.spec(ef.mixers.Attention, heads=2)
-    assert ATTENTION != ef.spec(ef.mixers.CrossAttention, heads=4)
+    assert ef.spec(ef.mixers.Attention, heads=2) != ATTENTION
+    assert ef.spec(ef.mixers.CrossAttention, heads=4) != ATTENTION
     with pytest.raises(AttributeError, match="a Spec is frozen"):
         ATTENTION.part = ef.mixers.CrossAttention
     with pytest.raises(TypeError):
@@ -93,7 +96,9 @@ def test_runs_counts_equal_neighbours() -> None:
     assert runs(("a", "a", "b", "a")) == [(2, "a"), (1, "b"), (1, "a")]
 
 
-@pytest.mark.parametrize("name", names("embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "heads"))
+@pytest.mark.parametrize(
+    "name", names("embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "heads")
+)
 def test_every_part_round_trips_through_yaml(name: str) -> None:
     spec = spec_of(name)
     assert from_plain(yaml.safe_load(yaml.safe_dump(to_plain(spec)))) == spec
@@ -130,7 +135,7 @@ def test_a_type_checker_refuses_a_misspelt_option(tmp_path: Path) -> None:
         [*command, "snippet.py"], cwd=tmp_path, env={"MYPYPATH": str(source)}, capture_output=True, text=True
     )  # fmt: skip
     out = done.stdout
-    assert 'Spec[everyformer.mixers.attention.Attention]' in out, out + done.stderr
+    assert "Spec[everyformer.mixers.attention.Attention]" in out, out + done.stderr
     assert 'snippet.py:5: error: Unexpected keyword argument "haeds" for "spec"; did you mean "heads"?' in out, out
     assert "snippet.py:6: error:" in out, out
     assert "snippet.py:7: error" not in out, out

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from support.parts import close, make, tokens
 from torch.utils import _pytree
 
 from everyformer.context import Cache, Context, running_positions
 from everyformer.tokens import Tokens, documents, order, pack, unpack, within
+from support.parts import close, make, tokens
 
 MASK = torch.tensor([[0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).bool()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.parts import HEADS, WIDTH, context, make, names, spec_of
 from torch import Tensor
 
 import everyformer as ef
@@ -14,6 +13,7 @@ from everyformer.masks import Causal, Dilated, Mask, Window
 from everyformer.models import Model
 from everyformer.specs import signature
 from everyformer.tokens import Tokens
+from support.parts import HEADS, WIDTH, context, make, names, spec_of
 
 VOCABULARY, COUNT = 23, 15
 LENGTHS = (15, 9, 1)

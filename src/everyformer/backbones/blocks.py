@@ -98,4 +98,3 @@ class ParallelBlock(Backbone):
         normed = [tokens.update(norm(tokens.values)) for norm in self.norm]
         update: Tensor = mix(self.mixer, normed[0], context) + self.feedforward(normed[-1], context)
         return tokens.update(tokens.values + update)
-

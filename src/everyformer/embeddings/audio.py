@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
+from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.embeddings.image import grid_places
 from everyformer.errors import BadInput
@@ -31,8 +30,8 @@ class SpectrogramFrames(Finish):
         mels: int = 128,
         frames: int = 1024,
         first: int = 0,
-        positions: Spec[Any] | None = None,
-        norm: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
@@ -76,8 +75,8 @@ class SpectrogramPatches(Finish):
         patch: int = 16,
         stride: int = 10,
         first: int = 0,
-        positions: Spec[Any] | None = None,
-        norm: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from everyformer.context import Context
+from everyformer.contracts import Norm, Position
 from everyformer.embeddings.text import Text
 from everyformer.registry import part
 from everyformer.specs import Spec
@@ -27,9 +26,9 @@ class Bytes(Text):
         width: int,
         *,
         special: int = 0,
-        positions: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
         scaled: bool = False,
-        norm: Spec[Any] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
+from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.embeddings.image import check_picture, grid_places
 from everyformer.registry import part
@@ -38,8 +38,8 @@ class ConvStem(Finish):
         hidden: int = 64,
         channels: int = 3,
         image: int = 32,
-        positions: Spec[Any] | None = None,
-        norm: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=positions, norm=norm, dropout=dropout)

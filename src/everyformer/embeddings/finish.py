@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from everyformer.contracts import Embedding
+from everyformer.contracts import Embedding, Norm, Position
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
@@ -19,9 +17,9 @@ class Finish(Embedding):
         self,
         width: int,
         *,
-        positions: Spec[Any] | None,
+        positions: Spec[Position] | None,
         first: int = 0,
-        norm: Spec[Any] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
+from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
 from everyformer.registry import part
@@ -42,8 +41,8 @@ class Patches(Finish):
         channels: int = 3,
         image: int = 224,
         first: int = 0,
-        positions: Spec[Any] | None = None,
-        norm: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:

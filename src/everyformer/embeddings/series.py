@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
+from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
 from everyformer.registry import part
@@ -31,8 +30,8 @@ class TimeSteps(Finish):
         marks: int = 0,
         lookback: int = 96,
         first: int = 0,
-        positions: Spec[Any] | None = None,
-        norm: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
@@ -79,7 +78,7 @@ class Variates(Finish):
         *,
         lookback: int = 96,
         variates: int = 7,
-        norm: Spec[Any] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=None, norm=norm, dropout=dropout)

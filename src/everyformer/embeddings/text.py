@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
+from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
 from everyformer.registry import part
@@ -29,11 +29,11 @@ class Text(Finish):
         width: int,
         *,
         vocabulary: int,
-        positions: Spec[Any] | None = None,
+        positions: Spec[Position] | None = None,
         segments: int = 0,
         scaled: bool = False,
         table_width: int | None = None,
-        norm: Spec[Any] | None = None,
+        norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=positions, norm=norm, dropout=dropout)

@@ -46,7 +46,7 @@ class MLP(FeedForward):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden = hidden or int(width * ratio)
+        hidden = _positive(int(width * ratio) if hidden is None else hidden)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
         self.activation = _activation(activation)
@@ -76,7 +76,7 @@ class Gated(FeedForward):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden = hidden or int(width * ratio * 2 / 3)
+        hidden = _positive(int(width * ratio * 2 / 3) if hidden is None else hidden)
         self.up = nn.Linear(width, 2 * hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
         self.activation = _activation(activation)
@@ -87,6 +87,12 @@ class Gated(FeedForward):
         gate, value = self.up(tokens.values).chunk(2, -1)
         hidden = self.activation(gate) * value
         return self.down(hidden if self.dropout is None else self.dropout(hidden))
+
+
+def _positive(hidden: int) -> int:
+    if hidden < 1:
+        raise ValueError(f"the hidden width is at least 1; given {hidden}")
+    return hidden
 
 
 _activation = activation

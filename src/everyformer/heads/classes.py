@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Head
+from everyformer.contracts import Head, Norm
 from everyformer.feedforward.dense import activation as activation_named
-from everyformer.heads.pools import FirstToken
+from everyformer.heads.pools import FirstToken, Pool
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
@@ -25,8 +23,8 @@ class ClassHead(Head):
         width: int,
         *,
         classes: int,
-        pool: Spec[Any] = spec(FirstToken),  # noqa: B008
-        norm: Spec[Any] | None = None,
+        pool: Spec[Pool] = spec(FirstToken),  # noqa: B008
+        norm: Spec[Norm] | None = None,
         hidden: bool = False,
         activation: str = "tanh",
         dropout: float = 0.0,

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Mixer, Position
+from everyformer.contracts import Mixer, Norm, Position
 from everyformer.errors import BadInput
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attend import Lowered, Tap, attend, groups, lower, lower_memory
@@ -29,6 +29,8 @@ class _Attention(Mixer):
         dropout: float,
     ) -> None:
         super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads is at least 1; given {heads}")
         if head_width is None and width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}; give head_width or other heads")
         self.heads, self.key_heads = heads, key_heads or heads
@@ -68,7 +70,7 @@ class Attention(_Attention):
         bias: bool = True,
         output_bias: bool | None = None,
         positions: Spec[Position] | None = None,
-        query_key_norm: Spec[nn.Module] | None = None,
+        query_key_norm: Spec[Norm] | None = None,
         mask: Mask = Full(),  # noqa: B008
         scale: float | None = None,
         temperature: float = 1.0,

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Residual
+from everyformer.contracts import Backbone, Embedding, Head, Residual
 from everyformer.errors import DoesNotFit
-from everyformer.models.starts import Torch
+from everyformer.models.starts import Start, Torch
 from everyformer.registry import Part, part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
@@ -20,7 +20,7 @@ class Root(Part):
 
     system: str = ""
 
-    def begin(self, start: Spec[Any]) -> None:
+    def begin(self, start: Spec[Start]) -> None:
         """Start the weights, then tie what is tied; the last act of a constructor."""
         object.__setattr__(self, "_start", start.build())
         self.start(self)
@@ -69,11 +69,11 @@ class Model(Root):
         self,
         *,
         width: int,
-        embedding: Spec[Any],
-        backbone: Spec[Any],
-        head: Spec[Any] | None = None,
+        embedding: Spec[Embedding],
+        backbone: Spec[Backbone],
+        head: Spec[Head] | None = None,
         reversible: Spec[Any] | None = None,
-        start: Spec[Any] = spec(Torch),  # noqa: B008
+        start: Spec[Start] = spec(Torch),  # noqa: B008
     ) -> None:
         super().__init__()
         self.embedding = self.make("embedding", embedding, width)

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from everyformer.context import Context
+from everyformer.contracts import Backbone, Embedding, Head
 from everyformer.models.model import Root, run
-from everyformer.models.starts import Torch
+from everyformer.models.starts import Start, Torch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 
@@ -24,12 +25,12 @@ class Seq2Seq(Root):
         self,
         *,
         width: int,
-        source: Spec[Any],
-        encoder: Spec[Any],
-        decoder: Spec[Any],
-        head: Spec[Any],
-        target: Spec[Any] | None = None,
-        start: Spec[Any] = spec(Torch),  # noqa: B008
+        source: Spec[Embedding],
+        encoder: Spec[Backbone],
+        decoder: Spec[Backbone],
+        head: Spec[Head],
+        target: Spec[Embedding] | None = None,
+        start: Spec[Start] = spec(Torch),  # noqa: B008
     ) -> None:
         super().__init__()
         self.source = self.make("source", source, width)
