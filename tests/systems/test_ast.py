@@ -7,7 +7,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import ast
-from support.pictures import agree, perturb
+from support.agreement import agree, perturb
 
 
 def theirs_with(**changes):

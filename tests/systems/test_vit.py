@@ -7,7 +7,7 @@ from transformers import ViTConfig, ViTForImageClassification
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import vit
-from support.pictures import agree, perturb, same_answers
+from support.agreement import agree, perturb, same_answers
 
 NAMES = ["vit.embeddings.cls_token"], "vit.embeddings.position_embeddings"
 

@@ -1,0 +1,86 @@
+"""Our model and an independent one with the same weights: the same answers and the same gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from everyformer.interop.vit import split_positions
+from everyformer.interop.weights import fill, tensors
+
+TOLERANCE = 1e-5
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def perturb(model, seed=0, std=0.05):
+    """Move every parameter away from where it starts, so that no scale is 1 and no shift or token is 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * std)
+    return model.eval()
+
+
+def close(found, wanted, what="answers"):
+    """Equal to 1e-5, of the largest value where that is above 1."""
+    off = (found - wanted).abs().max().item()
+    assert off <= TOLERANCE * max(1.0, wanted.abs().max().item()), f"{what}: off by {off}"
+
+
+def same_answers(answer, expected):
+    """Compare answers that vary enough to tell models apart."""
+    assert answer.shape == expected.shape
+    assert expected.std() > 0.05
+    close(answer, expected)
+
+
+def same_gradients(ours, pairs, given, nothing=()):
+    """Compare the gradients of our model with those `given` under their names; those of `nothing` are zero in both."""
+    found = {name: tensor.grad for name, tensor in tensors(ours).items()}
+    assert set(found) == {pair.ours for pair in pairs}
+    for pair in pairs:
+        wanted = pair.read(given)
+        assert (wanted.abs().max() > 1e-4) != (pair.ours in nothing), f"gradient of {pair.ours}: {wanted.abs().max()}"
+        close(found[pair.ours], wanted, f"gradient of {pair.ours}")
+
+
+def agree(ours, theirs, pairs, answer, expected, leading, positions):
+    """Compare answers, then the gradients of a random sum of them, tensor by tensor.
+
+    The gradient of a leading token is that of its own place among their positions.
+    """
+    same_answers(answer, expected)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    (answer * weights).sum().backward()
+    (expected * weights).sum().backward()
+    given = {name: tensor.grad for name, tensor in tensors(theirs).items()}
+    tokens = torch.cat([given[name][0] for name in leading])
+    given = split_positions(given, leading, positions)
+    assert torch.equal(given["first"], 2 * tokens)
+    given["first"] = tokens
+    same_gradients(ours, pairs, given)
+
+
+def recorded(name, ours, pairs, nothing=(), fields=()):
+    """Compare with a run of the authors' code: its weights, input, output and gradients stand in `fixtures`."""
+    from safetensors.torch import load_file
+
+    kept = load_file(FIXTURES / f"{name}.safetensors")
+    fill(ours, pairs, {key[7:]: value.float() for key, value in kept.items() if key.startswith("weight.")})
+    answer = ours.eval()(kept["input"], **{field: kept[field] for field in fields})
+    same_answers(answer, kept["output"])
+    (answer * kept["cotangent"]).sum().backward()
+    same_gradients(ours, pairs, {key[9:]: value for key, value in kept.items() if key.startswith("gradient.")}, nothing)
+
+
+def same_as_function(model, function, *inputs, **fields):
+    """Compare a model with a function of its parameters and inputs: answers, and gradients of every parameter."""
+    parameters = tensors(model)
+    answer, expected = model(*inputs, **fields), function(parameters, *inputs, **fields)
+    same_answers(answer, expected)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    found = torch.autograd.grad((answer * weights).sum(), list(parameters.values()))
+    wanted = torch.autograd.grad((expected * weights).sum(), list(parameters.values()))
+    for name, one, other in zip(parameters, found, wanted, strict=True):
+        close(one, other, f"gradient of {name}")
