@@ -21,8 +21,6 @@ class Mask:
 
     needs: ClassVar[str | None] = "masked"
     """The capability that a mixer must have to stand under this mask."""
-    relative: ClassVar[bool] = False
-    """True where only the difference of the two places counts, so that padding on the left changes nothing."""
 
     def allows(self, query: Int[Tensor, "*b N 1"], key: Int[Tensor, "*b 1 M"]) -> Bool[Tensor, "*b N M"]:
         """True where the query may see the key."""
@@ -44,7 +42,6 @@ class Full(Mask):
     """Every token sees every token."""
 
     needs: ClassVar[str | None] = None
-    relative: ClassVar[bool] = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return torch.ones_like(query + key, dtype=torch.bool)
@@ -56,7 +53,6 @@ class Causal(Mask):
 
     ahead: int = 0
     needs: ClassVar[str | None] = "causal"
-    relative: ClassVar[bool] = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return key <= query + self.ahead
@@ -68,7 +64,6 @@ class Window(Mask):
 
     before: int
     after: int = 0
-    relative: ClassVar[bool] = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return (key >= query - self.before) & (key <= query + self.after)
@@ -79,7 +74,6 @@ class Dilated(Mask):
     """A token sees those whose distance is a multiple of `step`."""
 
     step: int
-    relative: ClassVar[bool] = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return (query - key) % self.step == 0
@@ -134,10 +128,6 @@ class Both(Mask):
     left: Mask
     right: Mask
 
-    @property
-    def relative(self) -> bool:  # type: ignore[override]
-        return self.left.relative and self.right.relative
-
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return self.left.allows(query, key) & self.right.allows(query, key)
 
@@ -148,10 +138,6 @@ class Either(Mask):
 
     left: Mask
     right: Mask
-
-    @property
-    def relative(self) -> bool:  # type: ignore[override]
-        return self.left.relative and self.right.relative
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return self.left.allows(query, key) | self.right.allows(query, key)

@@ -5,7 +5,10 @@ Queries are (B, H, N, K), keys and values (B, G, M, K) with G key heads that div
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.masks import Causal, Full, Mask
+from everyformer.mixers import flex
 from everyformer.tokens import Tokens, order, unpack
 
 
@@ -38,6 +42,19 @@ class Lowered:
     allowed: Bool[Tensor, "#B 1 #N M"] | None = None
 
 
+@dataclass(frozen=True)
+class Sparse(Lowered):
+    """A mask as the blocks that FlexAttention works on; `dense` is the same mask for what that kernel does not do."""
+
+    blocks: Any = None
+    form: Callable[[], Lowered] = Lowered
+
+    @cached_property
+    def dense(self) -> Lowered:
+        """The mask as a tensor, formed when it is first asked for."""
+        return self.form()
+
+
 def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
     """The cheapest form of a place's mask over `tokens` attending to themselves and to what the cache holds."""
     key = mask, tokens.count, None if tokens.mask is None else id(tokens.mask)
@@ -47,23 +64,30 @@ def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
 
 
 def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
-    past, count, device = context.past(), tokens.count, tokens.values.device
+    count, device = tokens.count, tokens.values.device
     seen = tokens.mask if context.cache is None else context.cache.seen(tokens)
     if seen is None and (isinstance(mask, Full) or (mask == Causal() and count == 1)):
         return Lowered()
-    if seen is None and mask == Causal() and past == 0:
+    if seen is None and mask == Causal() and context.past() == 0:
         return Lowered(causal=True)
-    padding = None if seen is None else seen[:, None, None, :]
     if isinstance(mask, Full) or (mask == Causal() and count == 1):
-        return Lowered(allowed=padding)
-    if past:
-        keys = context.cache.order(tokens)
-    elif seen is None or mask.relative:
-        keys = torch.arange(count, device=device)[None]
+        return Lowered(allowed=seen[:, None, None, :])
+    if context.cache is None and flex.worthwhile(mask, count, device):
+        made = flex.blocks(mask, count, device) if seen is None else flex.padded_blocks(mask, order(seen), seen)
+        return Sparse(blocks=made, form=lambda: _dense(mask, tokens, context, seen))
+    return _dense(mask, tokens, context, seen)
+
+
+def _dense(mask: Mask, tokens: Tokens, context: Context, seen: Tensor | None) -> Lowered:
+    past = context.past()
+    if context.cache is not None:
+        places = context.cache.order(tokens)
+    elif seen is None:
+        places = torch.arange(tokens.count, device=tokens.values.device)[None]
     else:
-        keys = order(seen)
-    allowed = mask.allows(keys[:, past:, None], keys[:, None, :])[:, None]
-    return Lowered(allowed=allowed if padding is None else allowed & padding)
+        places = order(seen)
+    allowed = mask.allows(places[:, past:, None], places[:, None, :])[:, None]
+    return Lowered(allowed=allowed if seen is None else allowed & seen[:, None, None, :])
 
 
 def lower_memory(memory: Tokens) -> Lowered:
@@ -86,7 +110,12 @@ def attend(
 
     The weights are formed only while `tap` is watched, and where forming them is faster.
     """
-    if (tap is not None and tap.watched) or _short_training(query, key):
+    watched = tap is not None and tap.watched
+    if isinstance(lowered, Sparse):
+        if bias is None and not dropout and not watched:
+            return flex.flex(query, key, value, lowered.blocks, scale)
+        lowered = lowered.dense
+    if watched or _short_training(query, key):
         return _explicit(query, key, value, lowered, scale, bias, dropout, tap)
     grouped = key.shape[1] != query.shape[1]
     mask = lowered.allowed
