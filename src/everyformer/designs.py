@@ -215,8 +215,8 @@ def _fold(lines: list[str]) -> list[str]:
             order.append((key, at))
         folded[key].append(int(steps[at]))
     shown = []
-    for key, at in order:
-        if at is None:
+    for key, first in order:
+        if first is None:
             shown.append(key)
             continue
         found = folded[key]
@@ -258,7 +258,7 @@ def parts_at(model: nn.Module, path: str) -> list[tuple[nn.Module, str, nn.Modul
                 if child is not None:
                     reached.append((inner, step, child))
         found = reached
-    copied = []
+    copied: list[tuple[nn.Module, str, nn.Module]] = []
     for holder, name, module in found:
         if isinstance(module, nn.ModuleList):
             copied += [(module, str(i), each) for i, each in enumerate(module)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -63,19 +64,19 @@ class _Surgery:
         for (_, _, owner), planned in self._beside(parent):
             listed: nn.ModuleList = owner._modules[option]  # type: ignore[assignment]
             new = self._like(planned._modules[option][int(index)])  # type: ignore[index, arg-type]
-            self._alter(owner, lambda listed=listed, new=new: listed.insert(int(index), new))
+            self._alter(owner, partial(listed.insert, int(index), new))
 
     def remove(self, path: str) -> None:
         """Take out what stands at a path."""
         place, _, last = path.rpartition(".")
         if not last.isdigit():
             for _, _, owner in parts_at(self.model, place):
-                self._alter(owner, lambda owner=owner: setattr(owner, last, None))
+                self._alter(owner, partial(setattr, owner, last, None))
             return
         parent, _, option = place.rpartition(".")
         for _, _, owner in parts_at(self.model, parent):
-            listed = owner._modules[option]
-            self._alter(owner, lambda listed=listed: listed.__delitem__(int(last)))  # type: ignore[union-attr]
+            listed: nn.ModuleList = owner._modules[option]  # type: ignore[assignment]
+            self._alter(owner, partial(listed.__delitem__, int(last)))
 
     def finish(self) -> None:
         """Build anew what its place now gives something else, tie what is tied, and write down the new design."""

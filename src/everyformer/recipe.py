@@ -106,7 +106,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     from omegaconf import OmegaConf
 
     origins: dict[str, str] = {}
-    merged = OmegaConf.create({})
+    merged: Any = OmegaConf.create({})
     for label, values in [*_layers(name), *_overrides(overrides)]:
         _check(values, label)
         merged = OmegaConf.merge(merged, OmegaConf.create(dict(values)))

@@ -80,7 +80,7 @@ def part(room: str) -> Callable[[C], C]:
         if cls.__name__ in known and known[cls.__name__].__module__ != cls.__module__:
             raise EveryformerError(f"room '{room}' has a part '{cls.__name__}' already, in {known[cls.__name__]}")
         known[cls.__name__] = cls
-        cls.room = room
+        cls.room = room  # type: ignore[attr-defined]
         return cls
 
     return register

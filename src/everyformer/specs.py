@@ -24,6 +24,7 @@ class Spec(Generic[T_co]):
     __slots__ = ("_hash", "options", "part")
     part: Callable[..., T_co]
     options: Mapping[str, Any]
+    _hash: int | None
 
     def __init__(self, part: Callable[..., T_co], options: Mapping[str, Any]) -> None:
         given = {name: _frozen(value) for name, value in options.items()}
@@ -39,9 +40,11 @@ class Spec(Generic[T_co]):
         return isinstance(other, Spec) and self.part == other.part and dict(self.options) == dict(other.options)
 
     def __hash__(self) -> int:
-        if self._hash is None:
-            object.__setattr__(self, "_hash", hash((self.part, frozenset(self.options.items()))))
-        return typing.cast(int, self._hash)
+        known = self._hash
+        if known is None:
+            known = hash((self.part, frozenset(self.options.items())))
+            object.__setattr__(self, "_hash", known)
+        return known
 
     def __reduce__(self) -> Any:
         return Spec, (self.part, dict(self.options))
@@ -105,9 +108,8 @@ def signature(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 @cache
 def _hints(part: Callable[..., Any]) -> Mapping[str, Any]:
-    function = part.__init__ if isinstance(part, type) else part
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(part.__init__ if isinstance(part, type) else part)  # type: ignore[misc]
     except NameError:
         return {}
 

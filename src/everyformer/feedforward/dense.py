@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import FeedForward
-from everyformer.errors import UnknownName
 from everyformer.registry import part
 from everyformer.tokens import Tokens
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "silu": F.silu,
-    "tanh": F.tanh,
-}
-
-
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """An activation by name."""
-    if name not in ACTIVATIONS:
-        raise UnknownName("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]
 
 
 @part("feedforward")
@@ -49,7 +30,7 @@ class MLP(FeedForward):
         hidden = _positive(int(width * ratio) if hidden is None else hidden)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
-        self.activation = _activation(activation)
+        self.activation = activation_named(activation)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
@@ -79,7 +60,7 @@ class Gated(FeedForward):
         hidden = _positive(int(width * ratio * 2 / 3) if hidden is None else hidden)
         self.up = nn.Linear(width, 2 * hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
-        self.activation = _activation(activation)
+        self.activation = activation_named(activation)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
@@ -93,6 +74,3 @@ def _positive(hidden: int) -> int:
     if hidden < 1:
         raise ValueError(f"the hidden width is at least 1; given {hidden}")
     return hidden
-
-
-_activation = activation

@@ -5,9 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Head, Norm
-from everyformer.feedforward.dense import activation as activation_named
 from everyformer.heads.pools import FirstToken, Pool
 from everyformer.registry import part
 from everyformer.specs import Spec, spec

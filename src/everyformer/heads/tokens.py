@@ -7,9 +7,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Head
-from everyformer.feedforward.dense import activation as activation_named
 from everyformer.registry import Part, part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens

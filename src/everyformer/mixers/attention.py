@@ -132,7 +132,7 @@ class Attention(_Attention):
 
     def _remember(
         self, key: Tensor, value: Tensor, places: Tensor | None, context: Context
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         if context.cache is None:
             return key, value, places
         new = {"key": key, "value": value}

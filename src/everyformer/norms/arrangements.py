@@ -89,8 +89,7 @@ class SandwichNorm(_Arrangement):
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the normalised update added."""
-        before, after = self.norm
-        update = after(layer(tokens.update(before(tokens.values))))
+        update = self.norm[1](layer(tokens.update(self.norm[0](tokens.values))))  # type: ignore[operator, index]
         return tokens.update(tokens.values + self.branch(update, tokens, context))
 
 
