@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from everyformer.errors import BadInput
 from everyformer.generation.decoding import Decoding
 from everyformer.generation.stops import Ends
 from everyformer.generation.strategies import Hypothesis, Strategy, Stream
@@ -66,7 +67,7 @@ class Beam(Strategy):
     def __init__(self, *, size: int = 4, penalty: Spec[Part] = spec(Power), early: bool = True) -> None:  # noqa: B008
         super().__init__()
         if size < 1:
-            raise ValueError(f"a beam of size {size}; give 1 or more")
+            raise BadInput(f"a beam of size {size}; give 1 or more")
         self.size, self.early = size, early
         self.penalty = self.make("penalty", penalty)
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from everyformer.errors import BadInput
 from everyformer.generation import filters
 from everyformer.generation.decoding import Decoding
 from everyformer.generation.stops import Ends
@@ -121,14 +122,14 @@ class Sample(Single):
     ) -> None:
         super().__init__()
         if temperature <= 0 or repetition_penalty <= 0:
-            raise ValueError(
+            raise BadInput(
                 f"temperature {temperature} and repetition_penalty {repetition_penalty} must be above 0; "
                 "for the most probable token use Greedy"
             )
         if not 0 < top_p <= 1 or not 0 <= min_p <= 1:
-            raise ValueError(f"top_p {top_p} must be in (0, 1] and min_p {min_p} in [0, 1]")
+            raise BadInput(f"top_p {top_p} must be in (0, 1] and min_p {min_p} in [0, 1]")
         if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k {top_k} must be at least 1; None keeps all tokens")
+            raise BadInput(f"top_k {top_k} must be at least 1; None keeps all tokens")
         self.temperature, self.top_k, self.top_p, self.min_p = temperature, top_k, top_p, min_p
         self.repetition_penalty, self.generator = repetition_penalty, generator
 
