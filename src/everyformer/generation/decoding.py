@@ -59,8 +59,8 @@ class Decoding:
         self.mask = None if self.mask is None else self.mask.index_select(0, rows)
 
     def _logits(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        logits = self.model.decode(ids, self.context, **({} if mask is None else {"mask": mask}))  # type: ignore[operator]
-        if not isinstance(logits, Tensor) or logits.ndim != 3:
-            shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise DoesNotFit(f"generation needs logits (B, N, V) for every token; the model gives {shown}", "head")
+        fields = {} if mask is None else {"mask": mask}
+        logits = self.model.decode(ids, self.context, last=True, **fields)  # type: ignore[operator]
+        if logits.ndim != 3:
+            raise DoesNotFit(f"generation needs logits for each token; the head gives {tuple(logits.shape)}", "head")
         return logits[:, -1].float()

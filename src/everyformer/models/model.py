@@ -61,6 +61,11 @@ def run(backbone: nn.Module, tokens: Tokens, context: Context) -> Tokens:
     return after
 
 
+def final(tokens: Tokens) -> Tokens:
+    """The last token of each sequence alone, for a head that looks at each by itself."""
+    return Tokens(tokens.values[:, -1:])
+
+
 @part("models")
 class Model(Root):
     """embedding, backbone, head; `reversible` normalises a raw series and undoes it on the answer."""
@@ -108,9 +113,11 @@ class Model(Root):
         """The context that generation begins with."""
         return context or Context()
 
-    def decode(self, target: Tensor, context: Context, **fields: Any) -> Tensor:
-        """Logits of the next token after each of `target`."""
-        return self(target, context=context, **fields)
+    def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Tensor:
+        """Logits (B, N, V) of the next token after each of `target`; `last`: after the last one alone, (B, 1, V)."""
+        if not last:
+            return self(target, context=context, **fields)
+        return self.head(final(self.features(target, context=context, **fields)), context)
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """A batch that the model takes."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head
-from everyformer.models.model import Root, run
+from everyformer.models.model import Root, final, run
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -56,10 +56,13 @@ class Seq2Seq(Root):
         context.memory = {**context.memory, "encoder": run(self.encoder, self.source(inputs, alone, **fields), alone)}
         return context
 
-    def decode(self, target: Tensor, context: Context, **fields: Any) -> Tensor:
-        """Logits of the next token after each of `target` (B, N), or packed with its `lengths`."""
+    def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Tensor:
+        """Logits (B, N, V) of the next token after each of `target`, which may be packed with its `lengths`.
+
+        `last`: after the last one of each sequence alone, (B, 1, V).
+        """
         tokens = run(self.decoder, self.into(target, context, **fields), context)
-        return self.head(tokens, context)
+        return self.head(final(tokens) if last else tokens, context)
 
     def forward(
         self,
