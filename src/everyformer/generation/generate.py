@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Cache, Context
 from everyformer.contracts import Mixer
-from everyformer.errors import BadInput
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation.decoding import Decoding
 from everyformer.generation.stops import Ends, Stop
 from everyformer.generation.strategies import Greedy, Hypothesis, Strategy, Stream
@@ -63,6 +63,8 @@ def hypotheses(
     ends = Ends(eos, stop)
     if max_tokens < 0:
         raise BadInput(f"max_tokens is {max_tokens}; give 0 or more")
+    if model.head is None:
+        raise DoesNotFit("generation needs a head with logits for each token; the model has none", "head")
     begin = [] if bos is None else [bos] if isinstance(bos, int) else list(bos)
     with torch.inference_mode(), evaluating(model):
         if isinstance(model, Seq2Seq):
