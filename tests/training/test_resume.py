@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from everyformer.training import Run, train
-from everyformer.training.loop import Loop
+from everyformer.training.lesson import Lesson
 
 from .fakes import Sums, recipe
 
@@ -20,15 +20,15 @@ class Stop(Exception):
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, at: int, given: object, folder: Path) -> None:
     """A run that dies after step `at`, whatever it has saved until then."""
-    whole = Loop._step
+    whole = Lesson.step
 
-    def step(self: Loop, parts: object) -> object:
+    def step(self: Lesson, *given: object) -> object:
         if self.state.step == at:
             raise Stop
-        return whole(self, parts)
+        return whole(self, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Loop, "_step", step)
+        patched.setattr(Lesson, "step", step)
         with pytest.raises(Stop):
             train(given, folder, task=Sums(), progress=False, resume=True)
 

@@ -66,11 +66,11 @@ def compare(
         display.say(f"\n{name}")
         place = folder / name
         runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=task)
-    results = [
-        {**run.result, "name": name, **speed(run.model, task), "curve": curve(run)} for name, run in runs.items()
-    ]
+    results = [_result(name, run, task) for name, run in runs.items()]
     if len({(r["samples"], r["hash"]) for r in results}) > 1:
-        raise EveryformerError(f"the runs in '{folder}' were scored on different samples; train them again (--overwrite)")
+        raise EveryformerError(
+            f"the runs in '{folder}' were scored on different samples; train them again (--overwrite)"
+        )
     write_json(folder / "compare.json", results)
     return results
 
@@ -94,7 +94,7 @@ def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, 
     for name in chosen:
         if name not in written and name not in systems():
             raise UnknownName("design", name, [*written, *systems()])
-        made[name] = _variant(recipe, name, written[name] if name in written else {"system": name})
+        made[name] = _variant(recipe, name, written.get(name, {"system": name}))
     return made
 
 
@@ -137,6 +137,22 @@ def _check_fit(recipes: Mapping[str, Recipe], task: Task) -> None:
             design_for(recipe.design, task.facts).build(device="meta")
         except DoesNotFit as error:
             raise DoesNotFit(f"design '{name}': {error.message}", error.path) from None
+
+
+def _result(name: str, run: Run, task: Task) -> dict[str, Any]:
+    shown = [
+        {"right": kind == "right", **_with_picture(example)}
+        for kind, examples in run.result["examples"].items()
+        for example in examples
+    ]
+    return {**run.result, "name": name, "examples": shown, **speed(run.model, task), "curve": curve(run)}
+
+
+def _with_picture(example: Mapping[str, Any]) -> dict[str, Any]:
+    """An example with a picture's data under `image`."""
+    if not str(example.get("input")).startswith("data:image/"):
+        return dict(example)
+    return {"image": example["input"], **{key: value for key, value in example.items() if key != "input"}}
 
 
 def curve(run: Run) -> list[dict[str, float]]:

@@ -1,0 +1,58 @@
+"""Promise 9: bfloat16 only where the machine says that it is fast at it, and said so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from everyformer.training.precision import choose
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"ATEN_CPU_CAPABILITY": "avx2"},
+        {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        {"ATEN_CPU_CAPABILITY": "default"},
+    ],
+)
+def test_a_processor_held_back_trains_in_float32(limit: dict[str, str]) -> None:
+    code = "from everyformer.training.precision import choose; print(choose('auto'))"
+    environment = {**os.environ, **limit, "CUDA_VISIBLE_DEVICES": ""}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("fp32 (bfloat16 is slow"), said.stdout
+
+
+@pytest.mark.parametrize("flag", ["_is_amx_tile_supported", "_is_avx512_bf16_supported"])
+def test_a_processor_with_bfloat16_takes_it(monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
+    pretend(monkeypatch, "AVX512", **{flag: True})
+    assert choose("auto").name == "bf16"
+    assert choose("auto").fabric == "bf16-mixed"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    assert choose("auto").name == "fp32"
+
+
+def test_a_processor_without_bfloat16_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "AVX512")
+    assert str(choose("auto")) == "fp32 (this processor has neither AMX nor AVX512-BF16)"
+
+
+def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "AVX2")
+    assert choose("bf16").name == "bf16"
+    assert choose("fp32").fabric == "32-true"
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, level: str, **flags: bool) -> None:
+    """A machine without a GPU, whose processor has these and no others."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    for flag in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        has = flags.get(flag, False)
+        monkeypatch.setattr(torch.cpu, flag, lambda has=has: has)
