@@ -185,7 +185,7 @@ def _inputs(task: Task, split: str, count: int, device: str) -> dict[str, Tensor
 @torch.no_grad()
 def _seconds(model: nn.Module, inputs: Mapping[str, Tensor]) -> float:
     """The median time of a forward pass, after three that warm up."""
-    took = []
+    took: list[float] = []
     began = time.perf_counter()
     while len(took) < 8 or time.perf_counter() - began < MEASURED:
         started = time.perf_counter()
