@@ -35,10 +35,13 @@ _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Encoder": {"blocks": (_block, _block)},
+    "embeddings.ConvStem": {"image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
     "embeddings.Text": {"vocabulary": VOCABULARY},
+    "embeddings.TimeSteps": {"variates": 3, "lookback": 10},
+    "embeddings.Variates": {"variates": 3, "lookback": 10},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
     "heads.ClassHead": {"classes": 3},

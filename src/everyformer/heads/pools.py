@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.errors import BadInput
 from everyformer.registry import Part, part
 from everyformer.tokens import Tokens, unpack
 
@@ -44,6 +45,10 @@ class LeadingMean(Pool):
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
         """The mean of the first `prefix` tokens of each sequence."""
+        if not tokens.prefix:
+            raise BadInput(
+                "LeadingMean takes the mean of leading tokens, and there are none; give the embedding first=1"
+            )
         if tokens.lengths is not None:
             starts = tokens.lengths.cumsum(0) - tokens.lengths
             index = starts[:, None] + torch.arange(tokens.prefix, device=starts.device)

@@ -1,0 +1,140 @@
+"""What every registered part keeps, whatever its room."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from everyformer.registry import CAPABILITIES, ROOMS, parts
+from everyformer.specs import from_plain, to_plain
+from support.parts import close, make, spec_of
+from support.rooms import parts_that_run, prepared, run
+
+PARTS = parts_that_run()
+
+
+def weighted(answer: torch.Tensor) -> torch.Tensor:
+    """A sum of an answer in which no two values count the same."""
+    generator = torch.Generator().manual_seed(7)
+    return (answer.float() * torch.randn(answer.shape, generator=generator)).sum()
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_says_what_it_is(name: str) -> None:
+    part = make(name)
+    assert part.spec == spec_of(name)
+    assert set(part.capabilities) <= set(CAPABILITIES)
+    assert (type(part).__doc__ or "").strip(), "a public part says what it does"
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_same_seed_same_answer(name: str) -> None:
+    one, two, other = make(name), make(name), make(name, seed=5)
+    assert torch.equal(run(one), run(two))
+    if list(one.parameters()):
+        assert not torch.equal(run(one), run(other))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    part = make(name).train()
+    answer = run(part)
+    if list(part.parameters()):
+        weighted(answer).backward()
+    for path, parameter in part.named_parameters():
+        assert parameter.grad is not None, path
+        assert parameter.grad.abs().max() > 0, path
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gradient_is_the_derivative(name: str) -> None:
+    part = make(name, width=16).double()
+    call, values = prepared(part, torch.float64, width=16)
+    if not values.is_floating_point():
+        call, values = by_parameter(part, call, values)
+    if not call(values.requires_grad_()).requires_grad:
+        pytest.skip("its answer does not depend on values, and it has no parameters")
+    assert torch.autograd.gradcheck(call, (values,), fast_mode=True)
+
+
+def by_parameter(part: nn.Module, call: Any, values: torch.Tensor) -> Any:
+    """The call as a function of the part's first parameter, for inputs that have no derivative."""
+    name, parameter = next(iter(part.named_parameters()))
+
+    def run_with(weight: torch.Tensor) -> torch.Tensor:
+        state = {name: weight}
+        module = Caller(part, call)
+        return torch.func.functional_call(module, {f"part.{k}": v for k, v in state.items()}, (values,))
+
+    return run_with, parameter.detach().clone()
+
+
+class Caller(nn.Module):
+    def __init__(self, part: nn.Module, call: Any) -> None:
+        super().__init__()
+        self.part, self.call = part, call
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.call(values)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_bfloat16_stays_near(name: str) -> None:
+    wanted = run(make(name))
+    got = run(make(name).bfloat16(), torch.bfloat16).float()
+    assert got.isfinite().all()
+    assert (got - wanted).norm() <= 0.03 * wanted.norm().clamp(min=1e-3)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_state_dict_round_trip(name: str) -> None:
+    one, two = make(name), make(name, seed=5)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(run(two), run(one))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_spec_round_trip(name: str) -> None:
+    spec = spec_of(name)
+    again = from_plain(yaml.safe_load(yaml.safe_dump(to_plain(spec), sort_keys=False)))
+    assert again == spec
+    assert repr(again) == repr(spec)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_builds_and_copies_where_asked(name: str) -> None:
+    part = make(name)
+    planned = spec_of(name)
+    with torch.device("meta"):
+        on_meta = planned.build(*part.place)
+    assert {n: p.shape for n, p in on_meta.named_parameters()} == {n: p.shape for n, p in part.named_parameters()}
+    assert all(p.is_meta for p in on_meta.parameters())
+    assert torch.equal(run(copy.deepcopy(part)), run(part))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_compiles_in_one_graph(name: str) -> None:
+    part = make(name)
+    call, values = prepared(part)
+    torch.compiler.reset()
+    compiled = torch.compile(call, backend="eager", fullgraph=True)
+    close(compiled(values), call(values))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_exports(name: str) -> None:
+    part = make(name)
+    call, values = prepared(part)
+    exported = torch.export.export(Caller(part, call), (values,)).module()
+    close(exported(values), call(values))
+
+
+def test_every_room_with_parts_has_its_test() -> None:
+    """A new room is seen here before its parts go untested."""
+    covered = {name.partition(".")[0] for name in PARTS} | {"objectives", "generation"}
+    assert {room for room in ROOMS if parts(room)} == covered

@@ -1,0 +1,113 @@
+"""How a part of each room is called in tests: values in, one tensor out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, mix
+from everyformer.heads.pools import Pool
+from everyformer.models.model import Root
+from everyformer.norms.branches import Branch
+from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
+
+ROOMS = ("embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "heads", "models")
+
+
+def parts_that_run() -> list[str]:
+    """Every part of these rooms that is called with values; not how weights start."""
+    from everyformer.models.starts import Start
+    from support.parts import spec_of
+
+    return [name for name in names(*ROOMS) if not issubclass(spec_of(name).part, Start)]
+
+
+def example(part: nn.Module, batch: int = 3, seed: int = 1) -> dict[str, Tensor]:
+    """A batch that an embedding or a model takes, with random contents."""
+    generator = torch.Generator().manual_seed(seed)
+    filled = {}
+    for name, value in part.example(batch).items():
+        if value.is_floating_point():
+            filled[name] = torch.randn(value.shape, generator=generator)
+        else:
+            filled[name] = torch.randint(0, vocabulary_of(part), value.shape, generator=generator).to(value.dtype)
+    return filled
+
+
+def vocabulary_of(part: nn.Module) -> int:
+    """The smallest vocabulary of the embeddings inside."""
+    found = [
+        module.vocabulary
+        for module in part.modules()
+        if isinstance(module, Embedding) and hasattr(module, "vocabulary")
+    ]
+    return min(found, default=VOCABULARY)
+
+
+def run(part: nn.Module, dtype: torch.dtype = torch.float32, *, seed: int = 1, width: int = WIDTH) -> Tensor:
+    """What a part makes of random tokens, pictures, series, ... of that type."""
+    call, values = prepared(part, dtype, seed=seed, width=width)
+    return call(values)
+
+
+def prepared(
+    part: nn.Module, dtype: torch.dtype = torch.float32, *, seed: int = 1, width: int = WIDTH
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """A function of one tensor that calls the part, and a tensor for it: (3, N, D) values, or a raw input."""
+    if isinstance(part, (Embedding, Root)):
+        batch = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in example(part, seed=seed).items()
+        }
+        inputs = batch.pop("inputs")
+        return lambda x: _values(part(x, **batch)), inputs
+    grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)
+    whole = tokens(width=width, seed=seed, grid=grid or isinstance(part, Position))
+    if isinstance(part, (Head, Pool)):
+        whole.prefix = 1
+    shared = _in(dtype, width)
+    return lambda x: _values(_call(part, whole.update(x), shared.replace(lowered={}))), whole.values.to(dtype)
+
+
+def _in(dtype: torch.dtype, width: int) -> Any:
+    shared = context(width=width)
+    shared.condition = shared.condition.to(dtype)
+    shared.memory["encoder"].values = shared.memory["encoder"].values.to(dtype)
+    return shared
+
+
+def _call(part: Any, whole: Any, shared: Any) -> Any:
+    if isinstance(part, Position):
+        return position(part, whole, shared)
+    if isinstance(part, Mixer):
+        return mix(part, whole, shared)
+    if isinstance(part, (FeedForward, Backbone, Head)):
+        return part(whole, shared)
+    if isinstance(part, Residual):
+        return part(whole, lambda t: t.values.roll(1, 0).tanh(), shared)
+    if isinstance(part, Branch):
+        return part(whole.values, whole, shared)
+    if isinstance(part, Pool):
+        return part(whole)
+    return part(whole.values)
+
+
+def position(part: Position, whole: Any, shared: Any) -> Tensor:
+    """All that a position part does, in one tensor."""
+    found = []
+    if "embedding" in part.stands.split():
+        found.append(part.add(whole))
+    if "attention" in part.stands.split():
+        heads = whole.values.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        found.append(part.rotate(heads, whole.places, shared))
+        found.append(part.bias(heads, whole.places, whole.places, 0.5, shared))
+    return torch.cat([x.flatten() for x in found if x is not None])
+
+
+def _values(answer: Any) -> Tensor:
+    if isinstance(answer, tuple):
+        answer = answer[0]
+    return answer if isinstance(answer, Tensor) else answer.values
