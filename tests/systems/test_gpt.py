@@ -1,7 +1,10 @@
 """`gpt` against Hugging Face's GPT-2."""
 
+import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
+import everyformer as ef
+from everyformer.costs import on_meta, parameters
 from everyformer.interop import gpt
 from support.parity import agree, ids, perturb, ragged
 
@@ -23,3 +26,13 @@ def test_equals_hugging_face_padded_left():
     places = (mask.long().cumsum(1) - 1).clamp(min=0)
     expected = theirs(inputs, attention_mask=mask.long(), position_ids=places).logits
     agree(ours, theirs, gpt.pairs(theirs), ours(inputs, mask=mask), expected, mask)
+
+
+@pytest.mark.parametrize(("size", "count"), [("small", 124_439_808), ("medium", 354_823_168), ("xl", 1_557_611_200)])
+def test_sizes_are_the_published_ones(size, count):
+    assert parameters(on_meta(ef.design("gpt", size))) == count
+
+
+def test_nano_is_nanogpts_setting_for_a_cpu():
+    model = on_meta(ef.design("gpt", "nano", vocabulary=65))
+    assert parameters(model) - 64 * 128 == pytest.approx(0.80e6, rel=0.01)

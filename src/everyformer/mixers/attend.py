@@ -66,12 +66,11 @@ def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
 def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
     count, device = tokens.count, tokens.values.device
     seen = tokens.mask if context.cache is None else context.cache.seen(tokens)
-    if seen is None and (isinstance(mask, Full) or (mask == Causal() and count == 1)):
-        return Lowered()
+    all_allowed = isinstance(mask, Full) or (mask == Causal() and count == 1)
+    if all_allowed:
+        return Lowered(allowed=None if seen is None else seen[:, None, None, :])
     if seen is None and mask == Causal() and context.past() == 0:
         return Lowered(causal=True)
-    if isinstance(mask, Full) or (mask == Causal() and count == 1):
-        return Lowered(allowed=seen[:, None, None, :])
     if context.cache is None and flex.worthwhile(mask, count, device):
         made = flex.blocks(mask, count, device) if seen is None else flex.padded_blocks(mask, order(seen), seen)
         return Sparse(blocks=made, form=lambda: _dense(mask, tokens, context, seen))
