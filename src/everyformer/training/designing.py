@@ -11,19 +11,34 @@ from everyformer.errors import EveryformerError, UnknownName
 from everyformer.registry import find_system, systems
 from everyformer.specs import from_plain
 
-_EDITS = ("swap", "set", "insert", "remove")
+_EDITS = {"swap": ("with",), "set": ("value",), "insert": ("with",), "remove": ()}
+"""The kinds of edit, with the keys that each needs beside its own."""
+
+
+def check_design(chosen: Mapping[str, Any]) -> None:
+    """Refuse a `design` section that names an unknown system, size, option or edit."""
+    name = chosen.get("system")
+    if name is None:
+        raise EveryformerError(f"the recipe names no system; give design.system, one of: {', '.join(systems())}")
+    system = find_system(name)
+    size = chosen.get("size")
+    if size is not None and size not in system.sizes:
+        raise UnknownName(f"size of '{name}'", str(size), system.sizes)
+    known = [*inspect.signature(system.make).parameters, "system", "size", "edits"]
+    for option in chosen:
+        if option not in known:
+            raise UnknownName(f"option of '{name}'", option, known)
+    for edit in chosen.get("edits", []):
+        _check_edit(edit)
 
 
 def design_for(chosen: Mapping[str, Any], facts: Mapping[str, Any]) -> Design:
     """The design that a recipe's `design` section writes, for data of which `facts` are known."""
     import everyformer
 
+    check_design(chosen)
     options = dict(chosen)
-    name = options.pop("system", None)
-    size = options.pop("size", None)
-    edits = options.pop("edits", [])
-    if name is None:
-        raise EveryformerError(f"the recipe names no system; give design.system, one of: {', '.join(systems())}")
+    name, size, edits = options.pop("system"), options.pop("size", None), options.pop("edits", [])
     known = inspect.signature(find_system(name).make).parameters
     filled = {fact: value for fact, value in facts.items() if fact in known}
     return edited(everyformer.design(name, size, **{**filled, **options}), edits)
@@ -39,18 +54,24 @@ def edited(design: Design, edits: list[Mapping[str, Any]]) -> Design:
     return design
 
 
-def _edited(design: Design, edit: Mapping[str, Any]) -> Design:
+def _check_edit(edit: Any) -> str:
+    """The kind of a well-formed edit."""
     kinds = [kind for kind in _EDITS if kind in edit] if isinstance(edit, Mapping) else []
     if len(kinds) != 1:
         raise EveryformerError(f"design.edits has {edit!r}; each edit has one of the keys {', '.join(_EDITS)}")
-    (kind,) = kinds
-    path = edit[kind]
-    needed = {"swap": "with", "insert": "with", "set": "value"}.get(kind)
+    keys = {kinds[0], *_EDITS[kinds[0]]}
     for key in edit:
-        if key not in (kind, needed):
-            raise UnknownName(f"key of the edit '{kind}'", key, [k for k in (kind, needed) if k])
-    if needed is not None and needed not in edit:
-        raise EveryformerError(f"the edit {dict(edit)!r} needs the key '{needed}'")
+        if key not in keys:
+            raise UnknownName(f"key of the edit '{kinds[0]}'", str(key), keys)
+    for key in keys:
+        if key not in edit:
+            raise EveryformerError(f"the edit {dict(edit)!r} needs the key '{key}'")
+    return kinds[0]
+
+
+def _edited(design: Design, edit: Mapping[str, Any]) -> Design:
+    kind = _check_edit(edit)
+    path = edit[kind]
     if kind == "remove":
         return design.remove(path)
     if kind == "set":

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from everyformer.costs import flops, on_meta, parameters
-from everyformer.errors import EveryformerError, RunFailed
+from everyformer.errors import EveryformerError
 from everyformer.objectives.base import LABELS
 from everyformer.training import checkpoints
-from everyformer.training.averaging import Average, Exponential, LastMeans, copy_of, holding, put, weights
+from everyformer.training.averaging import copy_of, holding, put, weights
+from everyformer.training.checks import check
 from everyformer.training.designing import design_for
-from everyformer.training.feed import Feed, Part, Steps
+from everyformer.training.feed import Feed, Steps
 from everyformer.training.files import full_disk_stops, save_tensors, write_json
-from everyformer.training.optimizers import optimizers, restore, state_of
+from everyformer.training.lesson import Lesson, State
+from everyformer.training.memory import Peak
 from everyformer.training.order import order_of, seed_of, steps_of
 from everyformer.training.precision import Precision, choose
 from everyformer.training.progress import Display, Metrics
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
 
     from everyformer.data import Score, Task
     from everyformer.designs import Design
-    from everyformer.objectives import Objective
-    from everyformer.recipe import Recipe
+    from everyformer.recipe import Recipe, Training
 
 
 def train(
@@ -50,15 +51,27 @@ def train(
 
     With `resume` a run goes on from its newest whole checkpoint, and ends with the weights of one never interrupted.
     """
-    from lightning_fabric import Fabric
-
-    training = recipe.training
-    precision = choose(training.precision)
-    fabric = Fabric(devices=training.devices, strategy=training.strategy, precision=precision.fabric)
-    ended = (Path(folder) / RESULT).is_file() and resume and not overwrite
-    if not ended:
-        fabric.launch(_train, recipe, Path(folder), resume, overwrite, progress, task, design, precision)
+    check(recipe)
+    if resume and not overwrite and (Path(folder) / RESULT).is_file():
+        Display(recipe.name, progress).say(f"the run in '{folder}' has ended already")
+        return Run.open(folder)
+    precision = choose(recipe.training.precision)
+    fabric = _fabric(recipe.training, precision)
+    fabric.launch(_train, recipe, Path(folder), resume, overwrite, progress, task, design, precision)
     return Run.open(folder)
+
+
+def _fabric(training: Training, precision: Precision) -> Fabric:
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    try:
+        return Fabric(devices=training.devices, strategy=training.strategy, precision=precision.fabric)
+    except (ValueError, MisconfigurationException) as error:
+        raise EveryformerError(
+            f"training.devices={training.devices} with training.strategy='{training.strategy}' cannot be: {error}"
+        ) from None
 
 
 def _train(
@@ -72,8 +85,6 @@ def _train(
     design: Design | None,
     precision: Precision,
 ) -> None:
-    if recipe.training.threads is not None:
-        torch.set_num_threads(recipe.training.threads)
     if fabric.is_global_zero:
         prepare(folder, resume=resume, overwrite=overwrite)
     if task is None:
@@ -82,41 +93,13 @@ def _train(
         task = find_task(recipe.task).open(**recipe.data)
     if design is None:
         design = design_for(recipe.design, task.facts)
-    with Display(recipe.name, progress and fabric.is_global_zero) as display, torch.random.fork_rng():
-        loop = Loop(fabric, recipe, folder, task, design, precision, display)
-        if fabric.is_global_zero:
-            save_beginning(folder, recipe, design, task)
-        fabric.barrier()
-        loop.run(resume)
-
-
-@dataclass
-class State:
-    """Where a run is: what a checkpoint holds beside tensors."""
-
-    step: int = 0
-    seconds: float = 0.0
-    """Time in steps; evaluations and checkpoints do not count."""
-    best: float | None = None
-    best_step: int = 0
-    waited: int = 0
-    """Evaluations since the best one."""
-    stopped: bool = False
-    window: dict[str, float] = field(default_factory=dict)
-    """Sums since the last line of metrics."""
-
-
-class Lesson(nn.Module):
-    """A model and its objective as one module, so that whatever wraps it wraps both."""
-
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The loss of a batch as total and count."""
-        loss = self.objective(self.model, batch)
-        return loss.total, loss.count
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.training.threads or threads)
+    try:
+        with Display(recipe.name, progress and fabric.is_global_zero) as display, torch.random.fork_rng():
+            Loop(fabric, recipe, folder, task, design, precision, display).run(resume)
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Loop:
@@ -134,9 +117,8 @@ class Loop:
     ) -> None:
         self.fabric, self.recipe, self.training, self.folder = fabric, recipe, recipe.training, folder
         self.task, self.design, self.precision, self.display = task, design, precision, display
+        self.peak = Peak()
         training = self.training
-        if training.ema and training.average:
-            raise EveryformerError("training.ema and training.average are two means of the weights; give one of them")
         costs = task.costs("train")
         self.costs = None if costs is None else np.asarray(costs)
         self.order = order_of(task.size("train"), costs, training)
@@ -146,26 +128,21 @@ class Loop:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(training.seed))
             objective = task.objective(**recipe.objective).build()
-        self.lesson = Lesson(self.model, objective)
-        self.optimizers = optimizers(self.lesson, training)
-        self.wrapped, *self.stepping = fabric.setup(self.lesson, *self.optimizers)
-        if training.compile:
-            self.model.compile(dynamic=True)
-        self.average: Average | None = None
-        if training.ema:
-            self.average = Exponential(self.model, training.ema)
-        elif training.average:
-            self.average = LastMeans(self.model, training.average)
-        self.state = State()
-        self.best: dict[str, Tensor] = {}
-        self.trained = [p for p in self.lesson.parameters() if p.requires_grad]
+        self.lesson = Lesson(fabric, self.model, objective, training)
+
+    @property
+    def state(self) -> State:
+        """Where the run is."""
+        return self.lesson.state
 
     def run(self, resume: bool) -> None:
         """Train to the end and write the result."""
         found = checkpoints.newest(self.folder / "checkpoints", self.display.say) if resume else None
         if found is not None:
-            self._restore(found)
+            self.lesson.restore(found)
         if self.fabric.is_global_zero:
+            with full_disk_stops(self.folder, "the run's recipe"):
+                save_beginning(self.folder, self.recipe, self.design, self.task)
             self.metrics = Metrics(self.folder / METRICS, found.step if found else None)
         count = parameters(self.model)
         self.display.say(f"{self.task.describe()}\n{count:,} parameters, {self.precision}")
@@ -192,14 +169,16 @@ class Loop:
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         saved = time.monotonic()
-        self.wrapped.train()
         with Feed(steps, self.state.step, training.workers) as feed:
             while not self.over():
                 before = self.share()
                 started = time.perf_counter()
                 samples, parts = next(feed)
-                figures = self._step(parts)
-                self._tell(samples, time.perf_counter() - started, figures)
+                rate = self.schedule(self.state.step, before)
+                torch.manual_seed(seed_of(training.seed, self.state.step, fabric.global_rank))
+                total, count = self.lesson.step(parts, rate)
+                took = time.perf_counter() - started
+                self._tell(samples, took, {"total": total, "count": count, "lr": rate})
                 if self._evaluation_due(before):
                     self._evaluate()
                 late = time.monotonic() - saved >= training.checkpoint_seconds
@@ -207,44 +186,6 @@ class Loop:
                 if self.over() or late or asked:
                     self._save()
                     saved = time.monotonic()
-
-    def _step(self, parts: list[Part]) -> dict[str, float]:
-        state, fabric = self.state, self.fabric
-        rate = self.schedule(state.step, self.share())
-        torch.manual_seed(seed_of(self.training.seed, state.step, fabric.global_rank))
-        total = count = 0.0
-        for i, (batch, weight) in enumerate(parts):
-            with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(parts)):
-                loss, counted = self.wrapped(fabric.to_device(batch))
-                fabric.backward(loss * weight)
-            total, count = total + float(loss.detach()) * weight, count + float(counted) * weight
-        if fabric.world_size > 1:
-            total, count = fabric.all_reduce(torch.tensor([total, count]).double(), reduce_op="sum").tolist()
-        self._update(total, count, rate)
-        if self.average is not None:
-            self.average.after_step(self.model, state.step)
-        state.step += 1
-        return {"total": total, "count": count, "lr": rate}
-
-    def _update(self, total: float, count: float, rate: float) -> None:
-        """The gradient of the sum of totals over the sum of counts, clipped; strategies leave its mean over devices."""
-        grads = [p.grad for p in self.trained if p.grad is not None]
-        scale = self.fabric.world_size / max(count, 1.0)
-        norm = float(torch.nn.utils.get_total_norm(grads)) * scale
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            raise RunFailed(
-                f"the {'gradient' if math.isfinite(total) else 'loss'} of step {self.state.step + 1} is not a number "
-                f"(learning rate {rate:.3g}); the last checkpoint is kept. Try a lower training.lr, a longer "
-                "training.warmup, a smaller training.clip, or training.precision=fp32"
-            )
-        if self.training.clip is not None:
-            scale *= min(1.0, self.training.clip / (norm + 1e-6))
-        torch._foreach_mul_(grads, scale)
-        for optimizer, stepping in zip(self.optimizers, self.stepping, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            stepping.step()
-            optimizer.zero_grad()
 
     def _tell(self, samples: list[int], took: float, figures: dict[str, float]) -> None:
         """Count the step's time and, now and then, write a line of metrics."""
@@ -281,7 +222,8 @@ class Loop:
     def _evaluate(self) -> None:
         """Score the validation part; keep the weights if they are the best, stop if they have not been for long."""
         state = self.state
-        values = self.average.at_evaluation(self.model, state.step) if self.average is not None else None
+        average = self.lesson.average
+        values = average.at_evaluation(self.model, state.step) if average is not None else None
         with holding(self.model, values), self.fabric.autocast():
             metrics = self._score("valid", None).metrics if self.fabric.is_global_zero else {}
             metrics = self.fabric.broadcast(metrics)
@@ -289,7 +231,7 @@ class Loop:
             figure = metrics[name]
             if state.best is None or (figure < state.best if better == "min" else figure > state.best):
                 state.best, state.best_step, state.waited = figure, state.step, 0
-                self.best = copy_of(self.model)
+                self.lesson.best = copy_of(self.model)
             else:
                 state.waited += 1
         state.stopped = self.training.patience is not None and state.waited >= self.training.patience
@@ -309,31 +251,18 @@ class Loop:
     def _save(self) -> None:
         if not self.fabric.is_global_zero:
             return
-        tensors = {
-            "model": weights(self.lesson),
-            "optimizer": state_of(self.lesson, self.optimizers),
-            "average": self.average.state() if self.average is not None else {},
-            "best": self.best,
-        }
         folder = self.folder / "checkpoints"
-        checkpoints.save(folder, self.state.step, asdict(self.state), tensors)
+        checkpoints.save(folder, self.state.step, *self.lesson.held())
         checkpoints.prune(folder, self.training.checkpoints)
-
-    def _restore(self, found: checkpoints.Checkpoint) -> None:
-        put(self.lesson, found.tensors["model"])
-        restore(self.lesson, self.optimizers, found.tensors["optimizer"])
-        if self.average is not None:
-            self.average.load(found.tensors["average"])
-        self.best = {name: value.to(self.fabric.device) for name, value in found.tensors["best"].items()}
-        self.state = State(**found.state)
 
     def _finish(self) -> None:
         """Keep the weights that the recipe asks for, score them on the test part in float32, write the result."""
         if self.fabric.is_global_zero:
-            if self.training.keep == "best" and self.best:
-                put(self.model, self.best)
-            elif self.average is not None:
-                put(self.model, self.average.at_evaluation(self.model, self.state.step))
+            average = self.lesson.average
+            if self.training.keep == "best" and self.lesson.best:
+                put(self.model, self.lesson.best)
+            elif average is not None:
+                put(self.model, average.at_evaluation(self.model, self.state.step))
             score = self._score("test", dict(self.recipe.decoding)) if self.task.size("test") else None
             with full_disk_stops(self.folder, WEIGHTS):
                 save_tensors(self.folder / WEIGHTS, weights(self.model))
@@ -348,7 +277,7 @@ class Loop:
             "name": self.recipe.name, "task": task.name, "system": self.design.name, "metric": task.metric,
             "better": task.better, "metrics": score.metrics if score else {}, "split": "test" if score else None,
             "samples": score.samples if score else 0, "hash": score.hash if score else None,
-            "examples": score.examples if score else {}, "valid": {self.task.watched[0]: state.best}, "best_step": state.best_step,
+            "examples": score.examples if score else {}, "valid": {self.task.watched[0]: state.best}, "best_step": state.best_step, "peak_memory": self.peak.so_far(),
             "parameters": parameters(self.model), "flops": self._flops(), "steps": state.step,
             "epochs": round(state.step / self.order.steps_per_epoch, 3),
             "training_seconds": round(state.seconds, 3), "seed": training.seed, "precision": str(self.precision),

@@ -31,14 +31,15 @@ def muon(module: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
     return [Muon(hidden, lr=training.lr, weight_decay=training.weight_decay), _adamw(rest, plain, training)]
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, Training], list[torch.optim.Optimizer]]] = {"adamw": adamw, "muon": muon}
+Make = Callable[[nn.Module, Training], list[torch.optim.Optimizer]]
+OPTIMIZERS: dict[str, Make] = {"adamw": adamw, "muon": muon}
 
 
-def optimizers(module: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
-    """The optimisers that train a module together."""
-    if training.optimizer not in OPTIMIZERS:
-        raise UnknownName("optimizer", training.optimizer, OPTIMIZERS)
-    return OPTIMIZERS[training.optimizer](module, training)
+def find_optimizer(name: str) -> Make:
+    """The optimiser of that name: a function of a module and the recipe's `training`."""
+    if name not in OPTIMIZERS:
+        raise UnknownName("optimizer", name, OPTIMIZERS)
+    return OPTIMIZERS[name]
 
 
 def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

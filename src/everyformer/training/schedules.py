@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from everyformer.errors import EveryformerError, UnknownName
+from everyformer.errors import UnknownName
 from everyformer.recipe import Training
 
 Shape = Callable[[float, float], float]
@@ -30,18 +30,18 @@ def constant(done: float, warm: float) -> float:
 SCHEDULES: dict[str, Shape] = {"cosine": cosine, "inverse-sqrt": inverse_sqrt, "constant": constant}
 
 
+def find_schedule(name: str) -> Shape:
+    """The schedule of that name."""
+    if name not in SCHEDULES:
+        raise UnknownName("schedule", name, SCHEDULES)
+    return SCHEDULES[name]
+
+
 class Schedule:
     """The learning rate of each step; a run of so many seconds goes by the share of them that has passed."""
 
     def __init__(self, training: Training, steps: int | None) -> None:
-        if training.schedule not in SCHEDULES:
-            raise UnknownName("schedule", training.schedule, SCHEDULES)
-        if training.warmup >= 1 and steps is None:
-            raise EveryformerError(
-                f"training.warmup={training.warmup:g} counts steps, and a run of training.seconds has no number of "
-                "steps; give the warm-up as a share below 1, or training.steps"
-            )
-        self.shape = SCHEDULES[training.schedule]
+        self.shape = find_schedule(training.schedule)
         self.lr, self.floor, self.warmup = training.lr, training.min_lr, training.warmup
         self.steps = steps
 

@@ -1,0 +1,44 @@
+"""What can be known to be wrong with a recipe before any data is read."""
+
+from __future__ import annotations
+
+from everyformer.errors import EveryformerError, UnknownName
+from everyformer.recipe import Recipe, Training
+from everyformer.training.designing import check_design
+from everyformer.training.optimizers import find_optimizer
+from everyformer.training.precision import choose
+from everyformer.training.schedules import find_schedule
+
+_AT_LEAST_ONE = ("steps", "batch", "tokens", "accumulate", "evaluate_every", "patience", "checkpoint_every", "checkpoints", "threads", "devices")  # fmt: skip
+_MORE_THAN_ZERO = ("epochs", "seconds", "lr", "clip")
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse names that nothing has, and numbers that nothing can be done with."""
+    training = recipe.training
+    find_optimizer(training.optimizer)
+    find_schedule(training.schedule)
+    choose(training.precision)
+    if training.keep not in ("best", "last"):
+        raise UnknownName("training.keep", training.keep, ("best", "last"))
+    _check_numbers(training)
+    if training.ema and training.average:
+        raise EveryformerError("training.ema and training.average are two means of the weights; give one of them")
+    if training.warmup >= 1 and training.steps is None and training.epochs is None:
+        raise EveryformerError(
+            f"training.warmup={training.warmup:g} counts steps, and a run of training.seconds has no number of steps; "
+            "give the warm-up as a share below 1, or training.steps"
+        )
+    check_design(recipe.design)
+
+
+def _check_numbers(training: Training) -> None:
+    for names, least, words in ((_AT_LEAST_ONE, 1, "at least 1"), (_MORE_THAN_ZERO, 1e-300, "more than 0")):
+        for name in names:
+            value = getattr(training, name)
+            if value is not None and not value >= least:
+                raise EveryformerError(f"training.{name}={value} cannot be; give {words}")
+    if not 0 <= training.ema < 1:
+        raise EveryformerError(f"training.ema={training.ema} cannot be; give a decay from 0 to below 1, such as 0.999")
+    if len(training.betas) != 2:
+        raise EveryformerError(f"training.betas={training.betas} cannot be; give two numbers, such as [0.9, 0.999]")
