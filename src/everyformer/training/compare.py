@@ -70,7 +70,9 @@ def compare(
         {**run.result, "name": name, **speed(run.model, task), "curve": curve(run)} for name, run in runs.items()
     ]
     if len({(r["samples"], r["hash"]) for r in results}) > 1:
-        raise EveryformerError(f"the runs in '{folder}' were scored on different samples; train them again (--overwrite)")
+        raise EveryformerError(
+            f"the runs in '{folder}' were scored on different samples; train them again (--overwrite)"
+        )
     write_json(folder / "compare.json", results)
     return results
 
