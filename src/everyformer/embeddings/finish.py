@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from everyformer.contracts import Embedding, Norm, Position
+from everyformer.dropout import Dropout
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
@@ -29,7 +30,7 @@ class Finish(Embedding):
             self.positions.stands_in("embedding")
         self.first = nn.Parameter(torch.randn(first, width) * 0.02) if first else None
         self.norm = self.make("norm", norm, width)
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
 
     def finish(self, tokens: Tokens) -> Tokens:
         """The tokens as the backbone takes them."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import FeedForward
+from everyformer.dropout import Dropout
 from everyformer.registry import part
 from everyformer.tokens import Tokens
 
@@ -31,7 +32,7 @@ class MLP(FeedForward):
         self.up = nn.Linear(width, hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
         self.activation = activation_named(activation)
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token."""
@@ -61,7 +62,7 @@ class Gated(FeedForward):
         self.up = nn.Linear(width, 2 * hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
         self.activation = activation_named(activation)
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token; the gate is the first half of `up`."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Head, Norm
+from everyformer.dropout import Dropout
 from everyformer.heads.pools import FirstToken, Pool
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -35,7 +36,7 @@ class ClassHead(Head):
         self.norm = self.make("norm", norm, width)
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
         self.classify = nn.Linear(width, classes)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:

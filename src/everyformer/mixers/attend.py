@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
+from everyformer.dropout import dropout as random_zeros
 from everyformer.masks import Causal, Full, Mask
 from everyformer.mixers import flex
 from everyformer.tokens import Tokens, order, unpack
@@ -165,7 +166,7 @@ def _explicit(
         weights = weights * allowed
     if tap is not None:
         weights = tap(weights)
-    return F.dropout(weights, dropout, dropout > 0) @ value
+    return (random_zeros(weights, dropout) if dropout else weights) @ value
 
 
 def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:

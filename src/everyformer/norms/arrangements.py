@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Layer, Norm, Residual
+from everyformer.dropout import Dropout
 from everyformer.norms.branches import Branch
 from everyformer.norms.normalisers import LayerNorm
 from everyformer.registry import part
@@ -21,7 +22,7 @@ class _Arrangement(Residual):
     def __init__(self, width: int, norm: Spec[Norm], dropout: float, branches: tuple[Spec[Any], ...]) -> None:
         super().__init__()
         self.norm: nn.Module = self.make("norm", norm, width)
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
         self.branches = self.make("branches", branches, width)
 
     def branch(self, update: Tensor, tokens: Tokens, context: Context) -> Tensor:

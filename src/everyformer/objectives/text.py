@@ -6,20 +6,19 @@ from collections.abc import Mapping
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer
 from everyformer.objectives.classes import check_classes
+from everyformer.objectives.cross_entropy import cross_entropy
 from everyformer.registry import part
 
 
 def token_loss(logits: Float[Tensor, "B N V"], labels: Int[Tensor, "B N"], smoothing: float = 0.0) -> Loss:
     """Cross entropy summed over the tokens whose label is not -100."""
     real = labels != IGNORED
-    logits, labels = logits.flatten(0, -2).float(), labels.flatten()
+    logits, labels = logits.flatten(0, -2), labels.flatten()
     check_classes(labels, logits.shape[-1])
-    total = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing, ignore_index=IGNORED)
-    return Loss(total, real.sum(), {"right": (logits.argmax(-1) == labels).sum()})
+    return Loss(cross_entropy(logits, labels, smoothing), real.sum())
 
 
 @part("objectives")
