@@ -40,8 +40,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
     "embeddings.Text": {"vocabulary": VOCABULARY},
-    "embeddings.TimeSteps": {"variates": 3, "lookback": 10},
-    "embeddings.Variates": {"variates": 3, "lookback": 10},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
     "heads.ClassHead": {"classes": 3},

@@ -1,0 +1,85 @@
+"""Every registered system at a size that a test can afford.
+
+A system whose smallest published size has few parameters needs nothing here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import everyformer as ef
+from everyformer.costs import parameters
+from everyformer.designs import Design
+from everyformer.specs import Spec, signature
+
+_TEXT = {"vocabulary": 20, "width": 32, "depth": 2, "heads": 4}
+_PICTURES = {"classes": 3, "image": 16, "width": 32, "depth": 2, "heads": 4}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ast": {"classes": 3, "mels": 12, "frames": 20, "patch": 4, "stride": 3, "width": 32, "depth": 2, "heads": 4},
+    "bert": {**_TEXT, "hidden": 48, "length": 16},
+    "cct": {**_PICTURES, "hidden": 16},
+    "compact-vit": _PICTURES,
+    "gpt": {**_TEXT, "length": 16},
+    "itransformer": {"lookback": 12, "horizon": 4, "variates": 3, "width": 32, "hidden": 48, "depth": 2, "heads": 4},
+    "llama": {**_TEXT, "hidden": 48, "key_heads": 2},
+    "t5": {**_TEXT, "hidden": 48, "head_width": 8},
+    "transformer": {**_TEXT, "hidden": 48},
+    "vit": {**_PICTURES, "patch": 4},
+    "vit-lite": _PICTURES,
+}
+LARGEST = 2_000_000
+
+
+def systems() -> list[str]:
+    """The names of all systems."""
+    return [*ef.systems()]
+
+
+def tiny(name: str) -> Design:
+    """The design of a system, small, and without anything random."""
+    options = OPTIONS.get(name, {})
+    design = still(ef.design(name, **options))
+    if parameters(design.build(device="meta")) > LARGEST:
+        pytest.fail(f"'{name}' is too large to test: add a small size of it to OPTIONS in tests/support/systems.py")
+    return design
+
+
+def still(design: Design) -> Design:
+    """The design with every dropout and every random depth at 0."""
+    for path, spec in design.walk():
+        off = {option: 0.0 for option in ("dropout", "rate") if spec.options.get(option)}
+        if off:
+            design = design.swap(path, spec.but(**off)) if path else Design(spec.but(**off), design.name)
+            return still(design)
+    return design
+
+
+def model_of(design: Design, seed: int = 0) -> Any:
+    """A model in evaluation mode, every parameter nudged so that none is exactly zero or one."""
+    made = design.build(seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return made
+
+
+def takes(model: nn.Module, field: str) -> bool:
+    """Whether the embedding of what goes in takes a field of a batch (mask, lengths)."""
+    embedding = getattr(model, "embedding", None) or model.source
+    return field in inspect.signature(embedding.forward).parameters
+
+
+def causal(design: Design) -> bool:
+    """Whether the answer at a token depends on no later token: a decoder stands in the design."""
+    return any(issubclass(spec.part, ef.backbones.Decoder) for _, spec in design.walk() if isinstance(spec.part, type))
+
+
+def options_of(spec: Spec[Any]) -> set[str]:
+    """The names of a part's options."""
+    return set(signature(spec.part))
