@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from everyformer.data.task import Score, Task, find_task, tasks
+from everyformer.data.task import Score, Task, find_task, known_tasks
 
 
 def load_task(folder: str | Path) -> Task:
@@ -14,4 +14,4 @@ def load_task(folder: str | Path) -> Task:
     return find_task(read_state(Path(folder))["name"]).load(folder)
 
 
-__all__ = ["Score", "Task", "find_task", "load_task", "tasks"]
+__all__ = ["Score", "Task", "find_task", "known_tasks", "load_task"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor, nn
 
-from everyformer.errors import UnknownName
-from everyformer.specs import from_plain, spec
+from everyformer.errors import EveryformerError, UnknownName
+from everyformer.specs import Spec, from_plain, spec
 
 STRATEGIES = {"greedy": "Greedy", "beam": "Beam", "sample": "Sample"}
 
@@ -34,16 +33,12 @@ class Decoding:
         name, most = given.pop("strategy", "greedy"), given.pop("max_tokens", 128)
         if name not in STRATEGIES:
             raise UnknownName("decoding.strategy", str(name), STRATEGIES)
-        kind = getattr(generation, STRATEGIES[name])
+        if not isinstance(most, int) or most < 1:
+            raise EveryformerError(f"decoding.max_tokens is {most!r}; give a whole number, 1 or more")
         if name == "beam" and "length_penalty" in given:
             given["penalty"] = spec(generation.Power, exponent=given.pop("length_penalty"))
-        known = inspect.signature(kind).parameters
-        for option in given:
-            if option not in known:
-                raise UnknownName(
-                    f"option of decoding.strategy={name}", option, [*known, "max_tokens", "length_penalty"]
-                )
-        return cls(kind(**{k: from_plain(v) for k, v in given.items()}), int(most))
+        chosen = Spec(getattr(generation, STRATEGIES[name]), {k: from_plain(v) for k, v in given.items()})
+        return cls(chosen.build(), most)
 
     def generate(
         self,

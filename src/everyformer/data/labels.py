@@ -29,7 +29,7 @@ def fit_classes(rows: Rows, column: str, given: int | list[str] | None = None) -
         raise BadInput(
             f"the column '{column}' of {rows.where} has the one class {next(iter(values))!r}; at least two are needed"
         )
-    if len(values) == len(rows) and len(rows) > 50:
+    if len(values) == len(rows) and len(rows) > 20:
         raise BadInput(
             f"the column '{column}' of {rows.where} has a class of its own in each of {len(rows)} rows; "
             "name the column of the classes: data.label=COLUMN"

@@ -14,17 +14,14 @@ FRACTIONS = (0.8, 0.1, 0.1)
 
 def places(size: int, seed: int, labels: Sequence[Hashable] | None = None) -> np.ndarray:
     """A place in [0, 1) for each row, in random order; where labels are given, evenly within each class."""
-    order = np.random.default_rng(seed).permutation(size)
-    if labels is None:
-        place = np.empty(size)
-        place[order] = (np.arange(size) + 0.5) / max(size, 1)
-        return place
+    random = np.random.default_rng(seed)
+    order = random.permutation(size)
     groups: dict[Hashable, list[int]] = {}
     for row in order.tolist():
-        groups.setdefault(labels[row], []).append(row)
+        groups.setdefault(labels[row] if labels is not None else None, []).append(row)
     place = np.empty(size)
     for rows in groups.values():
-        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+        place[rows] = (np.arange(len(rows)) + random.random()) / len(rows)
     return place
 
 

@@ -165,7 +165,7 @@ def task(cls: T) -> T:
     return cls
 
 
-def tasks() -> dict[str, type[Task]]:
+def known_tasks() -> dict[str, type[Task]]:
     """The tasks by name."""
     package = importlib.import_module("everyformer.data.tasks")
     for found in pkgutil.iter_modules(package.__path__):
@@ -175,7 +175,7 @@ def tasks() -> dict[str, type[Task]]:
 
 def find_task(name: str) -> type[Task]:
     """The task of that name."""
-    known = tasks()
+    known = known_tasks()
     if name not in known:
         raise UnknownName("task", name, known)
     return known[name]

@@ -163,8 +163,9 @@ class Translation(Task):
     def predict(
         self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """The translation of each text; without `decoding` a beam of 5."""
-        chosen = Decoding.of({"strategy": "beam", "size": 5, **(decoding or {})})
+        """The translation of each text; a beam of 5 where `decoding` names no strategy."""
+        given = dict(decoding or {})
+        chosen = Decoding.of(given if "strategy" in given else {"strategy": "beam", "size": 5, **given})
         sources = self.encode(texts_of(list(inputs), "input", "the inputs"))
         for row, tokens in enumerate(sources):
             if len(tokens) > self.options.length:

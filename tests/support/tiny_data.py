@@ -1,0 +1,180 @@
+"""Tiny data for every task, written as a user's files, with a model that fits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import everyformer as ef
+import numpy as np
+from everyformer.data import Task, find_task
+from torch import nn
+
+
+@dataclass
+class Tiny:
+    """A task opened on tiny data."""
+
+    task: Task
+    model: nn.Module
+    raw: list[Any]
+    """The test part as raw inputs."""
+    split: str = "test"
+
+
+def pictures(folder: Path, side: int = 8, count: int = 9, colour: bool = True) -> Path:
+    """train/ and test/, each with a folder of pictures for 'cat' and 'dog'."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                shape = (side, side, 3) if colour else (side, side)
+                array = random.integers(0, 120, shape) + (100 if name == "dog" else 0)
+                Image.fromarray(array.astype(np.uint8)).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+def sounds(folder: Path, count: int = 6) -> Path:
+    """train/ and test/, each with a folder of WAV files for 'high' and 'low'."""
+    import soundfile
+
+    for split in ("train", "test"):
+        for name, hertz in (("high", 1500), ("low", 200)):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                time = np.arange(1600 + 100 * i) / 8000
+                soundfile.write(folder / split / name / f"{i}.wav", np.sin(2 * np.pi * (hertz + i) * time), 8000)
+    return folder
+
+
+def table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A CSV or JSONL file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+WORDS = "the a dog cat house tree runs sleeps barks near under with red green old".split()
+
+
+def sentence(random: np.random.Generator) -> str:
+    """A few words."""
+    return " ".join(random.choice(WORDS, int(random.integers(2, 9))))
+
+
+def texts(folder: Path) -> Path:
+    """train.csv and test.csv with columns text and label."""
+    random = np.random.default_rng(1)
+    for split, count in (("train", 24), ("test", 13)):
+        rows = [{"text": sentence(random) + (" good" if i % 2 else " bad"), "label": i % 2} for i in range(count)]
+        table(folder / f"{split}.csv", rows)
+    return folder
+
+
+def pairs(folder: Path) -> Path:
+    """train.jsonl, valid.jsonl and test.jsonl with columns en and xx."""
+    random = np.random.default_rng(2)
+    for split, count in (("train", 30), ("valid", 5), ("test", 11)):
+        sources = [sentence(random) for _ in range(count)]
+        table(folder / f"{split}.jsonl", [{"en": s.capitalize() + ".", "xx": s.upper() + "!"} for s in sources])
+    return folder
+
+
+def series(path: Path, steps: int = 120) -> Path:
+    """A CSV of two hourly series."""
+    rows = [
+        {
+            "date": f"2026-01-{1 + t // 24:02d} {t % 24:02d}:00:00",
+            "load": round(100 + 30 * float(np.sin(t / 4)), 4),
+            "heat": round(-5 + float(np.cos(t / 9)), 4),
+        }
+        for t in range(steps)
+    ]
+    return table(path, rows)
+
+
+def _images(folder: Path) -> Tiny:
+    pictures(folder)
+    task = find_task("image-classification").open(path=str(folder), shift=1, flip=True, cutout=2)
+    model = ef.create("vit", classes=2, image=8, patch=4, channels=3, width=16, depth=1, heads=2, seed=0)
+    raw = [folder / "test" / name / f"{i}.png" for name in ("cat", "dog") for i in range(9)]
+    return Tiny(task, model, raw)
+
+
+def _audio(folder: Path) -> Tiny:
+    sounds(folder)
+    task = find_task("audio-classification").open(
+        path=str(folder), rate=4000, mels=16, frames=24, shift=3, mask_mels=3, mask_frames=4
+    )
+    model = ef.create(
+        "ast", classes=2, mels=16, frames=24, patch=8, stride=8, width=16, depth=1, heads=2, seed=0
+    )  # fmt: skip
+    return Tiny(task, model, [folder / "test" / name / f"{i}.wav" for name in ("high", "low") for i in range(6)])
+
+
+def _texts(folder: Path, **options: Any) -> Tiny:
+    texts(folder)
+    task = find_task("text-classification").open(path=str(folder), vocabulary=300, length=12, **options)
+    model = ef.create("bert", "tiny", classes=2, vocabulary=task.facts["vocabulary"], length=12, width=16, seed=0)
+    return Tiny(task, model, list(task.texts["test"]))
+
+
+def _language(folder: Path) -> Tiny:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(3)
+    path = folder / "book.txt"
+    path.write_text("\n".join(sentence(random) for _ in range(60)))
+    task = find_task("language-modelling").open(path=str(path), tokens="characters", length=16)
+    model = ef.create(
+        "gpt", vocabulary=task.facts["vocabulary"], length=16, width=16, depth=1, heads=2, seed=0
+    )  # fmt: skip
+    return Tiny(task, model, ["the dog", "a"], split="valid")
+
+
+def _masked(folder: Path) -> Tiny:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(4)
+    path = folder / "book.txt"
+    path.write_text("\n".join(sentence(random) for _ in range(80)))
+    task = find_task("masked-language-modelling").open(path=str(path), tokens="bytes", length=16, hidden=0.3)
+    model = ef.create("bert", "tiny", vocabulary=task.facts["vocabulary"], length=16, width=16, seed=0)
+    return Tiny(task, model, ["the <mask>og"], split="valid")
+
+
+def _translation(folder: Path) -> Tiny:
+    pairs(folder)
+    task = find_task("translation").open(path=str(folder), input="en", target="xx", vocabulary=300, length=64)
+    model = ef.create("transformer", vocabulary=task.facts["vocabulary"], width=16, hidden=16, depth=1, heads=2, seed=0)
+    return Tiny(task, model, list(task.texts["test"][0]))
+
+
+def _series(folder: Path) -> Tiny:
+    path = series(folder / "series.csv")
+    task = find_task("forecasting").open(path=str(path), lookback=12, horizon=6, marks=True)
+    model = ef.create("itransformer", lookback=12, horizon=6, variates=2, width=16, hidden=16, depth=1, heads=2, seed=0)
+    return Tiny(task, model, [path])
+
+
+TINY: dict[str, Callable[[Path], Tiny]] = {
+    "audio-classification": _audio,
+    "forecasting": _series,
+    "image-classification": _images,
+    "language-modelling": _language,
+    "masked-language-modelling": _masked,
+    "text-classification": _texts,
+    "translation": _translation,
+}
+"""A task by name, opened on tiny data in a folder."""
