@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from everyformer.data import find_task
 from everyformer.data.pictures import augment, decode, normalise, to_array
 from everyformer.errors import BadInput, DoesNotFit
-from PIL import Image
-
 from support.tiny_data import TINY, pictures
 
 IMAGES = find_task("image-classification")
@@ -138,7 +138,7 @@ def test_wrong_channels_and_classes_are_refused(tmp_path: Path) -> None:
     import everyformer as ef
 
     path = str(pictures(tmp_path))
-    with pytest.raises(BadInput, match="data.mean has 1 values and the pictures have 3 channels"):
+    with pytest.raises(BadInput, match=r"data.mean has 1 values and the pictures have 3 channels"):
         IMAGES.open(path=path, mean=[0.5])
     task = IMAGES.open(path=path)
     gray = ef.create("vit", classes=2, image=8, patch=4, channels=1, width=16, depth=1, heads=2)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from everyformer.data import known_tasks
 from everyformer.data.draws import mixed, uniform
 from everyformer.errors import BadInput
-
 from support.tiny_data import TINY
 
 DRAWN = {"image-classification", "audio-classification", "language-modelling", "masked-language-modelling"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from everyformer.data import find_task
 from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
-
 from support.tiny_data import TINY, series, table
 
 SERIES = find_task("forecasting")
@@ -91,7 +91,7 @@ def test_values_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     words = table(tmp_path / "b.jsonl", [{"a": "x"} for _ in range(60)])
     with pytest.raises(EveryformerError, match="has no column of numbers among a"):
         SERIES.open(path=str(words))
-    with pytest.raises(EveryformerError, match="data.marks needs a column of times"):
+    with pytest.raises(EveryformerError, match=r"data.marks needs a column of times"):
         SERIES.open(path=str(table(tmp_path / "c.jsonl", rows[:40])), lookback=5, horizon=2, marks=True)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+
 from everyformer.data import find_task
 from everyformer.data.sounds import FLOOR, decode, fit, log_mel, mel_filters
 from everyformer.errors import BadInput, EveryformerError
-
 from support.tiny_data import TINY, sounds
 
 AUDIO = find_task("audio-classification")
@@ -109,13 +109,13 @@ def test_broken_and_missing_sounds_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"2.wav' is no sound .* or set data.broken=skip \(row 8 of 12\)"):
         AUDIO.open(**options)
     assert AUDIO.open(**options, broken="skip").size("train") == 11
-    with pytest.raises(BadInput, match="no sound at 'nowhere.wav'"):
+    with pytest.raises(BadInput, match=r"no sound at 'nowhere.wav'"):
         decode("nowhere.wav", 8000)
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros(0, np.float32), 8000, format="WAV")
     with pytest.raises(BadInput, match="holds no samples"):
-        stream = io.BytesIO()
-        soundfile.write(stream, np.zeros(0, np.float32), 8000, format="WAV")
         decode(stream.getvalue(), 8000)
-    with pytest.raises(EveryformerError, match="data.mels=400 bands are finer than a window of 25 ms at 4000 Hz"):
+    with pytest.raises(EveryformerError, match=r"data.mels=400 bands are finer than a window of 25 ms at 4000 Hz"):
         AUDIO.open(**{**options, "mels": 400})
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from everyformer.data import find_task
 from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide, places
 from everyformer.errors import BadInput, EveryformerError, UnknownName
-
 from support.tiny_data import pictures, table, texts
 
 ROWS = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(20)]
@@ -167,7 +167,7 @@ def test_shares_must_be_shares(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", ROWS)
     for wrong in ([0.5, 0.5], [0.9, 0.2, 0.1], [0.0, 0.5, 0.5], [1.1, -0.1, 0.0]):
         where = Where(path=str(path), fractions=wrong)
-        with pytest.raises(EveryformerError, match="data.fractions takes the shares"):
+        with pytest.raises(EveryformerError, match=r"data.fractions takes the shares"):
             divide(read_rows(where), where)
     where = Where(path=str(table(tmp_path / "b.csv", ROWS[:3])))
     with pytest.raises(EveryformerError, match=r"10% of the 3 rows of .* are none"):
@@ -217,5 +217,5 @@ def test_a_label_that_training_never_saw_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_holds_no_task_is_named(tmp_path: Path) -> None:
     from everyformer.data import load_task
 
-    with pytest.raises(EveryformerError, match="no task in .*'task.json' is missing"):
+    with pytest.raises(EveryformerError, match=r"no task in .*'task.json' is missing"):
         load_task(tmp_path)

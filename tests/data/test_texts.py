@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from everyformer.data import find_task
 from everyformer.data.decoding import Decoding
 from everyformer.data.tasks.translation import bleu
 from everyformer.data.vocabulary import BOS, EOS, MASK, fit_vocabulary, load_vocabulary
 from everyformer.data.words import words
 from everyformer.errors import BadInput, EveryformerError, UnknownName
-
 from support.tiny_data import TINY, table
 
 TEXTS = ["Grüße an die Füchse!", "the quick  brown\tfox\n", "naïve — “quotes” 日本 🙂"]
@@ -53,11 +53,11 @@ def test_bpe_joins_what_is_frequent_and_can_lowercase() -> None:
 
 
 def test_vocabularies_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(EveryformerError, match="data.vocabulary=100 is below the 260 tokens"):
+    with pytest.raises(EveryformerError, match=r"data.vocabulary=100 is below the 260 tokens"):
         fit_vocabulary("bpe", TEXTS, 100, 4)
     with pytest.raises(UnknownName, match="did you mean 'bytes'"):
         fit_vocabulary("byte", TEXTS, 100)
-    with pytest.raises(EveryformerError, match="no 'tokenizer.json' in"):
+    with pytest.raises(EveryformerError, match=r"no 'tokenizer.json' in"):
         load_vocabulary(tmp_path, 0)
 
 
@@ -114,7 +114,7 @@ def test_short_texts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EveryformerError, match=r"the 'valid' part has 10 tokens, and one window of data.length=64"):
         language(tmp_path, "x" * 100, length=64)
     (tmp_path / "b.txt").write_text("y" * 100)
-    with pytest.raises(EveryformerError, match="fewer than one window of data.length=64"):
+    with pytest.raises(EveryformerError, match=r"fewer than one window of data.length=64"):
         find_task("masked-language-modelling").open(path=str(tmp_path / "b.txt"), tokens="bytes", length=64)
 
 
@@ -233,9 +233,9 @@ def test_decoding_options_are_checked() -> None:
     beam = Decoding.of({"strategy": "beam", "size": 3, "length_penalty": 0.6, "max_tokens": 9})
     assert (beam.strategy.size, beam.max_tokens) == (3, 9)
     assert beam.strategy.penalty(8) == pytest.approx(8**0.6)
-    with pytest.raises(UnknownName, match="unknown decoding.strategy 'bean'; did you mean 'beam'"):
+    with pytest.raises(UnknownName, match=r"unknown decoding.strategy 'bean'; did you mean 'beam'"):
         Decoding.of({"strategy": "bean"})
     with pytest.raises(UnknownName, match="'temprature'; did you mean 'temperature'"):
         Decoding.of({"strategy": "sample", "temprature": 0.5})
-    with pytest.raises(EveryformerError, match="decoding.max_tokens is 0"):
+    with pytest.raises(EveryformerError, match=r"decoding.max_tokens is 0"):
         Decoding.of({"max_tokens": 0})

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from everyformer import objectives
 from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
-from torch import Tensor, nn
 
 
 class Linear(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from everyformer.data import known_tasks
 
+from everyformer.data import known_tasks
 from support.tiny_data import TINY
 
 

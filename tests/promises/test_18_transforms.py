@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from everyformer.data import load_task
 from everyformer.data.tasks.translation import bleu
-
 from support.tiny_data import TINY, series
 
 CLASSES = ["audio-classification", "image-classification", "text-classification"]

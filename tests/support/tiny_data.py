@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import everyformer as ef
 import numpy as np
-from everyformer.data import Task, find_task
 from torch import nn
+
+import everyformer as ef
+from everyformer.data import Task, find_task
 
 
 @dataclass
@@ -67,7 +68,7 @@ def table(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-WORDS = "the a dog cat house tree runs sleeps barks near under with red green old".split()
+WORDS = ["the", "a", "dog", "cat", "house", "tree", "runs", "sleeps", "barks", "near", "under", "with", "red", "green", "old"]
 
 
 def sentence(random: np.random.Generator) -> str:
