@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +30,19 @@ class TokenLoss(Objective):
         return Loss(total, (labels != IGNORED).sum())
 
 
+class Poison(TokenLoss):
+    """A loss that is no number after so many batches."""
+
+    def __init__(self, *, after: int) -> None:
+        super().__init__()
+        self.left = after
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        loss = super().forward(model, batch)
+        self.left -= 1
+        return loss if self.left >= 0 else Loss(loss.total * float("nan"), loss.count)
+
+
 class Score:
     def __init__(self, metrics: dict[str, float], samples: int, hash: str) -> None:
         self.metrics, self.samples, self.hash, self.examples = metrics, samples, hash, {"right": [], "wrong": []}
@@ -41,8 +53,7 @@ class Sums:
 
     name, metric, better, watched = "sums", "accuracy", "max", ("accuracy", "max")
 
-    def __init__(self, poison: int | None = None) -> None:
-        self.poison = poison
+    def __init__(self) -> None:
         self.facts = {"vocabulary": VOCABULARY, "length": LONGEST}
         random = np.random.default_rng(5)
         self.samples = {
@@ -56,11 +67,12 @@ class Sums:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        return cls(**json.loads((Path(folder) / "task.json").read_text()))
+        assert (Path(folder) / "task.json").read_text() == "{}"
+        return cls()
 
     def save(self, folder: str | Path) -> None:
         Path(folder).mkdir(parents=True)
-        (Path(folder) / "task.json").write_text(json.dumps({"poison": self.poison}))
+        (Path(folder) / "task.json").write_text("{}")
 
     def size(self, split: str) -> int:
         return len(self.samples[split])

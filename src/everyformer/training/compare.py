@@ -22,6 +22,7 @@ from everyformer.training.checks import check
 from everyformer.training.designing import design_for
 from everyformer.training.files import write_json
 from everyformer.training.loop import train
+from everyformer.training.memory import give_back
 from everyformer.training.progress import Display, read
 from everyformer.training.run import METRICS, Run
 
@@ -65,6 +66,7 @@ def compare(
     for name, each in recipes.items():
         display.say(f"\n{name}")
         place = folder / name
+        give_back()
         runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=task)
     results = [_result(name, run, task) for name, run in runs.items()]
     if len({(r["samples"], r["hash"]) for r in results}) > 1:

@@ -20,13 +20,9 @@ class Peak:
     """
 
     def __init__(self) -> None:
-        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         elif sys.platform == "linux":
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim is not None:
-                trim(0)
             _REFERENCES.write_text("5")
 
     def so_far(self) -> int:
@@ -40,3 +36,11 @@ class Peak:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def give_back() -> None:
+    """Return what is free to the system, so that one training's leavings are not counted as the next one's."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.designs import Design
 from everyformer.errors import EveryformerError
 from everyformer.recipe import Recipe, from_plain
 from everyformer.training.averaging import weights
-from everyformer.training.files import delete_folder, save_tensors, write_text
+from everyformer.training.files import delete_folder, write_text
 
 if TYPE_CHECKING:
     from everyformer.data import Score, Task
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS, RESULT, METRICS = "model.safetensors", "result.json", "metrics.jsonl"
 _OWN_FILES = (RESULT, WEIGHTS, METRICS, "recipe.yaml", "design.yaml")
 _OWN_FOLDERS = ("checkpoints", "task")
+_AT_ONCE = 64
 
 
 @dataclass
@@ -78,12 +80,20 @@ class Run:
         task = find_task(self.recipe.task).open(**self.recipe.data)
         return task.evaluate(self.model, split, batch=batch, decoding=dict(self.recipe.decoding))
 
-    def save_model(self, folder: str | Path) -> None:
-        """Write the weights and the design alone."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(folder / WEIGHTS, weights(self.model))
-        write_text(folder / "design.yaml", self.design.to_yaml())
+    @torch.no_grad()
+    def embed(self, inputs: Sequence[Any]) -> Float[Tensor, "B D"]:
+        """A vector for each raw input: the mean of its tokens before the head."""
+        prepare, features = getattr(self.task, "prepare", None), getattr(self.model, "features", None)
+        if prepare is None or features is None:
+            raise EveryformerError(
+                f"a run of {self.task.name} has no vector for an input; runs that classify whole inputs do"
+            )
+        vectors = []
+        for start in range(0, len(inputs), _AT_ONCE):
+            tokens = features(**prepare(list(inputs[start : start + _AT_ONCE])))
+            real = torch.ones_like(tokens.values[..., :1]) if tokens.mask is None else tokens.mask[..., None]
+            vectors.append((tokens.values * real).sum(1) / real.sum(1))
+        return torch.cat(vectors)
 
 
 @torch.no_grad()

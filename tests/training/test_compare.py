@@ -1,0 +1,82 @@
+"""Comparisons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
+from everyformer.training.compare import compare, variants
+
+from .fakes import Sums, recipe
+
+
+def given(**designs: Any) -> Any:
+    made = recipe(steps=4)
+    made.compare = {"designs": designs}
+    return made
+
+
+def test_every_design_is_trained_and_measured_and_none_twice(tmp_path: Path) -> None:
+    chosen = given(gpt={}, wide={"width": 24, "training": {"lr": 1e-4}}, llama={"system": "llama"})
+    first = compare(chosen, tmp_path, task=Sums(), progress=False)
+    assert [result["name"] for result in first] == ["gpt", "wide", "llama"]
+    for result in first:
+        assert {"metric", "better", "metrics", "parameters", "flops", "training_seconds", "peak_memory", "samples", "hash",
+                "latency_ms", "throughput", "examples", "precision"} <= set(result)  # fmt: skip
+        assert result["steps"] == 4
+        assert [point["step"] for point in result["curve"] if "loss" in point] == [1, 2, 3, 4]
+        assert any("accuracy" in point for point in result["curve"])
+    assert first[1]["parameters"] > first[0]["parameters"]
+    assert len({result["hash"] for result in first}) == 1
+    assert json.loads((tmp_path / "compare.json").read_text()) == first
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.safetensors")}
+    compare(chosen, tmp_path, task=Sums(), progress=False)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.safetensors")} == stamps
+    with pytest.raises(EveryformerError, match="was trained by another recipe"):
+        compare(given(gpt={"depth": 1}), tmp_path, task=Sums(), progress=False)
+
+
+def test_a_variant_writes_only_what_differs() -> None:
+    base = given(same={}, wide={"width": 24}, slow={"training": {"lr": 1e-5}}, bert={"system": "bert", "depth": 1})
+    made = variants(base)
+    assert made["same"].design == base.design
+    assert made["wide"].design == {**base.design, "width": 24}
+    assert (made["slow"].training.lr, made["slow"].training.batch) == (1e-5, base.training.batch)
+    assert made["bert"].design == {"system": "bert", "width": 16, "depth": 1, "heads": 2, "dropout": 0.1}
+
+
+def test_a_system_stands_for_itself_with_the_options_that_it_knows() -> None:
+    base = given()
+    base.design |= {"size": "nano", "bias": False}
+    (made,) = variants(base, ["llama"]).values()
+    assert made.design == {"system": "llama", "width": 16, "depth": 2, "heads": 2, "dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("base", "chosen", "message"),
+    [
+        (given(), None, "names no designs to compare"),
+        (given(one={}), ["on"], "unknown design 'on'; did you mean 'one'"),
+        (given(one={"training": {"step": 3}}), None, r"unknown key of compare.designs.one.training 'step'"),
+    ],
+)
+def test_what_is_wrong_is_named(base: Any, chosen: list[str] | None, message: str) -> None:
+    with pytest.raises(EveryformerError, match=message):
+        variants(base, chosen)
+
+
+def test_a_misspelt_key_of_compare() -> None:
+    base = recipe()
+    base.compare = {"design": {}}
+    with pytest.raises(UnknownName, match="unknown key of compare 'design'; did you mean 'designs'"):
+        variants(base)
+
+
+def test_a_design_that_does_not_fit_stops_all_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(DoesNotFit, match="design 'odd'"):
+        compare(given(gpt={}, odd={"heads": 3}), tmp_path, task=Sums(), progress=False)
+    assert not list(tmp_path.glob("*/model.safetensors"))
