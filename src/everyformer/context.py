@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from everyformer.masks import Mask, full
@@ -87,6 +87,30 @@ class Cache:
         for owner, name in list(self._grown):
             held = self.states[owner][name].index_select(2, columns)
             self.states[owner][name], self._grown[owner, name] = held, (held, held)
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether tokens can be forgotten again: all that is kept stands in columns, or belongs to a memory."""
+        return all(
+            "memory" in getattr(owner, "capabilities", ()) or all((owner, name) in self._grown for name in kept)
+            for owner, kept in self.states.items()
+        )
+
+    def rewind(self, columns: int, real: Bool[Tensor, "B M"] | None = None) -> None:
+        """Forget the last `columns`; `real` says which of the last of those left are not to be seen either."""
+        self.count -= columns
+        for owner, name in self._grown:
+            buffer, view = self._grown[owner, name]
+            self.states[owner][name] = view[:, :, : self.count]
+            self._grown[owner, name] = view if buffer is view else buffer, self.states[owner][name]
+        if real is not None and self.mask is None:
+            self.mask = torch.ones(len(real), self.count, dtype=torch.bool, device=real.device)
+        if self.mask is not None:
+            self.mask = self.mask[:, : self.count]
+        if real is not None:
+            self.mask = torch.cat((self.mask[:, : self.count - real.shape[1]], real), 1)
+        if self.places is not None:
+            self.places = self.places[:, : self.count]
 
     def seen(self, tokens: Tokens) -> Tensor | None:
         """The mask (B, count + N) over the tokens cached and those of this pass."""

@@ -9,7 +9,8 @@ from everyformer.context import Cache, Context
 from everyformer.contracts import Mixer
 from everyformer.errors import BadInput, DoesNotFit, EveryformerError
 from everyformer.generation import Beam, Greedy, Sample, StopText, generate
-from everyformer.generation.generate import cacheable, hypotheses
+from everyformer.generation.decoding import cacheable
+from everyformer.generation.generate import hypotheses
 from everyformer.masks import Causal, prefix_lm
 from everyformer.specs import spec
 from everyformer.tokens import Tokens

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from everyformer.context import Context
+from everyformer.contracts import Mixer
 from everyformer.errors import DoesNotFit
+from everyformer.masks import Mask
 from everyformer.models.model import Root
 
 
@@ -32,16 +34,35 @@ class Decoding:
 
     def start(self) -> Float[Tensor, "B V"]:
         """Logits of the first new token."""
-        return self._logits(self.ids, self.mask)
+        return self._logits(self.ids, self.mask, last=True)[:, -1]
 
     def step(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """Logits of the token after `tokens`, one for each sequence."""
-        self.ids = torch.cat((self.ids, tokens[:, None]), 1)
+        return self.feed(tokens[:, None])[:, -1]
+
+    def feed(self, tokens: Int[Tensor, "B M"]) -> Float[Tensor, "B M V"]:
+        """Logits of the token after each of `tokens`, several for each sequence."""
+        count = tokens.shape[1]
+        self.ids = torch.cat((self.ids, tokens), 1)
         if self.mask is not None:
-            self.mask = torch.cat((self.mask, self.mask.new_ones(len(tokens), 1)), 1)
+            self.mask = torch.cat((self.mask, torch.ones_like(tokens, dtype=torch.bool)), 1)
         if self.context.cache is None:
-            return self._logits(self.ids, self.mask)
-        return self._logits(tokens[:, None], None)
+            return self._logits(self.ids, self.mask, last=count == 1)[:, -count:]
+        return self._logits(tokens, None, last=count == 1)
+
+    def rewind(self, fed: int, kept: Int[Tensor, " B"]) -> None:
+        """Of the last `fed` tokens of each sequence forget all but the first `kept`, at least one."""
+        longest = int(kept.max())
+        count = self.ids.shape[1] - fed + longest
+        real = torch.arange(longest, device=kept.device) < kept[:, None]
+        gaps = not bool(real.all())
+        if gaps and self.mask is None:
+            self.mask = torch.ones_like(self.ids, dtype=torch.bool)
+        self.ids = self.ids[:, :count]
+        if self.mask is not None:
+            self.mask = torch.cat((self.mask[:, : count - longest], real), 1)
+        if self.context.cache is not None:
+            self.context.cache.rewind(fed - longest, real if gaps else None)
 
     def select(self, rows: Int[Tensor, " R"]) -> None:
         """Keep, repeat and reorder sequences."""
@@ -58,9 +79,27 @@ class Decoding:
         self.ids = self.ids.index_select(0, rows)
         self.mask = None if self.mask is None else self.mask.index_select(0, rows)
 
-    def _logits(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+    def _logits(self, ids: Tensor, mask: Tensor | None, *, last: bool) -> Tensor:
         fields = {} if mask is None else {"mask": mask}
-        logits = self.model.decode(ids, self.context, last=True, **fields)  # type: ignore[operator]
+        logits = self.model.decode(ids, self.context, last=last, **fields)  # type: ignore[operator]
         if logits.ndim != 3:
             raise DoesNotFit(f"generation needs logits for each token; the head gives {tuple(logits.shape)}", "head")
-        return logits[:, -1].float()
+        return logits.float()
+
+
+def cacheable(backbone: nn.Module) -> bool:
+    """Whether token by token gives what all at once gives: every mixer is incremental and no mask looks ahead."""
+    if not all("incremental" in m.capabilities for m in backbone.modules() if isinstance(m, Mixer)):
+        return False
+    mask = getattr(backbone, "mask", None)
+    return not isinstance(mask, Mask) or not _looks_ahead(mask)
+
+
+def _looks_ahead(mask: Mask, horizon: int = 64) -> bool:
+    places = torch.arange(horizon)
+    return bool(mask.allows(places[:, None], places[None]).triu(1).any())
+
+
+def takes_padding(backbone: nn.Module) -> bool:
+    """Whether sequences of different lengths can share a cache."""
+    return all("padding" in m.capabilities for m in backbone.modules() if isinstance(m, Mixer))

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from everyformer.context import Cache, Context
-from everyformer.contracts import Mixer
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.generation.decoding import Decoding
+from everyformer.generation.decoding import Decoding, cacheable, takes_padding
 from everyformer.generation.stops import Ends, Stop
 from everyformer.generation.strategies import Greedy, Hypothesis, Strategy, Stream
-from everyformer.masks import Mask
 from everyformer.models import Model, Seq2Seq
 from everyformer.specs import Spec
 from everyformer.tokens import unpack
@@ -137,7 +135,7 @@ def _prompts(inputs: Tensor | Ids, mask: Tensor | None, lengths: Tensor | None, 
 
 def _batches(model: Model, prompts: Ids) -> list[list[int]]:
     """Prompts that go through the model together: all, or those of equal length where a mixer takes no padding."""
-    if all("padding" in m.capabilities for m in model.backbone.modules() if isinstance(m, Mixer)):
+    if takes_padding(model.backbone):
         return [list(range(len(prompts)))]
     groups: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
@@ -157,19 +155,6 @@ def _padded(rows: Ids, pad: int, device: torch.device, *, left: bool) -> tuple[T
 
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def cacheable(backbone: nn.Module) -> bool:
-    """Whether token by token gives what all at once gives: every mixer is incremental and no mask looks ahead."""
-    if not all("incremental" in m.capabilities for m in backbone.modules() if isinstance(m, Mixer)):
-        return False
-    mask = getattr(backbone, "mask", None)
-    return not isinstance(mask, Mask) or not _looks_ahead(mask)
-
-
-def _looks_ahead(mask: Mask, horizon: int = 64) -> bool:
-    places = torch.arange(horizon)
-    return bool(mask.allows(places[:, None], places[None]).triu(1).any())
 
 
 @contextmanager

@@ -41,14 +41,25 @@ class Strategy(Part):
 class Single(Strategy):
     """Base of strategies that go on with one token per sequence; a sequence that ends leaves the batch."""
 
-    def choose(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Int[Tensor, " B"]:
-        """The next token of each sequence; `seen` marks the tokens that it holds, where the strategy `remembers`."""
-        raise NotImplementedError
+    generator: torch.Generator | None = None
+    """What draws; None is PyTorch's own."""
 
     @property
     def remembers(self) -> bool:
-        """Whether `choose` asks for the tokens seen."""
+        """Whether the tokens seen count."""
         return False
+
+    def probabilities(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Float[Tensor, "B V"]:
+        """How probable this strategy makes each next token; `seen` marks those a sequence holds, where it `remembers`."""
+        raise NotImplementedError
+
+    def draw(self, probabilities: Float[Tensor, "B V"]) -> Int[Tensor, " B"]:
+        """One token for each sequence."""
+        return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
+
+    def choose(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Int[Tensor, " B"]:
+        """The next token of each sequence."""
+        return self.draw(self.probabilities(logits, seen))
 
     def forward(
         self, decoding: Decoding, ends: Ends, max_tokens: int, stream: Stream | None = None
@@ -57,11 +68,11 @@ class Single(Strategy):
         rows = list(range(len(decoding.ids)))
         found: list[list[int]] = [[] for _ in rows]
         logits = decoding.start()
-        seen = _seen(decoding, logits) if self.remembers else None
+        seen = seen_by(decoding, logits) if self.remembers else None
         for left in reversed(range(max_tokens)):
             tokens = self.choose(logits, seen)
             going = [i for i, (row, token) in enumerate(zip(rows, tokens.tolist()))
-                     if not _take(token, row, found[row], ends, stream)]  # fmt: skip
+                     if not take(token, row, found[row], ends, stream)]  # fmt: skip
             if not going or not left:
                 break
             if len(going) < len(rows):
@@ -69,13 +80,12 @@ class Single(Strategy):
                 decoding.select(kept)
                 rows, tokens = [rows[i] for i in going], tokens[kept]
                 seen = None if seen is None else seen[kept]
-            if seen is not None:
-                seen.scatter_(1, tokens[:, None], True)
+            seen = mark(seen, tokens)
             logits = decoding.step(tokens)
         return [[Hypothesis(tokens)] for tokens in found]
 
 
-def _take(token: int, row: int, found: list[int], ends: Ends, stream: Stream | None) -> bool:
+def take(token: int, row: int, found: list[int], ends: Ends, stream: Stream | None) -> bool:
     """Add a token to a sequence; true where that ended it."""
     if token in ends.eos:
         return True
@@ -85,13 +95,19 @@ def _take(token: int, row: int, found: list[int], ends: Ends, stream: Stream | N
     return ends.stops and ends.stopped(found)
 
 
-def _seen(decoding: Decoding, logits: Tensor) -> Tensor:
+def seen_by(decoding: Decoding, logits: Float[Tensor, "B V"]) -> Bool[Tensor, "B V"]:
+    """The tokens that each prompt holds."""
     seen = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
     if decoding.mask is None:
         return seen.scatter_(1, decoding.ids, True)
     row, column = decoding.mask.nonzero(as_tuple=True)
     seen[row, decoding.ids[row, column]] = True
     return seen
+
+
+def mark(seen: Bool[Tensor, "B V"] | None, tokens: Int[Tensor, " B"]) -> Bool[Tensor, "B V"] | None:
+    """The tokens seen, with one more for each sequence."""
+    return None if seen is None else seen.scatter(1, tokens[:, None], True)
 
 
 @part("generation")
@@ -101,6 +117,10 @@ class Greedy(Single):
     def choose(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Int[Tensor, " B"]:
         """The largest logit."""
         return logits.argmax(-1)
+
+    def probabilities(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Float[Tensor, "B V"]:
+        """All on the largest logit."""
+        return torch.zeros_like(logits).scatter(1, logits.argmax(-1, keepdim=True), 1.0)
 
 
 @part("generation")
@@ -150,6 +170,6 @@ class Sample(Single):
             logits = filters.top_p(logits, self.top_p)
         return filters.min_p(logits, self.min_p) if self.min_p else logits
 
-    def choose(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Int[Tensor, " B"]:
-        """One draw for each sequence."""
-        return torch.multinomial(self.filter(logits, seen).softmax(-1), 1, generator=self.generator)[:, 0]
+    def probabilities(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Float[Tensor, "B V"]:
+        """Those of the filtered logits."""
+        return self.filter(logits, seen).softmax(-1)
