@@ -103,12 +103,12 @@ class Cache:
             buffer, view = self._grown[owner, name]
             self.states[owner][name] = view[:, :, : self.count]
             self._grown[owner, name] = view if buffer is view else buffer, self.states[owner][name]
-        if real is not None and self.mask is None:
-            self.mask = torch.ones(len(real), self.count, dtype=torch.bool, device=real.device)
-        if self.mask is not None:
-            self.mask = self.mask[:, : self.count]
+        mask = None if self.mask is None else self.mask[:, : self.count]
         if real is not None:
-            self.mask = torch.cat((self.mask[:, : self.count - real.shape[1]], real), 1)
+            before = self.count - real.shape[1]
+            past = real.new_ones(len(real), before) if mask is None else mask[:, :before]
+            mask = torch.cat((past, real), 1)
+        self.mask = mask
         if self.places is not None:
             self.places = self.places[:, : self.count]
 
