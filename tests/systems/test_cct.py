@@ -164,14 +164,6 @@ def test_stochastic_depth_grows_from_zero_to_its_rate():
     assert rates == pytest.approx([0, 0.1 / 3, 0.2 / 3, 0.1])
 
 
-def test_convolutions_start_as_he_says_and_linear_maps_small():
-    model = ef.create("cct", seed=0)
-    kernel = model.embedding.convs[0].weight
-    assert kernel.std().item() == pytest.approx(math.sqrt(2 / 27), rel=0.05)
-    assert model.backbone.blocks[0].mixer.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert model.embedding.positions.table.std().item() == pytest.approx(0.2, rel=0.05)
-
-
 def test_unknown_positions_are_refused():
     with pytest.raises(ef.UnknownName, match="unknown positions 'sines'; did you mean 'sine'"):
         ef.create("cct", positions="sines")

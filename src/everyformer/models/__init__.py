@@ -2,6 +2,6 @@
 
 from everyformer.models.model import Model
 from everyformer.models.seq2seq import Seq2Seq
-from everyformer.models.starts import FanIn, Normal, NormalHe, Torch, Xavier
+from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 
-__all__ = ["FanIn", "Model", "Normal", "NormalHe", "Seq2Seq", "Torch", "Xavier"]
+__all__ = ["FanIn", "Model", "Normal", "Seq2Seq", "Torch", "Xavier"]

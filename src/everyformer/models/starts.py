@@ -51,18 +51,6 @@ class Normal(Start):
 
 
 @part("models")
-class NormalHe(Normal):
-    """Truncated normal, but convolutions normal with sqrt(2 / inputs) (Hassani et al., CCT, 2021, official code)."""
-
-    def weight(self, module: nn.Module, path: str, depth: int) -> None:
-        """Set the weight of one module."""
-        if isinstance(module, (nn.Conv1d, nn.Conv2d)):
-            nn.init.kaiming_normal_(module.weight)
-        else:
-            super().weight(module, path, depth)
-
-
-@part("models")
 class Xavier(Start):
     """Glorot uniform; tables normal with 1/sqrt(D) (Vaswani et al.'s own code)."""
 

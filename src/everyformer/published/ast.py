@@ -8,7 +8,7 @@ from everyformer.embeddings import SpectrogramPatches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead, LeadingMean
 from everyformer.mixers import Attention
-from everyformer.models import Model, Normal
+from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
 from everyformer.registry import system
@@ -71,6 +71,6 @@ def ast(
             ),
             backbone=spec(Encoder, blocks=(block,) * depth, norm=norm),
             head=spec(ClassHead, classes=classes, pool=spec(LeadingMean), norm=norm),
-            start=spec(Normal, std=0.02),
+            start=spec(Xavier),
         )
     )  # fmt: skip

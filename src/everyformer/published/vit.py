@@ -8,7 +8,7 @@ from everyformer.embeddings import Patches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead
 from everyformer.mixers import Attention
-from everyformer.models import Model, Normal
+from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PreNorm, StochasticDepth
 from everyformer.positions import LearnedGrid
 from everyformer.registry import system
@@ -70,6 +70,6 @@ def vit(
             ),
             backbone=spec(Encoder, blocks=tuple(blocks), norm=norm),
             head=spec(ClassHead, classes=classes),
-            start=spec(Normal, std=0.02),
+            start=spec(Xavier),
         )
     )
