@@ -1,0 +1,130 @@
+"""Evidence for language models, on Shakespeare by characters, and for text classifiers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from everyformer.data import find_task
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.runs import logistic_regression, scored, trained
+from everyformer.recipe import load_recipe
+
+_SHORT = ("training.steps=600", "training.lr=3e-3", "training.evaluate_every=600", "training.warmup=60")
+_LLAMA = ("design.system=llama", "design.size=nano")
+
+
+def trigrams(text: Sequence[int], held_out: Sequence[int]) -> float:
+    """Nats a token of an interpolated trigram model (add-one unigrams)."""
+    text, held_out = tuple(text), tuple(held_out)
+    counts = [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for n in (1, 2, 3)]
+    kinds = len({*text, *held_out})
+    total = 0.0
+    for i in range(2, len(held_out)):
+        one = (counts[0][held_out[i : i + 1]] + 1) / (len(text) + kinds)
+        before = counts[0][held_out[i - 1 : i]]
+        two = counts[1][held_out[i - 1 : i + 1]] / before if before else one
+        pair = counts[1][held_out[i - 2 : i]]
+        three = counts[2][held_out[i - 2 : i + 1]] / pair if pair else two
+        total -= math.log(0.6 * three + 0.3 * two + 0.1 * one)
+    return total / (len(held_out) - 2)
+
+
+def _trigrams_of_shakespeare() -> float:
+    parts = find_task("language-modelling").open(**load_recipe("shakespeare").data).parts
+    return trigrams(parts["train"].tolist(), parts["valid"].tolist())
+
+
+@evidence("gpt", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+def gpt_learns() -> Finding:
+    """600 steps of nanoGPT's CPU setting."""
+    ours = scored("shakespeare", *_SHORT)
+    baseline = _trigrams_of_shakespeare()
+    loss = ours["valid"]["loss"]
+    verdict = "holds" if loss < baseline else "does not hold at this scale"
+    return Finding(verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {"gpt": loss, "trigrams": baseline})
+
+
+@evidence(
+    "gpt",
+    kind="claim",
+    claim="In nanoGPT's published CPU setting (0.8 M parameters, 2,000 steps of 12 x 64) validation loss is at most 1.88.",
+)
+def gpt_nano() -> Finding:
+    """The recipe as it stands, scored on the whole of the last tenth of the text."""
+    ours = scored("shakespeare")
+    loss = ours["valid"]["loss"]
+    verdict = "holds" if loss <= 1.88 else "does not hold at this scale"
+    finding = (
+        f"{loss:.4f} on the whole validation part, {ours['parameters']:,} parameters, {ours['training_seconds']:.0f} s"
+    )
+    return Finding(verdict, finding, {"loss": loss, "parameters": ours["parameters"], "steps": ours["steps"]})
+
+
+@evidence("llama", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+def llama_learns() -> Finding:
+    """600 steps at the size of nanoGPT."""
+    loss = scored("shakespeare", *_LLAMA, *_SHORT)["valid"]["loss"]
+    baseline = _trigrams_of_shakespeare()
+    verdict = "holds" if loss < baseline else "does not hold at this scale"
+    return Finding(
+        verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {"llama": loss, "trigrams": baseline}
+    )
+
+
+@evidence(
+    "llama",
+    kind="claim",
+    claim="Rotary positions, RMSNorm and SwiGLU learn faster than GPT-2's parts at equal size and steps (section 2.2).",
+)
+def llama_against_gpt() -> Finding:
+    """600 steps each, two seeds."""
+    losses: dict[str, list[float]] = {"llama": [], "gpt": []}
+    for seed in ("training.seed=0", "training.seed=1"):
+        losses["llama"].append(scored("shakespeare", *_LLAMA, *_SHORT, seed)["valid"]["loss"])
+        losses["gpt"].append(scored("shakespeare", *_SHORT, seed)["valid"]["loss"])
+    verdict = "holds" if max(losses["llama"]) < min(losses["gpt"]) else "does not hold at this scale"
+    ours, theirs = (sum(losses[name]) / 2 for name in ("llama", "gpt"))
+    return Finding(verdict, f"{ours:.4f} against GPT-2's {theirs:.4f} nats a character after 600 steps", losses)
+
+
+@evidence(
+    "t5",
+    kind="claim",
+    claim="Relative position buckets carry over to inputs longer than trained on; learned positions do not (section 2.1).",
+)
+def t5_positions() -> Finding:
+    """A decoder trained at 64 characters with each kind of position, scored at 64 and at 256."""
+    bias = "{swap: backbone.blocks.*.mixer, with: {mixers.Attention: {heads: 4, bias: false, positions: {positions.Buckets: {both_ways: false}}}}}"
+    none = "{set: embedding.positions, value: null}"
+    figures = {}
+    for name, options in {"buckets": (f"design.edits=[{bias},{none}]",), "learned": ("design.length=256",)}.items():
+        with trained("shakespeare", *_SHORT, *options) as run:
+            task = find_task("language-modelling").open(**{**load_recipe("shakespeare").data, "length": 256})
+            figures[name] = {
+                "64": run.result["valid"]["loss"],
+                "256": task.evaluate(run.model, "valid").metrics["loss"],
+            }
+    kept = {name: f["256"] - f["64"] for name, f in figures.items()}
+    verdict = "holds" if kept["buckets"] < 0.05 < kept["learned"] else "does not hold at this scale"
+    finding = f"from 64 to 256 characters the loss moves by {kept['buckets']:+.3f} with buckets, {kept['learned']:+.3f} learned"
+    return Finding(verdict, finding, figures)
+
+
+@evidence("bert", kind="learns", claim="Accuracy on AG News from scratch is above TF-IDF with logistic regression.")
+def bert_learns() -> Finding:
+    """The ag_news recipe against a linear model of word counts, its strength chosen on the validation part."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    ours = scored("ag_news")
+    task = find_task("text-classification").open(**load_recipe("ag_news").data)
+    texts = {split: task.texts[split] for split in ("train", "valid", "test")}
+    labels = {split: np.array(task.parts[split][1]) for split in texts}
+    words = TfidfVectorizer(sublinear_tf=True, max_features=8000).fit(texts["train"])
+    baseline = logistic_regression({split: words.transform(each).toarray() for split, each in texts.items()}, labels)
+    accuracy = ours["metrics"]["accuracy"]
+    verdict = "holds" if accuracy > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{accuracy:.4f} against {baseline:.4f}", {"bert": accuracy, "tfidf": baseline})
