@@ -52,7 +52,7 @@ class Normal(Start):
 
 @part("models")
 class Xavier(Start):
-    """Glorot uniform; tables normal with 1/sqrt(D) (Vaswani et al.'s own code)."""
+    """Glorot uniform, a convolution as the linear map that it is; tables normal with 1/sqrt(D) (Vaswani et al.'s code)."""
 
     def weight(self, module: nn.Module, path: str, depth: int) -> None:
         """Set the weight of one module; the three maps of `qkv` each on their own."""
@@ -63,7 +63,7 @@ class Xavier(Start):
             for each in weight.data.split(weight.shape[1], 0):
                 nn.init.xavier_uniform_(each)
         else:
-            nn.init.xavier_uniform_(weight)
+            nn.init.xavier_uniform_(weight.data.flatten(1))
 
 
 @part("models")
