@@ -45,6 +45,10 @@ class Position(Part):
         if place not in self.stands.split():
             raise DoesNotFit(f"{type(self).__name__} stands in {self.stands}, not in {place}", "positions")
 
+    def forward(self, tokens: Tokens) -> Float[Tensor, "#B N D"] | None:
+        """What an embedding adds: `add`, called so that hooks on this module see it."""
+        return self.add(tokens)
+
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"] | None:
         """What is added to the values, (1 or B, N, D), prefix tokens left out; None for nothing."""
         return None

@@ -24,7 +24,10 @@ def flops(model: nn.Module, batch: Mapping[str, Tensor] | None = None) -> dict[s
     """
     batch = batch if batch is not None else model.example()  # type: ignore[operator]
     inputs = {name: value.to("meta") for name, value in batch.items()}
-    with FlopCounterMode(display=False, depth=None) as counter, torch.no_grad():
+    with (
+        FlopCounterMode(display=False, depth=None) as counter,
+        torch.enable_grad(),
+    ):  # its module tracker breaks without
         model(**inputs)
     prefix = type(model).__name__
     counted: dict[str, int] = {}

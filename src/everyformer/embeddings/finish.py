@@ -36,7 +36,7 @@ class Finish(Embedding):
         """The tokens as the backbone takes them."""
         values = tokens.values
         if self.positions is not None:
-            added = self.positions.add(tokens)
+            added = self.positions(tokens)
             values = values if added is None else values + added
         if self.first is not None:
             tokens, values = self._lead(tokens, values, self.first)

@@ -1,0 +1,119 @@
+"""Promise 8: FLOPs are those of the closed formula, attention included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import everyformer as ef
+from everyformer.contracts import mix
+from everyformer.costs import flops, on_meta, tree
+from everyformer.tokens import Tokens
+from support.parts import context, names, spec_of
+
+MEMORY = 100
+
+
+def attention(n: int, d: int) -> float:
+    """Queries, keys, values and output; scores and their product with the values. A multiply-add counts two."""
+    return 2 * n * d * 4 * d + 2 * 2 * n * n * d
+
+
+def cross(n: int, d: int) -> float:
+    return 2 * n * d * 2 * d + 2 * MEMORY * d * 2 * d + 2 * 2 * n * MEMORY * d
+
+
+MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
+    "mixers.Attention": (attention, 2.0),
+    "mixers.CrossAttention": (cross, 1.0),
+}
+"""The closed formula in tokens and width of each mixer with its defaults, and how it grows with the tokens."""
+FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
+    "feedforward.MLP": lambda n, d: 2 * n * d * 4 * d * 2,
+    "feedforward.Gated": lambda n, d: 2 * n * d * int(d * 8 / 3) * 3,
+}
+
+
+def counted(name: str, count: int, width: int, **options: object) -> int:
+    """What is counted for one mixer or feedforward."""
+    with torch.device("meta"):
+        part = spec_of(name, **options).build(width)
+        whole = Tokens(torch.zeros(1, count, width))
+        shared = context(1, width=width)
+        shared.memory = {"encoder": Tokens(torch.zeros(1, MEMORY, width))}
+
+    class Alone(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = part
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            given = whole.update(values)
+            return mix(part, given, shared) if name.startswith("mixers.") else part(given, shared)
+
+    return flops(Alone(), {"values": whole.values})[""]
+
+
+@pytest.mark.parametrize("count", [128, 1000, 4096])
+@pytest.mark.parametrize("name", names("mixers"))
+def test_a_mixer_costs_what_its_formula_says(name: str, count: int) -> None:
+    if name not in MIXERS:
+        pytest.fail(f"{name} has no closed formula: add it to MIXERS in {__file__}")
+    formula, _ = MIXERS[name]
+    assert counted(name, count, 64) == pytest.approx(formula(count, 64), rel=0.01)
+
+
+@pytest.mark.parametrize("name", names("mixers"))
+def test_a_mixer_grows_as_declared(name: str) -> None:
+    _, exponent = MIXERS[name]
+    grown = math.log(counted(name, 4096, 8) / counted(name, 512, 8)) / math.log(8)
+    assert grown == pytest.approx(exponent, abs=0.05)
+
+
+@pytest.mark.parametrize("name", names("feedforward"))
+def test_a_feedforward_costs_what_its_formula_says(name: str) -> None:
+    if name not in FEEDFORWARD:
+        pytest.fail(f"{name} has no closed formula: add it to FEEDFORWARD in {__file__}")
+    assert counted(name, 200, 64) == pytest.approx(FEEDFORWARD[name](200, 64), rel=0.01)
+    assert counted(name, 400, 64) == 2 * counted(name, 200, 64)
+
+
+@pytest.mark.parametrize("mask", [ef.masks.Full(), ef.masks.Causal(), ef.masks.Window(4)], ids=str)
+def test_a_mask_hides_no_cost(mask: ef.masks.Mask) -> None:
+    assert counted("mixers.Attention", 256, 64, mask=mask) == pytest.approx(attention(256, 64), rel=0.01)
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 8])
+def test_shared_keys_cost_less_to_make_and_as_much_to_use(key_heads: int) -> None:
+    got = counted("mixers.Attention", 256, 64, heads=8, key_heads=key_heads)
+    assert got == pytest.approx(2 * 256 * 64 * (2 * 64 + 2 * 8 * key_heads) + 4 * 256 * 256 * 64, rel=0.01)
+
+
+@pytest.mark.parametrize("position", ["positions.ALiBi", "positions.Rotary", "positions.Buckets"])
+def test_positions_hide_no_cost(position: str) -> None:
+    got = counted("mixers.Attention", 256, 64, heads=8, positions=spec_of(position))
+    assert got == pytest.approx(attention(256, 64), rel=0.01)
+
+
+@pytest.mark.parametrize(("size", "image"), [("tiny", 224), ("small", 32)])
+def test_a_vision_transformer_costs_the_sum_of_its_parts(size: str, image: int) -> None:
+    design = ef.design("vit", size=size, image=image, patch=16 if image == 224 else 4, classes=10)
+    width, depth = design.get("width"), len(design.get("backbone.blocks"))
+    patch = design.get("embedding.patch")
+    cells = (image // patch) ** 2
+    n = cells + 1
+    block = attention(n, width) + 2 * n * width * 4 * width * 2
+    wanted = 2 * cells * 3 * patch**2 * width + depth * block + 2 * width * 10
+    assert flops(on_meta(design))[""] == pytest.approx(wanted, rel=0.001)
+
+
+def test_the_printed_tree_says_flops() -> None:
+    design = ef.design("vit", size="tiny", image=32, patch=4, classes=10)
+    text = tree(design)
+    assert "FLOPs" in text.splitlines()[0]
+    counts = flops(on_meta(design))
+    blocks = next(line for line in text.splitlines() if "blocks.0..11" in line)
+    assert f"{12 * counts['backbone.blocks.0'] / 1e6:.3g} M" in blocks

@@ -1,0 +1,92 @@
+"""Promise 22: train, eval, no_grad, compiled and exported agree, and every module is really called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from everyformer.contracts import Position
+from support.parts import close
+from support.rooms import example
+from support.systems import model_of, systems, takes, tiny
+
+
+def batch_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A batch of two, with padding where the system takes it: rows of padding are compared too."""
+    batch = example(model, 2)
+    if takes(model, "mask"):
+        batch["mask"] = torch.ones(batch["inputs"].shape[:2], dtype=torch.bool)
+        batch["mask"][1, 5:] = False
+    return batch
+
+
+@pytest.mark.parametrize("name", systems())
+def test_train_eval_and_no_grad_agree(name: str) -> None:
+    model = model_of(tiny(name))
+    batch = batch_of(model)
+    evaluated = model.eval()(**batch)
+    trained = model.train()(**batch)
+    close(trained, evaluated)
+    with torch.no_grad():
+        close(model.eval()(**batch), evaluated)
+    with torch.inference_mode():
+        close(model(**batch), evaluated)
+
+
+@pytest.mark.parametrize("name", systems())
+def test_compiled_agrees(name: str) -> None:
+    model = model_of(tiny(name))
+    batch = batch_of(model)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    close(compiled(**batch), model(**batch))
+
+
+@pytest.mark.parametrize("name", systems())
+def test_exported_agrees(name: str) -> None:
+    model = model_of(tiny(name))
+    batch = batch_of(model)
+    exported = torch.export.export(model, (), batch).module()
+    close(exported(**batch), model(**batch))
+
+
+@pytest.mark.parametrize("name", systems())
+def test_a_hook_on_every_leaf_fires(name: str) -> None:
+    """But for positions that turn or bias: they hold no weights, and attention asks them for the one or the other."""
+    model = model_of(tiny(name))
+    fired: set[str] = set()
+    wanted = set()
+    for path, module in model.named_modules():
+        asked = isinstance(module, Position) and module.stands == "attention" and not list(module.parameters())
+        if not list(module.children()) and not isinstance(module, nn.ModuleList) and not asked:
+            wanted.add(path)
+            module.register_forward_hook(lambda m, i, o, path=path: fired.add(path))
+    model(**batch_of(model))
+    assert wanted == fired
+
+
+@pytest.mark.parametrize("name", systems())
+def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> None:
+    """An adapter on any linear map or table gets a gradient, and changes what the model says."""
+    model = model_of(tiny(name))
+    batch = batch_of(model)
+    before = model(**batch)
+    adapters: dict[str, nn.Parameter] = {}
+    for path, module in model.named_modules():
+        if module._parameters and any(p is not None for p in module._parameters.values()):
+            adapters[path] = nn.Parameter(torch.zeros(()))
+            module.register_forward_hook(lambda m, i, output, path=path: _add(output, adapters[path]))
+    answer = model(**batch)
+    close(answer, before, 0.0)
+    (answer * torch.randn(answer.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    for path, adapter in adapters.items():
+        assert adapter.grad is not None, path
+
+
+def _add(output: Any, adapter: torch.Tensor) -> Any:
+    if isinstance(output, torch.Tensor):
+        return output + adapter * output.abs().cumsum(-1)
+    return output.update(output.values + adapter * output.values.abs().cumsum(-1))
