@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from everyformer.designs import Design
-from everyformer.interop.names import ACTIVATIONS
-from everyformer.interop.weights import Pair, fill, layer, tensors
+from everyformer.designs import Design, design_of
+from everyformer.heads import ClassHead
+from everyformer.interop.names import activation, activation_of_theirs, only
+from everyformer.interop.weights import Pair, fill, layer, pour, tensors
 from everyformer.published.bert import bert
 
 
 def design(model: Any) -> Design:
     """The design of a `BertForMaskedLM` or a `BertForSequenceClassification`."""
     config = model.config
+    only(config, is_decoder=False, add_cross_attention=False)
     return bert(
         vocabulary=config.vocab_size,
         classes=config.num_labels if hasattr(model, "classifier") else None,
@@ -22,7 +24,7 @@ def design(model: Any) -> Design:
         depth=config.num_hidden_layers,
         heads=config.num_attention_heads,
         segments=config.type_vocab_size,
-        activation=ACTIVATIONS[config.hidden_act],
+        activation=activation(config.hidden_act),
         dropout=config.hidden_dropout_prob,
         attention_dropout=config.attention_probs_dropout_prob,
         head_dropout=config.classifier_dropout,
@@ -57,3 +59,29 @@ def from_transformers(model: Any) -> Any:
     made = design(model).build()
     fill(made, pairs(model), tensors(model))
     return made.train(model.training)
+
+
+def to_transformers(model: Any) -> Any:
+    """A `BertForSequenceClassification`, or a `BertForMaskedLM` where our model has no classes, with our weights."""
+    from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+
+    ours = design_of(model)
+    shape = {
+        "vocab_size": ours.get("embedding.vocabulary"),
+        "hidden_size": ours.get("width"),
+        "num_hidden_layers": len(ours.get("backbone.blocks")),
+        "num_attention_heads": ours.get("backbone.blocks.0.mixer.heads"),
+        "intermediate_size": ours.get("backbone.blocks.0.feedforward.hidden"),
+        "hidden_act": activation_of_theirs(ours.get("backbone.blocks.0.feedforward.activation")),
+        "hidden_dropout_prob": ours.get("backbone.blocks.0.residual.dropout"),
+        "attention_probs_dropout_prob": ours.get("backbone.blocks.0.mixer.dropout"),
+        "max_position_embeddings": ours.get("embedding.positions.length"),
+        "type_vocab_size": ours.get("embedding.segments"),
+        "layer_norm_eps": ours.get("embedding.norm.eps"),
+    }
+    if ours.get("head").part is ClassHead:
+        more = {"num_labels": ours.get("head.classes"), "classifier_dropout": ours.get("head.dropout")}
+        theirs: Any = BertForSequenceClassification(BertConfig(**shape, **more))
+    else:
+        theirs = BertForMaskedLM(BertConfig(**shape))
+    return pour(model, theirs, design(theirs), pairs(theirs))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from everyformer.designs import Design
+from everyformer.designs import Design, design_of
 from everyformer.errors import DoesNotFit
-from everyformer.interop.weights import Pair, fill, layer, tensors
+from everyformer.heads import TiedHead
+from everyformer.interop.names import only
+from everyformer.interop.weights import Pair, fill, layer, pour, tensors
 from everyformer.published.llama import llama
+
+SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+"""Their names of what `positions.Rotary(llama3=...)` holds."""
 
 
 def design(model: Any) -> Design:
     """The design of a `LlamaForCausalLM`."""
     config = model.config
+    only(config, hidden_act="silu", mlp_bias=False)
     rope = config.rope_parameters
     kind = rope.get("rope_type", "default")
     if kind not in ("default", "llama3"):
         raise DoesNotFit(f"rope_type '{kind}'; the llama system has 'default' and 'llama3'", "positions")
-    scaling = None
-    if kind == "llama3":
-        named = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        scaling = tuple(float(rope[name]) for name in named)
-    return llama(
+    scaling = tuple(float(rope[name]) for name in SCALING) if kind == "llama3" else None
+    made = llama(
         vocabulary=config.vocab_size,
         width=config.hidden_size,
         hidden=config.intermediate_size,
@@ -35,6 +38,7 @@ def design(model: Any) -> Design:
         bias=config.attention_bias,
         eps=config.rms_norm_eps,
     )
+    return made.set("backbone.blocks.*.mixer.dropout", config.attention_dropout)
 
 
 def pairs(model: Any) -> list[Pair]:
@@ -61,3 +65,32 @@ def from_transformers(model: Any) -> Any:
     made = design(model).build()
     fill(made, pairs(model), tensors(model))
     return made.train(model.training)
+
+
+def to_transformers(model: Any) -> Any:
+    """A `LlamaForCausalLM` with our weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    ours = design_of(model)
+    mixer = ours.get("backbone.blocks.0.mixer")
+    scaling = ours.get("backbone.blocks.0.mixer.positions.llama3")
+    rope = {"rope_type": "default", "rope_theta": ours.get("backbone.blocks.0.mixer.positions.base")}
+    if scaling is not None:
+        rope |= {"rope_type": "llama3", **dict(zip(SCALING, (*scaling[:3], int(scaling[3]))))}
+    theirs: Any = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=ours.get("embedding.vocabulary"),
+            hidden_size=ours.get("width"),
+            intermediate_size=ours.get("backbone.blocks.0.feedforward.hidden"),
+            num_hidden_layers=len(ours.get("backbone.blocks")),
+            num_attention_heads=mixer.get("heads"),
+            num_key_value_heads=mixer.get("key_heads"),
+            head_dim=mixer.get("head_width"),
+            rms_norm_eps=ours.get("backbone.norm.eps"),
+            rope_parameters=rope,
+            attention_bias=mixer.get("bias"),
+            attention_dropout=mixer.get("dropout"),
+            tie_word_embeddings=ours.get("head").part is TiedHead,
+        )
+    )
+    return pour(model, theirs, design(theirs), pairs(theirs))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from everyformer.designs import Design
-from everyformer.interop.names import ACTIVATIONS
-from everyformer.interop.weights import Pair, fill, layer, tensors
+from torch import nn
+
+from everyformer.designs import Design, design_of
+from everyformer.feedforward import Gated
+from everyformer.heads import TiedHead
+from everyformer.interop.names import activation, activation_of_theirs
+from everyformer.interop.weights import Pair, fill, layer, pour, tensors
 from everyformer.published.t5 import t5
 
 
@@ -23,7 +27,7 @@ def design(model: Any) -> Design:
         head_width=config.d_kv,
         buckets=config.relative_attention_num_buckets,
         farthest=config.relative_attention_max_distance,
-        activation=ACTIVATIONS[config.dense_act_fn],
+        activation=activation(config.dense_act_fn),
         gated=config.is_gated_act,
         tied=_tied(model),
         dropout=config.dropout_rate,
@@ -70,3 +74,35 @@ def from_transformers(model: Any) -> Any:
     made = design(model).build()
     fill(made, pairs(model), tensors(model))
     return made.train(model.training)
+
+
+def to_transformers(model: Any) -> Any:
+    """A `T5ForConditionalGeneration` with our weights."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    ours = design_of(model)
+    mixer, feedforward = ours.get("encoder.blocks.0.mixer"), ours.get("encoder.blocks.0.feedforward")
+    tied = ours.get("head").part is TiedHead
+    act = activation_of_theirs(feedforward.get("activation"))
+    if feedforward.part is Gated:
+        act = "gated-gelu" if act == "gelu_new" else f"gated-{act}"
+    theirs: Any = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=ours.get("source.vocabulary"),
+            d_model=ours.get("width"),
+            d_kv=mixer.get("head_width"),
+            d_ff=feedforward.get("hidden"),
+            num_layers=len(ours.get("encoder.blocks")),
+            num_decoder_layers=len(ours.get("decoder.blocks")),
+            num_heads=mixer.get("heads"),
+            relative_attention_num_buckets=ours.get("encoder.positions.buckets"),
+            relative_attention_max_distance=ours.get("encoder.positions.farthest"),
+            feed_forward_proj=act,
+            dropout_rate=mixer.get("dropout"),
+            layer_norm_epsilon=ours.get("encoder.norm.eps"),
+            tie_word_embeddings=tied,
+        )
+    )
+    if not tied:
+        theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.detach().clone())
+    return pour(model, theirs, design(theirs), pairs(theirs))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from everyformer.errors import BadInput
+from everyformer.designs import Design, design_of
+from everyformer.errors import BadInput, DoesNotFit
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,18 @@ def fill(model: nn.Module, pairs: Iterable[Pair], theirs: Mapping[str, Tensor]) 
             ours[pair.ours].copy_(value)
 
 
-def pour(model: nn.Module, pairs: Iterable[Pair], into: nn.Module) -> None:
-    """The way back: copy the tensors of our model into theirs, all of them."""
+def pour(model: nn.Module, into: Any, design: Design, pairs: Iterable[Pair]) -> Any:
+    """The way back: copy our weights into their model, whose design and table are given; the designs must be equal."""
+    difference = design.diff(design_of(model))
+    if difference != "no difference":
+        raise DoesNotFit(f"{type(into).__name__} cannot hold this design; it would have to be:\n{difference}")
     pairs, ours, theirs = list(pairs), tensors(model), tensors(into)
-    _refuse("the other model fills no", set(theirs) - {name for pair in pairs for name in pair.theirs})
-    _refuse("the other model has no place for", set(ours) - {pair.ours for pair in pairs})
-    shapes = {name: t.shape for name, t in theirs.items()}
+    shapes = {name: tensor.shape for name, tensor in theirs.items()}
     with torch.no_grad():
         for pair in pairs:
             for name, value in pair.write(ours[pair.ours], shapes).items():
                 theirs[name].copy_(value)
+    return into.train(model.training)
 
 
 def _refuse(what: str, names: set[str]) -> None:

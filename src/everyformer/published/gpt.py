@@ -36,6 +36,7 @@ def gpt(
     vocabulary: int = 50257,
     length: int = 1024,
     width: int = 768,
+    hidden: int | None = None,
     depth: int = 12,
     heads: int = 12,
     dropout: float = 0.0,
@@ -46,7 +47,7 @@ def gpt(
     block = spec(
         Block,
         mixer=spec(Attention, heads=heads, bias=bias, dropout=dropout),
-        feedforward=spec(MLP, activation="gelu_tanh", bias=bias),
+        feedforward=spec(MLP, hidden=hidden or 4 * width, activation="gelu_tanh", bias=bias),
         residual=spec(PreNorm, norm=norm, dropout=dropout),
     )
     return Design(

@@ -68,8 +68,8 @@ def llama(
     attention = spec(
         Attention,
         heads=heads,
-        key_heads=key_heads,
-        head_width=head_width,
+        key_heads=key_heads or heads,
+        head_width=head_width or width // heads,
         bias=bias,
         positions=spec(Rotary, base=base, llama3=llama3),
         dropout=dropout,
@@ -77,7 +77,7 @@ def llama(
     block = spec(
         Block,
         mixer=attention,
-        feedforward=spec(Gated, hidden=hidden),
+        feedforward=spec(Gated, hidden=hidden or int(width * 8 / 3)),
         residual=spec(PreNorm, norm=norm, dropout=dropout),
     )
     return Design(
