@@ -86,8 +86,9 @@ def to_transformers(model: Any) -> Any:
     act = activation_of_theirs(feedforward.get("activation"))
     if feedforward.part is Gated:
         act = "gated-gelu" if act == "gelu_new" else f"gated-{act}"
+    config: Any = T5Config
     theirs: Any = T5ForConditionalGeneration(
-        T5Config(
+        config(
             vocab_size=ours.get("source.vocabulary"),
             d_model=ours.get("width"),
             d_kv=mixer.get("head_width"),
