@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "recipes"
 
 @dataclass
 class Training:
-    """How a design is trained. Exactly one of `steps`, `epochs` and `seconds` says for how long."""
+    """How a design is trained. It ends at the first of `steps`, `epochs` and `seconds`."""
 
     steps: int | None = None
     epochs: float | None = None
@@ -104,6 +104,7 @@ def known_recipes() -> dict[str, Path]:
 def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """A recipe by name or path, with `key.inner=value` overrides; unknown keys are refused, with the nearest known."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     origins: dict[str, str] = {}
     merged: Any = OmegaConf.create({})
@@ -111,7 +112,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         _check(values, label)
         merged = OmegaConf.merge(merged, OmegaConf.create(dict(values)))
         origins.update(dict.fromkeys((key for key, _ in flatten(values)), label))
-    plain: dict[str, Any] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise EveryformerError(f"recipe '{name}' cannot be resolved: {str(error).splitlines()[0]}") from None
     training = Training(**plain.pop("training", {}))
     _check_length(training, str(name))
     return Recipe(**{"name": Path(name).stem, **plain}, training=training, origins=origins)
@@ -136,7 +140,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return found
 
 
-def _layers(name: str | Path) -> list[tuple[str, dict[str, Any]]]:
+def _layers(name: str | Path, below: tuple[Path, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
     """The file, after those it inherits from."""
     from omegaconf import OmegaConf
     from yaml import YAMLError
@@ -149,6 +153,8 @@ def _layers(name: str | Path) -> list[tuple[str, dict[str, Any]]]:
         path = known[str(name)]
     if not path.is_file():
         raise EveryformerError(f"no recipe at '{path}'; give the name of a known recipe or the path of a YAML file")
+    if path.resolve() in below:
+        raise EveryformerError(f"'{path}' inherits from itself; name another recipe after 'inherit'")
     try:
         values = OmegaConf.to_container(OmegaConf.create(path.read_text()))
     except YAMLError as error:
@@ -157,7 +163,8 @@ def _layers(name: str | Path) -> list[tuple[str, dict[str, Any]]]:
         raise EveryformerError(f"'{path}' holds a {type(values).__name__}; a recipe is a mapping of keys to values")
     parent = values.pop("inherit", None)
     beside = path.parent / f"{parent}.yaml"
-    above = _layers(beside if parent and beside.is_file() else parent) if parent else []
+    below = *below, path.resolve()
+    above = _layers(beside if parent and beside.is_file() else parent, below) if parent else []
     return [*above, (path.name, {str(k): v for k, v in values.items()})]
 
 
@@ -166,7 +173,7 @@ def _overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
 
     found: list[tuple[str, dict[str, Any]]] = []
     for each in overrides:
-        if "=" not in each:
+        if not each.partition("=")[0] or "=" not in each:
             raise EveryformerError(f"'{each}' is not an override; write key=value, such as training.steps=200")
         found.append(("command line", OmegaConf.to_container(OmegaConf.from_dotlist([each]))))  # type: ignore[arg-type]
     return found
@@ -178,6 +185,10 @@ def _check(values: Mapping[str, Any], label: str) -> None:
     for key, value in values.items():
         if key not in known:
             raise EveryformerError(f"unknown key '{key}' in {label}; {nearest(key, [*known, *every])}")
+        if key not in ("name", "task") and not isinstance(value, Mapping):
+            raise EveryformerError(
+                f"'{key}' holds options by name, such as {key}.option=value; {label} gives {value!r}"
+            )
         if key == "training":
             hints = typing.get_type_hints(Training)
             for inner, given in value.items():

@@ -68,7 +68,23 @@ def table(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-WORDS = ["the", "a", "dog", "cat", "house", "tree", "runs", "sleeps", "barks", "near", "under", "with", "red", "green", "old"]
+WORDS = [
+    "the",
+    "a",
+    "dog",
+    "cat",
+    "house",
+    "tree",
+    "runs",
+    "sleeps",
+    "barks",
+    "near",
+    "under",
+    "with",
+    "red",
+    "green",
+    "old",
+]
 
 
 def sentence(random: np.random.Generator) -> str:
