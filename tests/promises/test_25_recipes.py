@@ -79,7 +79,7 @@ def test_a_mistake_stops_the_run_with_the_nearest_known_key(
 
 
 def test_no_such_recipe() -> None:
-    with pytest.raises(ef.EveryformerError, match="no recipe at 'nowhere.yaml'"):
+    with pytest.raises(ef.EveryformerError, match=r"no recipe at 'nowhere\.yaml'"):
         load_recipe("nowhere.yaml")
     with pytest.raises(ef.EveryformerError, match="unknown recipe 'digit'; did you mean 'digits'"):
         load_recipe("digit")
