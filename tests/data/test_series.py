@@ -29,7 +29,10 @@ def test_values_are_standardised_by_the_training_part(tmp_path: Path) -> None:
 
 
 def test_rows_cut_the_parts_as_the_ett_split_does(tmp_path: Path) -> None:
-    task = SERIES.open(path=str(series(tmp_path / "a.csv")), lookback=12, horizon=6, rows=[60, 20, 20])
+    options = {"lookback": 12, "horizon": 6, "rows": [60, 20, 20]}
+    path = str(series(tmp_path / "a.csv"))
+    task = SERIES.open(source=path, **options)
+    assert SERIES.open(path=path, **options).size("test") == 24 - 6 + 1, "a path of one's own goes by fractions"
     assert [task.size(s) for s in ("train", "valid", "test")] == [60 - 12 - 6 + 1, 20 - 6 + 1, 20 - 6 + 1]
     last = task.batch("test", [task.size("test") - 1])["labels"][0]
     assert torch.equal(last, task.values[94:100]), "what is left over after the test part is not used"
@@ -39,6 +42,8 @@ def test_rows_cut_the_parts_as_the_ett_split_does(tmp_path: Path) -> None:
 def test_marks_are_the_hour_and_the_days(tmp_path: Path) -> None:
     task = SERIES.open(path=str(series(tmp_path / "a.csv")), lookback=12, horizon=6, marks=True)
     mark = task.batch("train", [20])["marks"][0, 3]
+    auto = SERIES.open(path=str(tmp_path / "a.csv"), lookback=12, horizon=6, marks="auto")
+    assert torch.equal(auto.marks, task.marks)
     # Row 23 is 23:00 on Thursday, 1 January 2026.
     torch.testing.assert_close(mark, torch.tensor([0.5, 3 / 6 - 0.5, -0.5, -0.5]))
 
@@ -79,7 +84,7 @@ def test_columns_are_chosen(tmp_path: Path) -> None:
 )
 def test_windows_that_do_not_fit_are_refused(options: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(EveryformerError, match=message):
-        SERIES.open(path=str(series(tmp_path / "a.csv")), **{"lookback": 12, "horizon": 6, **options})
+        SERIES.open(source=str(series(tmp_path / "a.csv")), **{"lookback": 12, "horizon": 6, **options})
 
 
 def test_values_that_are_no_numbers_are_named(tmp_path: Path) -> None:

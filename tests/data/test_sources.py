@@ -219,3 +219,46 @@ def test_a_folder_that_holds_no_task_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(EveryformerError, match=r"no task in .*'task.json' is missing"):
         load_task(tmp_path)
+
+
+def test_a_table_may_name_pictures_beside_it(tmp_path: Path) -> None:
+    pictures(tmp_path / "all", count=6)
+    rows = [{"image": f"all/train/{c}/{i}.png", "label": c} for c in ("cat", "dog") for i in range(6)]
+    path = table(tmp_path / "list.csv", rows)
+    task = find_task("image-classification").open(path=str(path), fractions=[1.0, 0.0, 0.0])
+    assert task.size("train") == 12
+    assert task.classes == ["cat", "dog"]
+
+
+def test_a_file_of_the_world_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import functools
+    import http.server
+    import threading
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        asked = 0
+
+        def do_GET(self) -> None:
+            Quiet.asked += 1
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    table(tmp_path / "world" / "mine.csv", ROWS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "world"))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/mine.csv"
+        for _ in range(2):
+            assert len(read_rows(Where(source=["mine.csv", url]))["train"]) == 20
+        assert Quiet.asked == 1
+        with pytest.raises(EveryformerError, match=r"absent.csv' cannot be fetched .*404.*give data.path"):
+            read_rows(Where(source=url.replace("mine", "absent")))
+        assert [p.suffix for p in (tmp_path / "cache" / "everyformer").iterdir()] == [".csv"]
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def series(path: Path, steps: int = 120) -> Path:
     """A CSV of two hourly series."""
     rows = [
         {
-            "date": f"2026-01-{1 + t // 24:02d} {t % 24:02d}:00:00",
+            "date": str(datetime(2026, 1, 1) + timedelta(hours=t)),
             "load": round(100 + 30 * float(np.sin(t / 4)), 4),
             "heat": round(-5 + float(np.cos(t / 9)), 4),
         }

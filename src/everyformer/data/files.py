@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +80,7 @@ def read_file(path: Path) -> Rows:
     except Exception as error:
         cause = error.__cause__ or error
         raise EveryformerError(f"'{path}' cannot be read as {kind}: {cause}; correct the file") from error
-    return from_dataset(table, f"'{path}'")
+    return from_dataset(table, f"'{path}'", path.parent)
 
 
 def read_text(path: Path) -> str:
@@ -136,7 +140,27 @@ def read_hub(hub: str, where: Where) -> dict[str, Rows]:
     return {split: from_dataset(found[name], f"'{hub}' ({name})") for split, name in named.items() if split in SPLITS}
 
 
-def from_dataset(table: Any, where: str) -> Rows:
+def fetch(url: str) -> Path:
+    """A file from the world, kept under ~/.cache/everyformer."""
+    name = hashlib.sha256(url.encode()).hexdigest()[:12] + "-" + url.rsplit("/", 1)[-1]
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "everyformer"
+    if not (home / name).exists():
+        home.mkdir(parents=True, exist_ok=True)
+        beside = home / f"{name}.{os.getpid()}"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as stream, beside.open("wb") as copy:
+                shutil.copyfileobj(stream, copy)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise EveryformerError(
+                f"'{url}' cannot be fetched ({error}); with no network set EVERYFORMER_DATA to a folder that holds the "
+                "data, or give data.path=FILE_OR_FOLDER"
+            ) from error
+        beside.replace(home / name)
+    return home / name
+
+
+def from_dataset(table: Any, where: str, folder: Path | None = None) -> Rows:
     """A `datasets.Dataset` as rows; pictures and sounds stay undecoded."""
     import datasets
 
@@ -146,7 +170,7 @@ def from_dataset(table: Any, where: str) -> Rows:
             classes[name] = list(feature.names)
         if isinstance(feature, (datasets.Image, datasets.Audio)):
             table = table.cast_column(name, type(feature)(decode=False))
-    return Rows(lambda name: list(table[name]), table.column_names, len(table), where, classes)
+    return Rows(lambda name: list(table[name]), table.column_names, len(table), where, classes, folder=folder)
 
 
 class _quiet:

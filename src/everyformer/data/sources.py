@@ -25,8 +25,8 @@ class Where:
     """Where the data is, and how it is divided: what the `data` section of every task has."""
 
     source: str | list[str] | None = None
-    """'digits' or 'python' (built in), a name in the folder EVERYFORMER_DATA, a file, a folder, or a hub id
-    ('owner/name'); of a list, the first that is at hand."""
+    """'digits' or 'python' (built in), a name in the folder EVERYFORMER_DATA, a file, a folder, a hub id ('owner/name')
+    or the URL of a file; of a list, the first that is at hand."""
     path: str | None = None
     """A file or a folder, in place of `source`."""
     config: str | None = None
@@ -53,10 +53,13 @@ class Rows:
         where: str,
         classes: Mapping[str, list[str]] | None = None,
         chosen: Sequence[int] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._columns, self.names, self._size, self.where = columns, list(names), size, where
         self.classes = dict(classes or {})
         self._chosen = chosen
+        self.folder = folder
+        """Where files that a column names by a relative path lie."""
 
     def __len__(self) -> int:
         return self._size if self._chosen is None else len(self._chosen)
@@ -64,7 +67,7 @@ class Rows:
     def take(self, indices: Sequence[int]) -> Rows:
         """Some of the rows."""
         chosen = list(indices) if self._chosen is None else [self._chosen[i] for i in indices]
-        return Rows(self._columns, self.names, self._size, self.where, self.classes, chosen)
+        return Rows(self._columns, self.names, self._size, self.where, self.classes, chosen, self.folder)
 
     def column(self, name: str) -> list[Any]:
         """The values of a column."""
@@ -72,6 +75,16 @@ class Rows:
             raise UnknownName(f"column in {self.where}", name, self.names)
         values = self._columns[name] if isinstance(self._columns, Mapping) else self._columns(name)
         return list(values) if self._chosen is None else [values[i] for i in self._chosen]
+
+    def files(self, name: str) -> list[tuple[Any, str]]:
+        """The values of a column of pictures or sounds (paths beside the table they stand in), each with its name."""
+        found = []
+        for row, value in enumerate(self.column(name)):
+            if isinstance(value, str) and self.folder is not None:
+                value = str(self.folder / value)
+            path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+            found.append((value, f"'{path}'" if path else f"row {row} of {self.where}"))
+        return found
 
     def pick(self, given: str | None, usual: Sequence[str], option: str) -> str:
         """The name of a column: the one that is given, else the first of the usual names that is there."""
@@ -105,7 +118,7 @@ def read_rows(where: Where, read: Callable[[Path, Where], dict[str, Rows]] | Non
 
 def find(where: Where) -> Path | str:
     """The file or folder of the data, or the name of a built-in set, or a hub id."""
-    from everyformer.data import builtin
+    from everyformer.data import builtin, files
 
     if where.path is not None:
         path = Path(where.path).expanduser()
@@ -122,6 +135,8 @@ def find(where: Where) -> Path | str:
         for path in (Path(home or ".").expanduser() / source, Path(source).expanduser()):
             if path.exists():
                 return path
+        if re.match("https?://", source):
+            return files.fetch(source)
         if re.fullmatch(r"[\w.-]+/[\w-]+", source):
             return source
     known = f"'{home}' (EVERYFORMER_DATA) has no '{sources[0]}'" if home else "EVERYFORMER_DATA is not set"

@@ -165,6 +165,8 @@ def fit_vocabulary(
     kind: str, texts: Sequence[str], size: int, specials: int = 0, lowercase: bool = False
 ) -> Vocabulary:
     """The vocabulary of the training texts."""
+    if lowercase and kind != "bpe":
+        raise EveryformerError(f"data.lowercase goes with data.tokens=bpe; given data.tokens={kind}")
     if kind == "characters":
         return Characters("".join(sorted(set().union(*(set(text) for text in texts)))), specials)
     if kind == "bytes":

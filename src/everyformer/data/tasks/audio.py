@@ -95,14 +95,11 @@ class AudioClassification(ClassTask):
         return self
 
     def _spectrograms(self, part: Rows, column: str) -> list[tuple[Tensor, bytes, int]]:
-        values = part.column(column)
+        values = part.files(column)
         found, first = [], None
-        for row, value in enumerate(values):
-            path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+        for row, (value, name) in enumerate(values):
             try:
-                samples = sounds.decode(
-                    value, self.options.rate, f"'{path}'" if path else f"sound {row} of {part.where}"
-                )
+                samples = sounds.decode(value, self.options.rate, name)
                 found.append((self._spectrogram(samples), hashlib.sha256(samples.tobytes()).digest(), row))
             except BadInput as error:
                 first = first or error

@@ -116,11 +116,10 @@ class ImageClassification(ClassTask):
 
 def _decode(part: Rows, column: str, broken: str) -> tuple[list[Any], list[int]]:
     found, kept, first = [], [], None
-    values = part.column(column)
-    for row, value in enumerate(values):
-        path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+    values = part.files(column)
+    for row, (value, name) in enumerate(values):
         try:
-            found.append(pictures.decode(value, f"'{path}'" if path else f"picture {row} of {part.where}"))
+            found.append(pictures.decode(value, name))
             kept.append(row)
         except BadInput as error:
             first = first or error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -34,9 +34,9 @@ class Options(Where):
     horizon: int = 96
     """Steps that it forecasts."""
     rows: list[int] | None = None
-    """Rows of train, valid and test, in order, in place of `fractions`; what is left over is not used."""
-    marks: bool = False
-    """Give the model the hour, the day of week, of month and of year beside the values."""
+    """Rows of train, valid and test of `source`, in order, what is left over not used; a `path` goes by `fractions`."""
+    marks: bool | Literal["auto"] = False
+    """Give the model the hour, the day of week, of month and of year beside the values; 'auto': where there are times."""
 
 
 @task
@@ -66,7 +66,7 @@ class Forecasting(Task):
         ends = _ends(len(values), options, rows.where)
         train = values[: ends[0]]
         state = {
-            "columns": columns, "time": time,
+            "columns": columns, "time": time, "marks": options.marks is True or (options.marks == "auto" and time is not None),
             "mean": train.mean(0).tolist(), "std": np.maximum(train.std(0), 1e-8).tolist(),
         }  # fmt: skip
         self = cls(options, state)
@@ -75,7 +75,7 @@ class Forecasting(Task):
         }  # fmt: skip
         self.values = self.standard(values)
         self.marks = None
-        if options.marks:
+        if state["marks"]:
             if time is None:
                 raise EveryformerError(
                     f"data.marks needs a column of times and {rows.where} has none: data.time=COLUMN"
@@ -158,7 +158,7 @@ class Forecasting(Task):
             for given in inputs:
                 values, times = self._series(given)
                 batch = {"inputs": self.standard(values)[None].to(device)}
-                if self.options.marks:
+                if self.state["marks"]:
                     if times is None:
                         raise BadInput("the model was trained with time marks; give a file with its column of times")
                     batch["marks"] = marks_of(times, self.state["time"])[None].to(device)
@@ -219,7 +219,7 @@ def _numbers(rows: Rows, columns: list[str]) -> np.ndarray:
 
 
 def _ends(count: int, options: Options, where: str) -> list[int]:
-    if options.rows is not None:
+    if options.rows is not None and options.path is None:
         if len(options.rows) != 3 or min(options.rows) < 0:
             raise EveryformerError(f"data.rows takes the rows of train, valid and test; given {options.rows}")
         if sum(options.rows) > count:

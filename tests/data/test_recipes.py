@@ -1,0 +1,89 @@
+"""Every recipe that comes with the library, and each on a user's own files by its `data.path` alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from everyformer.data import find_task
+from everyformer.data.decoding import Decoding
+from everyformer.data.options import read_options
+from everyformer.recipe import known_recipes, load_recipe
+from everyformer.registry import find_system
+from everyformer.training.designing import design_for
+from support.tiny_data import pairs, pictures, sentence, series, sounds, table
+
+RECIPES = sorted(known_recipes())
+
+
+def own(name: str, folder: Path) -> str:
+    """A user's data for a recipe's task."""
+    random = np.random.default_rng(0)
+    if name in ("digits", "cifar10"):
+        return str(pictures(folder, side=8 if name == "digits" else 40, count=30) / "train")
+    if name == "spoken_digits":
+        return str(sounds(folder, count=20) / "train")
+    if name == "multi30k":
+        folder = pairs(folder)
+        for file in folder.iterdir():
+            file.write_text(file.read_text().replace('"xx"', '"de"'))
+        return str(folder)
+    if name == "ett":
+        return str(series(folder / "mine.csv", 2100))
+    if name == "ag_news":
+        rows = [{"text": sentence(random), "label": ["sport", "weather"][i % 2]} for i in range(60)]
+        return str(table(folder / "mine.csv", rows))
+    (folder / "mine.txt").parent.mkdir(parents=True)
+    (folder / "mine.txt").write_text("\n".join(sentence(random) for _ in range(400)))
+    return str(folder / "mine.txt")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_sections_are_those_of_task_system_and_strategy(name: str) -> None:
+    recipe = load_recipe(name)
+    read_options(find_task(recipe.task).Options, recipe.data)
+    assert recipe.task in find_system(recipe.design["system"]).tasks
+    Decoding.of(recipe.decoding)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_on_own_files_with_one_line_changed(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name, [f"data.path={own(name, tmp_path / 'own')}"])
+    task = find_task(recipe.task).open(**recipe.data)
+    assert task.size("valid") > 0
+    model = design_for(recipe.design, task.facts).build(seed=0)
+    objective = task.objective(**recipe.objective).build()
+    before = objective(model, task.batch("train", [0, 1], train=True, seed=1))
+    before.total.backward()
+    assert before.total.isfinite()
+    assert all(p.grad is not None for p in model.parameters())
+    assert task.evaluate(model, "valid").samples == task.size("valid")
+
+
+@pytest.mark.parametrize("name", ["digits", "python"])
+def test_what_is_built_in_needs_no_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVERYFORMER_DATA", raising=False)
+    recipe = load_recipe(name)
+    assert find_task(recipe.task).open(**recipe.data).size("test") > 100
+
+
+@pytest.mark.skipif("EVERYFORMER_DATA" not in os.environ, reason="EVERYFORMER_DATA is not set")
+@pytest.mark.parametrize(
+    ("name", "overrides", "sizes", "facts"),
+    [
+        ("ett", [], [8449, 2785, 2785], {"variates": 7}),
+        ("multi30k", [], [29000, 1014, 1000], {"vocabulary": 10000}),
+        ("shakespeare", [], [15686, 1743, 0], {"vocabulary": 66}),
+        ("spoken_digits", [], [2566, 134, 300], {"classes": 10}),
+        ("ag_news", [], [5940, 660, 1000], {"classes": 4}),
+        ("cifar10", ["data.limit=60"], [60, 60, 60], {"classes": 10, "image": 32, "channels": 3}),
+    ],
+)
+def test_named_sets_have_their_published_parts(name: str, overrides: list[str], sizes: list[int], facts: dict) -> None:
+    recipe = load_recipe(name, overrides)
+    task = find_task(recipe.task).open(**recipe.data)
+    assert [task.size(split) for split in ("train", "valid", "test")] == sizes
+    assert task.facts | facts == task.facts
