@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -98,7 +99,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    found = []
+    found, load = [], round(os.getloadavg()[0], 1)
     for kind in ("decoder", "encoder-decoder"):
         for strategy in STRATEGIES:
             for batch in (1, 8):
@@ -106,7 +107,7 @@ def main() -> None:
                 print(json.dumps(found[-1]), flush=True)
     report = {
         "command": "python benchmarks/generation.py",
-        "machine": {"cpu": platform.machine(), "threads": given.threads},
+        "machine": {"cpu": platform.machine(), "threads": given.threads, "load_before": load},
         "versions": {
             "everyformer": ef.__version__, "torch": torch.__version__, "transformers": transformers.__version__,
         },

@@ -2,14 +2,21 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import everyformer as ef
 from everyformer.generation import Beam, Greedy, Power, generate
-from everyformer.interop import gpt, t5
+from everyformer.interop import gpt, llama, t5
 
 PAD, MAX = 0, 14
-ENDS = {"gpt2": [36, 4], "t5": [25, 33, 30, 6]}
+ENDS = {"gpt2": [36, 4], "t5": [25, 33, 30, 6], "llama": [35, 2]}
 STRATEGIES = {
     "greedy": (Greedy(), {}),
     "beam": (Beam(size=4), {"num_beams": 4, "early_stopping": True}),
@@ -66,22 +73,34 @@ def gpt2():
     config = GPT2Config(
         vocab_size=40, n_positions=32, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=36, pad_token_id=PAD
     )
-    return spread(GPT2LMHeadModel(config))
+    theirs = spread(GPT2LMHeadModel(config))
+    return theirs, gpt.from_transformers(theirs), ENDS["gpt2"]
+
+
+@pytest.fixture(scope="module")
+def their_llama():
+    config = LlamaConfig(
+        vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=32, bos_token_id=1, eos_token_id=35, pad_token_id=PAD,
+    )  # fmt: skip
+    theirs = spread(LlamaForCausalLM(config))
+    return theirs, llama.from_transformers(theirs), ENDS["llama"]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_gpt2(gpt2, name):
+@pytest.mark.parametrize("which", ["gpt2", "their_llama"])
+def test_a_decoder(which, name, request):
+    theirs, model, eos = request.getfixturevalue(which)
     strategy, options = STRATEGIES[name]
-    model = gpt.from_transformers(gpt2)
     found = []
     for seed in range(3):
         rows = prompts(seed)
         ids, mask = padded(rows, left=True)
-        theirs = gpt2.generate(
-            ids, attention_mask=mask, max_new_tokens=MAX, do_sample=False, eos_token_id=ENDS["gpt2"], **options
+        answer = theirs.generate(
+            ids, attention_mask=mask, max_new_tokens=MAX, do_sample=False, eos_token_id=eos, **options
         )
-        ours = generate(model, rows, eos=ENDS["gpt2"], pad=PAD, max_tokens=MAX, strategy=strategy)
-        assert ours == trimmed(theirs[:, ids.shape[1] :], ENDS["gpt2"])
+        ours = generate(model, rows, eos=eos, pad=PAD, max_tokens=MAX, strategy=strategy)
+        assert ours == trimmed(answer[:, ids.shape[1] :], eos)
         found += ours
     ends(found)
 
