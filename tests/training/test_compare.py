@@ -51,7 +51,7 @@ def test_a_variant_writes_only_what_differs() -> None:
 
 def test_a_system_stands_for_itself_with_the_options_that_it_knows() -> None:
     base = given()
-    base.design |= {"size": "nano", "bias": False}
+    base.design |= {"size": "nano", "length": 9}
     (made,) = variants(base, ["llama"]).values()
     assert made.design == {"system": "llama", "width": 16, "depth": 2, "heads": 2, "dropout": 0.1}
 
