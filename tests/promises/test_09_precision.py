@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 
+import everyformer as ef
+from everyformer.training.optimizers import common_width
 from everyformer.training.precision import choose
 
 
@@ -40,6 +42,14 @@ def test_a_processor_with_bfloat16_takes_it(monkeypatch: pytest.MonkeyPatch, fla
 def test_a_processor_without_bfloat16_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, "AVX512")
     assert str(choose("auto")) == "fp32 (this processor has neither AMX nor AVX512-BF16)"
+
+
+def test_a_narrow_model_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "AVX512", _is_avx512_bf16_supported=True)
+    narrow = ef.create("vit", "tiny", width=64, depth=2, heads=4, image=8, patch=2, classes=3, seed=0)
+    assert common_width(narrow) == 64
+    assert str(choose("auto", 64)) == "fp32 (matrices 64 wide are too small for bfloat16 to pay)"
+    assert choose("auto", 128).name == "bf16"
 
 
 def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,6 @@ def test_a_run_by_the_clock_ends_on_time(tmp_path: Path) -> None:
         ({"betas": [0.9]}, r"training.betas=\[0.9\] cannot be"),
         ({"ema": 0.9, "average": 3}, "training.ema and training.average"),
         ({"steps": None, "seconds": 3.0, "warmup": 100}, "training.warmup=100 counts steps"),
-        ({"strategy": "nonsense"}, "training.devices=1 with training.strategy='nonsense' cannot be"),
     ],
 )
 def test_what_cannot_be_is_refused_before_data_is_read(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
@@ -163,6 +162,12 @@ def test_what_cannot_be_is_refused_before_data_is_read(tmp_path: Path, changed: 
     given.task = "no task of that name"
     with pytest.raises(EveryformerError, match=message):
         train(given, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_strategy(tmp_path: Path) -> None:
+    with pytest.raises(EveryformerError, match="training.devices=1 with training.strategy='nonsense' cannot be"):
+        train(recipe(strategy="nonsense"), tmp_path / "run", task=Sums())
     assert not (tmp_path / "run").exists()
 
 

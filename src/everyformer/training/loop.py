@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,11 @@ from everyformer.training.feed import Feed, Steps
 from everyformer.training.files import full_disk_stops, save_tensors, write_json
 from everyformer.training.lesson import Lesson, State
 from everyformer.training.memory import Peak
+from everyformer.training.optimizers import common_width
 from everyformer.training.order import order_of, seed_of, steps_of
 from everyformer.training.precision import Precision, choose
 from everyformer.training.progress import Display, Metrics
-from everyformer.training.run import METRICS, RESULT, WEIGHTS, Run, prepare, save_beginning, versions
+from everyformer.training.run import METRICS, RESULT, WEIGHTS, Run, prepare, refuse, save_beginning, versions
 from everyformer.training.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -55,7 +57,15 @@ def train(
     if resume and not overwrite and (Path(folder) / RESULT).is_file():
         Display(recipe.name, progress).say(f"the run in '{folder}' has ended already")
         return Run.open(folder)
-    precision = choose(recipe.training.precision)
+    if "LOCAL_RANK" not in os.environ:
+        refuse(Path(folder), resume=resume, overwrite=overwrite)
+    if task is None:
+        from everyformer.data import find_task
+
+        task = find_task(recipe.task).open(**recipe.data)
+    if design is None:
+        design = design_for(recipe.design, task.facts)
+    precision = choose(recipe.training.precision, common_width(on_meta(design)))
     fabric = _fabric(recipe.training, precision)
     fabric.launch(_train, recipe, Path(folder), resume, overwrite, progress, task, design, precision)
     return Run.open(folder)
@@ -81,18 +91,12 @@ def _train(
     resume: bool,
     overwrite: bool,
     progress: bool,
-    task: Task | None,
-    design: Design | None,
+    task: Task,
+    design: Design,
     precision: Precision,
 ) -> None:
     if fabric.is_global_zero:
         prepare(folder, resume=resume, overwrite=overwrite)
-    if task is None:
-        from everyformer.data import find_task
-
-        task = find_task(recipe.task).open(**recipe.data)
-    if design is None:
-        design = design_for(recipe.design, task.facts)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.training.threads or threads)
     try:

@@ -59,6 +59,17 @@ def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     return decayed, plain
 
 
+def common_width(module: nn.Module) -> int:
+    """The smaller side of the matrix that half of the weights in matrices are below."""
+    sides = sorted((min(p.shape[0], p[0].numel()), p.numel()) for p in split(module)[0])
+    below, half = 0, sum(count for _, count in sides) / 2
+    for side, count in sides:
+        below += count
+        if below >= half:
+            return side
+    return 0
+
+
 def state_of(module: nn.Module, used: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """What the optimisers remember, by parameter: 'blocks.0.mixer.qkv.weight/exp_avg'."""
     held = {}

@@ -28,8 +28,12 @@ class Precision:
         return f"{self.name} ({self.why})"
 
 
-def choose(asked: str) -> Precision:
-    """The format for `asked`: 'auto', 'bf16' or 'fp32'."""
+PAYS_FROM = 96
+"""Side of a matrix from which bfloat16 is faster on a processor that has it; below, conversion costs more."""
+
+
+def choose(asked: str, width: int = PAYS_FROM) -> Precision:
+    """The format for `asked`: 'auto', 'bf16' or 'fp32'; `width` is the common side of the model's matrices."""
     if asked in ("bf16", "fp32"):
         return Precision(asked, "as asked")
     if asked != "auto":
@@ -39,10 +43,10 @@ def choose(asked: str) -> Precision:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision("bf16", f"{name} is fast at bfloat16")
         return Precision("fp32", f"{name} has no bfloat16")
-    return _processor()
+    return _processor(width)
 
 
-def _processor() -> Precision:
+def _processor(width: int) -> Precision:
     level = torch.backends.cpu.get_cpu_capability()
     if level != "AVX512":
         return Precision("fp32", f"bfloat16 is slow on a processor used as {level}")
@@ -53,6 +57,8 @@ def _processor() -> Precision:
         ("AMX", torch.cpu._is_amx_tile_supported()),
         ("AVX512-BF16", torch.cpu._is_avx512_bf16_supported()),
     ):
+        if has and width < PAYS_FROM:
+            return Precision("fp32", f"matrices {width} wide are too small for bfloat16 to pay")
         if has:
             return Precision("bf16", f"this processor has {name}")
     return Precision("fp32", "this processor has neither AMX nor AVX512-BF16")

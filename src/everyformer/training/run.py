@@ -119,18 +119,23 @@ def load_weights(model: nn.Module, path: Path) -> None:
             tensor.copy_(held.get_tensor(name))
 
 
-def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make room for a run; one that is there already is kept unless it is resumed or overwritten."""
-    ended, begun = (folder / RESULT).is_file(), (folder / "recipe.yaml").is_file()
+def refuse(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder where a run stands already, unless it is resumed or overwritten."""
     if folder.exists() and not folder.is_dir():
         raise EveryformerError(f"'{folder}' is a file; give a folder for the run")
-    if begun and not resume and not overwrite:
+    if (folder / "recipe.yaml").is_file() and not resume and not overwrite:
+        ended = (folder / RESULT).is_file()
         state = "a finished run" if ended else "an unfinished run"
         todo = "" if ended else " go on with it (resume, --resume),"
         raise EveryformerError(
             f"'{folder}' holds {state};{todo} give another folder (--out), or replace it (overwrite, --overwrite)"
         )
-    if begun and overwrite and not resume:
+
+
+def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make room for a run; one that is there already is kept unless it is resumed or overwritten."""
+    refuse(folder, resume=resume, overwrite=overwrite)
+    if overwrite and not resume:
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)
         for name in _OWN_FOLDERS:
