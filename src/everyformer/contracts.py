@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -21,6 +22,13 @@ class Embedding(Part):
 
     gives_grid: bool = False
     """Whether the tokens fill a grid, for the parts that need one."""
+    fields: ClassVar[tuple[str, ...]] = ()
+    """What else of a batch `forward` takes by name."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        named = inspect.signature(cls.forward).parameters
+        cls.fields = tuple(name for name in named if name not in ("self", "inputs", "context"))
 
     def forward(self, inputs: Tensor, context: Context | None = None, **fields: Any) -> Tokens:
         """Tokens of a raw input; `fields` are what else a batch holds for it (mask, lengths, segments, ...)."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
 from everyformer.contracts import Norm, Position
+from everyformer.embeddings.checks import check_ragged
 from everyformer.embeddings.finish import Finish
 from everyformer.embeddings.image import grid_places
 from everyformer.errors import BadInput
@@ -47,6 +48,7 @@ class SpectrogramFrames(Finish):
     ) -> Tokens:
         """Tokens of spectrograms; `mask` is true where a frame is real."""
         check_spectrogram(inputs, self.mels)
+        check_ragged(inputs, mask)
         places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
         return self.finish(Tokens(self.project(inputs), mask=mask, positions=places))
 

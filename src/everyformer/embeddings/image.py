@@ -76,3 +76,5 @@ def check_picture(inputs: Tensor, channels: int) -> None:
             f"expected pictures (B, {channels}, height, width); given a tensor of shape {tuple(inputs.shape)}; "
             f"build with channels={inputs.shape[1] if inputs.dim() == 4 else '...'} or convert the pictures"
         )
+    if not inputs.is_floating_point():
+        raise BadInput(f"expected pictures as float; given {inputs.dtype}; convert bytes with pictures.float() / 255")

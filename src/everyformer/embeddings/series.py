@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
 from everyformer.contracts import Norm, Position
+from everyformer.embeddings.checks import check_ragged
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
 from everyformer.registry import part
@@ -53,6 +54,7 @@ class TimeSteps(Finish):
                 f"expected series (B, time, {self.variates}); given a tensor of shape {tuple(inputs.shape)}; "
                 "build with the number of variates that the data has"
             )
+        check_ragged(inputs, mask)
         values = self.project(inputs)
         if self.stamp is not None and marks is not None:
             values = values + self.stamp(marks)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
 from everyformer.contracts import Norm, Position
+from everyformer.embeddings.checks import check_ids, check_ragged
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
 from everyformer.registry import part
@@ -53,7 +54,7 @@ class Text(Finish):
         segments: Int[Tensor, "B N"] | None = None,
     ) -> Tokens:
         """Tokens of ids (B, N), or of packed ids (1, T) with the `lengths` of the sequences."""
-        self.check(inputs)
+        self.check(inputs, mask, lengths, segments)
         values = self.table(inputs)
         if self.project is not None:
             values = self.project(values)
@@ -67,17 +68,16 @@ class Text(Finish):
             places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
         return self.finish(Tokens(values, mask=mask, positions=places, lengths=lengths))
 
-    def check(self, ids: Tensor) -> None:
-        """Refuse ids outside the vocabulary, on the CPU, where looking costs little."""
-        if ids.device.type != "cpu" or torch.compiler.is_compiling() or ids.numel() == 0:
-            return
-        low, high = ids.aminmax()
-        if low < 0 or high >= self.vocabulary:
-            bad = int(low if low < 0 else high)
-            raise BadInput(
-                f"token id {bad}, and the vocabulary has {self.vocabulary} (0 to {self.vocabulary - 1}); "
-                "use the tokenizer that the model was trained with, or build with a larger vocabulary"
-            )
+    def check(self, inputs: Tensor, mask: Tensor | None, lengths: Tensor | None, segments: Tensor | None) -> None:
+        """Refuse ids and segments outside their tables, and a mask or lengths that do not belong to them."""
+        remedy = "use the tokenizer that the model was trained with, or build with a larger vocabulary"
+        check_ids(inputs, self.vocabulary, "token id", "the vocabulary", remedy)
+        check_ragged(inputs, mask, lengths)
+        if segments is not None and self.segments is None:
+            raise BadInput("given segments, and the embedding has none; build with segments=2")
+        if segments is not None and self.segments is not None:
+            many = self.segments.num_embeddings
+            check_ids(segments, many, "segment", "the table of segments", f"build with segments={many + 1} or more")
 
     def example(self, batch: int = 1, length: int = 16) -> dict[str, Tensor]:
         """Ids of zeros."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head, Residual
-from everyformer.errors import DoesNotFit
+from everyformer.errors import DoesNotFit, UnknownName
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import Part, part
 from everyformer.specs import Spec, spec
@@ -50,6 +51,14 @@ class Root(Part):
                 "head",
             )
         head.project.weight = table.weight  # type: ignore[union-attr]
+
+
+def enter(embedding: Embedding, inputs: Tensor, context: Context, fields: Mapping[str, Any]) -> Tokens:
+    """Raw input as tokens; a field of the batch that the embedding does not take is refused by name."""
+    for name in fields:
+        if name not in embedding.fields:
+            raise UnknownName(f"field of a batch for {type(embedding).__name__}", name, ("inputs", *embedding.fields))
+    return embedding(inputs, context, **fields)
 
 
 def run(backbone: nn.Module, tokens: Tokens, context: Context) -> Tokens:
@@ -98,7 +107,7 @@ class Model(Root):
         kept = None
         if self.reversible is not None:
             inputs, kept = self.reversible(inputs)
-        tokens = run(self.backbone, self.embedding(inputs, context, **fields), context)
+        tokens = run(self.backbone, enter(self.embedding, inputs, context, fields), context)
         answer = tokens if self.head is None else self.head(tokens, context)
         return answer if self.reversible is None else self.reversible.restore(answer, kept)
 
@@ -107,7 +116,7 @@ class Model(Root):
         context = context or Context()
         if self.reversible is not None:
             inputs, _ = self.reversible(inputs)
-        return run(self.backbone, self.embedding(inputs, context, **fields), context)
+        return run(self.backbone, enter(self.embedding, inputs, context, fields), context)
 
     def prepare(self, context: Context | None = None) -> Context:
         """The context that generation begins with."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head
-from everyformer.models.model import Root, final, run
+from everyformer.models.model import Root, enter, final, run
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -53,7 +53,10 @@ class Seq2Seq(Root):
         """The context that decoding begins with: the encoder's output is its memory."""
         context = context or Context()
         alone = context.replace(cache=None, lowered={})
-        context.memory = {**context.memory, "encoder": run(self.encoder, self.source(inputs, alone, **fields), alone)}
+        context.memory = {
+            **context.memory,
+            "encoder": run(self.encoder, enter(self.source, inputs, alone, fields), alone),
+        }
         return context
 
     def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Tensor:
@@ -61,7 +64,7 @@ class Seq2Seq(Root):
 
         `last`: after the last one of each sequence alone, (B, 1, V).
         """
-        tokens = run(self.decoder, self.into(target, context, **fields), context)
+        tokens = run(self.decoder, enter(self.into, target, context, fields), context)
         return self.head(final(tokens) if last else tokens, context)
 
     def forward(
