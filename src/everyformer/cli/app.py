@@ -56,4 +56,7 @@ def table(columns: list[str], rows: list[list[str]], *, numbers: tuple[str, ...]
         made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         made.add_row(*row)
-    Console(highlight=False).print(made)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(made)

@@ -8,17 +8,10 @@ from typing import Any
 
 from everyformer.recipe import Recipe
 
-COLUMNS = {
-    "design": "name",
-    "quality": "quality",
-    "parameters": "parameters",
-    "FLOPs": "flops",
-    "training": "training_seconds",
-    "latency": "latency_ms",
-    "throughput": "throughput",
-    "memory": "peak_memory",
-}
-"""Column titles and the keys of a result."""
+
+def columns(results: list[dict[str, Any]]) -> list[str]:
+    """The titles of what `cells` gives."""
+    return ["design", results[0]["metric"], "parameters", "FLOPs", "training", "latency", "throughput", "memory"]
 
 
 def ranked(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -29,10 +22,9 @@ def ranked(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def cells(result: dict[str, Any]) -> list[str]:
     """A result as a line of the table, in the units a person reads."""
-    quality = result["metrics"][result["metric"]]
     return [
         result["name"],
-        f"{result['metric']} {quality:.4g}",
+        f"{result['metrics'][result['metric']]:.4f}",
         short(result["parameters"]),
         short(result["flops"]),
         f"{result['training_seconds']:.0f} s",
@@ -59,7 +51,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
     best_first = ranked(results)
     html = jinja2.Environment(autoescape=True).from_string(template).render(
         recipe=recipe,
-        columns=list(COLUMNS),
+        columns=columns(results),
         rows=[(result, cells(result)) for result in best_first],
         plots=[jinja2_safe(plot) for plot in plots(best_first)],
         first=results[0],
@@ -113,12 +105,16 @@ def _svg(figure: Any) -> str:
 
 
 def _scatter(results: list[dict[str, Any]], key: str, label: str, metric: str) -> str:
+    from matplotlib.ticker import EngFormatter
+
     figure, axes = _axes(f"{metric} against {label}")
     for result in results:
         x, y = result[key], result["metrics"][metric]
         axes.scatter(x, y, s=40)
         axes.annotate(result["name"], (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
-    axes.set_xscale("log")
+    if max(r[key] for r in results) > 4 * min(r[key] for r in results):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.margins(0.25)
     axes.set_xlabel(label, fontsize=8)
     axes.set_ylabel(metric, fontsize=8)
