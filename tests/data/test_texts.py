@@ -12,7 +12,7 @@ import torch
 from everyformer.data import find_task
 from everyformer.data.decoding import Decoding
 from everyformer.data.tasks.translation import bleu
-from everyformer.data.vocabulary import BOS, EOS, MASK, fit_vocabulary, load_vocabulary
+from everyformer.data.vocabulary import BOS, EOS, MASK, fit_vocabulary, load_vocabulary, pieces
 from everyformer.data.words import words
 from everyformer.errors import BadInput, EveryformerError, UnknownName
 from support.tiny_data import TINY, table
@@ -50,6 +50,19 @@ def test_bpe_joins_what_is_frequent_and_can_lowercase() -> None:
     vocabulary = fit_vocabulary("bpe", ["Hello hello HELLO"] * 5, 300, lowercase=True)
     assert len(vocabulary.encode("hello")) == 1
     assert vocabulary.decode(vocabulary.encode("HELLO").tolist()) == "hello"
+
+
+def test_long_texts_are_cut_after_lines_and_come_back_whole() -> None:
+    text = "".join(f"line {i} of a long text\n" for i in range(3000))
+    cut = list(pieces(text))
+    assert len(cut) > 3
+    assert "".join(cut) == text
+    assert all(piece.endswith("\n") for piece in cut)
+    vocabulary = fit_vocabulary("bpe", [text], 300)
+    assert vocabulary.decode(vocabulary.encode(text).tolist()) == text
+    assert vocabulary.encode_all([text, "a"])[0].tolist() == vocabulary.encode(text).tolist()
+    assert len(vocabulary.encode("")) == 0
+    assert list(pieces("x" * 40000)) == ["x" * 40000]
 
 
 def test_vocabularies_that_cannot_be_are_refused(tmp_path: Path) -> None:

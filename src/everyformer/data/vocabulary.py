@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ PAD, BOS, EOS, MASK = range(4)
 SPECIALS = ("<pad>", "<s>", "</s>", "<mask>")
 """Stand at the front of a vocabulary that has specials: ids 0 to 3."""
 FILE = "tokenizer.json"
+PIECE = 2**14
 
 
 class Vocabulary:
@@ -132,16 +133,21 @@ class BPE(Vocabulary):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
         return cls(tokenizer, specials)
 
     def encode(self, text: str) -> np.ndarray:
         """Ids of the tokens."""
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        return np.concatenate([np.zeros(0, dtype=np.int64), *self._encode(list(pieces(text)))])
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of several texts, on all cores."""
-        found = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        if all(len(text) <= PIECE for text in texts):
+            return self._encode(list(texts))
+        return [self.encode(text) for text in texts]
+
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        found = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(each.ids, dtype=np.int64) for each in found]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -156,6 +162,15 @@ class BPE(Vocabulary):
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` as `tokenizers` and transformers read it."""
         self.tokenizer.save(str(folder / FILE))
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A long text in pieces of at least `PIECE` characters, cut after a line's end; the tokenizer is slow on more."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 KINDS = ("characters", "bytes", "bpe")
