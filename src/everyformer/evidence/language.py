@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from everyformer.data import find_task
+from everyformer.data.tasks.language import LanguageModelling
+from everyformer.data.tasks.texts import TextClassification
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import logistic_regression, scored, trained
 from everyformer.recipe import load_recipe
@@ -34,7 +35,7 @@ def trigrams(text: Sequence[int], held_out: Sequence[int]) -> float:
 
 
 def _trigrams_of_shakespeare() -> float:
-    parts = find_task("language-modelling").open(**load_recipe("shakespeare").data).parts
+    parts = LanguageModelling.open(**load_recipe("shakespeare").data).parts
     return trigrams(parts["train"].tolist(), parts["valid"].tolist())
 
 
@@ -103,7 +104,7 @@ def t5_positions() -> Finding:
     figures = {}
     for name, options in {"buckets": (f"design.edits=[{bias},{none}]",), "learned": ("design.length=256",)}.items():
         with trained("shakespeare", *_SHORT, *options) as run:
-            task = find_task("language-modelling").open(**{**load_recipe("shakespeare").data, "length": 256})
+            task = LanguageModelling.open(**{**load_recipe("shakespeare").data, "length": 256})
             figures[name] = {
                 "64": run.result["valid"]["loss"],
                 "256": task.evaluate(run.model, "valid").metrics["loss"],
@@ -120,7 +121,7 @@ def bert_learns() -> Finding:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     ours = scored("ag_news")
-    task = find_task("text-classification").open(**load_recipe("ag_news").data)
+    task = TextClassification.open(**load_recipe("ag_news").data)
     texts = {split: task.texts[split] for split in ("train", "valid", "test")}
     labels = {split: np.array(task.parts[split][1]) for split in texts}
     words = TfidfVectorizer(sublinear_tf=True, max_features=8000).fit(texts["train"])

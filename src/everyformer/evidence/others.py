@@ -34,11 +34,12 @@ def transformer_multi30k() -> Finding:
 )
 def transformer_learns() -> Finding:
     """Four epochs of the multi30k recipe, greedy, against a dictionary of co-occurring words (Dice)."""
-    from everyformer.data.tasks.translation import bleu
+    from everyformer.data.tasks.translation import Translation, bleu
     from everyformer.evidence.words import word_by_word
 
-    task = find_task("translation").open(**load_recipe("multi30k").data)
-    said = word_by_word(*task.texts["train"], task.texts["test"][0])
+    task = Translation.open(**load_recipe("multi30k").data)
+    sources, targets = task.texts["train"]
+    said = word_by_word(sources, targets, task.texts["test"][0])
     baseline = bleu(said, task.texts["test"][1], "de")["bleu_tokenized"]
     short = ("training.epochs=4", "training.average=0", "decoding.strategy=greedy")
     ours = scored("multi30k", *short)["metrics"]["bleu_tokenized"]
