@@ -166,7 +166,7 @@ def test_what_cannot_be_is_refused_before_data_is_read(tmp_path: Path, changed: 
 
 
 def test_an_unknown_strategy(tmp_path: Path) -> None:
-    with pytest.raises(EveryformerError, match="training.devices=1 with training.strategy='nonsense' cannot be"):
+    with pytest.raises(EveryformerError, match=r"training\.devices=1 with training\.strategy='nonsense' cannot be"):
         train(recipe(strategy="nonsense"), tmp_path / "run", task=Sums())
     assert not (tmp_path / "run").exists()
 
