@@ -53,9 +53,6 @@ def test_classification_is_smoothed_cross_entropy(smoothing: float) -> None:
     loss = objectives.Classification(smoothing=smoothing)(model, batch)
     assert loss.total.item() == pytest.approx(smoothed(model(batch["inputs"]), batch["labels"], smoothing), rel=1e-5)
     assert int(loss.count) == 8
-    assert int(loss.sums["right"]) == sum(
-        int(row.argmax()) == int(y) for row, y in zip(model(batch["inputs"]), batch["labels"])
-    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from everyformer.data.task import Digest, Examples, Score, Task, used
 from everyformer.errors import DoesNotFit
-from everyformer.objectives import Classification
+from everyformer.objectives import Classification, Distillation
 from everyformer.objectives.base import LABELS
 from everyformer.objectives.classes import class_loss
 from everyformer.specs import Spec, spec
@@ -42,8 +42,8 @@ class ClassTask(Task):
         raise NotImplementedError
 
     def objective(self, **options: Any) -> Spec[Any]:
-        """Cross entropy, with label smoothing, mixup and cutmix where they are asked for."""
-        return spec(Classification, **options)
+        """Cross entropy, with label smoothing, mixup and cutmix where they are asked for; `teacher=RUN` distils."""
+        return spec(Distillation if options.get("teacher") else Classification, **options)
 
     def evaluate(
         self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None

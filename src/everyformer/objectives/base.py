@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,8 +26,6 @@ class Loss:
 
     total: Tensor
     count: Tensor
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    """Further figures to log, each summed over the same count (right answers, ...)."""
 
 
 class Objective(Part):

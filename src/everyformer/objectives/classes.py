@@ -27,17 +27,17 @@ class Classification(Objective):
         self.smoothing, self.mixup, self.cutmix = smoothing, mixup, cutmix
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
-        """The loss summed over the samples; `sums['right']` counts those whose own class was the likeliest."""
+        """The loss summed over the samples."""
         labels = batch[LABELS]
         if not (self.training and (self.mixup or self.cutmix)):
             logits = answer(model, batch).float()
             check_classes(labels, logits.shape[-1])
-            return _loss(logits, labels, class_loss(logits, labels, self.smoothing))
+            return _loss(labels, class_loss(logits, labels, self.smoothing))
         inputs, other, share = self.blend(batch["inputs"])
         logits = answer(model, {**batch, "inputs": inputs}).float()
         check_classes(labels, logits.shape[-1])
         own, others = (class_loss(logits, given, self.smoothing) for given in (labels, labels[other]))
-        return _loss(logits, labels, share * own + (1 - share) * others)
+        return _loss(labels, share * own + (1 - share) * others)
 
     def blend(self, inputs: Float[Tensor, "B ..."]) -> tuple[Tensor, Tensor, float]:
         """The blended inputs, with whom each was blended, and the share that is its own."""
@@ -76,10 +76,8 @@ def check_classes(labels: Int[Tensor, "..."], classes: int) -> None:
         )
 
 
-def _loss(logits: Tensor, labels: Tensor, losses: Tensor) -> Loss:
-    real = labels != IGNORED
-    right = ((logits.argmax(-1) == labels) & real).sum()
-    return Loss(losses.sum(), real.sum(), {"right": right})
+def _loss(labels: Tensor, losses: Tensor) -> Loss:
+    return Loss(losses.sum(), (labels != IGNORED).sum())
 
 
 def _around(middle: int, length: float, limit: int) -> tuple[int, int]:

@@ -28,7 +28,17 @@ from everyformer.training.optimizers import common_width
 from everyformer.training.order import order_of, seed_of, steps_of
 from everyformer.training.precision import Precision, choose
 from everyformer.training.progress import Display, Metrics
-from everyformer.training.run import METRICS, RESULT, WEIGHTS, Run, prepare, refuse, save_beginning, versions
+from everyformer.training.run import (
+    METRICS,
+    RESULT,
+    WEIGHTS,
+    Run,
+    prepare,
+    refuse,
+    save_beginning,
+    teacher_for,
+    versions,
+)
 from everyformer.training.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -132,6 +142,8 @@ class Loop:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(training.seed))
             objective = task.objective(**recipe.objective).build()
+        if getattr(objective, "teacher_path", None):
+            objective.teach(teacher_for(task, objective.teacher_path).to(fabric.device))
         self.lesson = Lesson(fabric, self.model, objective, training)
 
     @property

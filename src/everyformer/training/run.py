@@ -159,3 +159,15 @@ def versions() -> dict[str, str]:
     from everyformer import __version__
 
     return {"everyformer": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def teacher_for(task: Task, folder: str) -> nn.Module:
+    """The model of a run that answers what `task` asks, to distil from."""
+    run = Run.open(folder)
+    theirs, ours = (t.state.get("classes") for t in (run.task, task))
+    if run.task.name != task.name or theirs != ours:
+        raise EveryformerError(
+            f"objective.teacher='{folder}' answers {run.task.name} with the classes {theirs}; "
+            f"this run learns {task.name} with {ours}; give a run on the same data"
+        )
+    return run.model
