@@ -1,6 +1,11 @@
-"""What every test stands on: one thread, one seed, and torchvision's operators where its compiled part is missing."""
+"""What every test stands on: one thread, one seed, and torchvision's operators where its compiled part is missing.
+
+With EVERYFORMER_SHAPES=1 every call of a part is checked against the shapes in its signature.
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
@@ -23,6 +28,12 @@ def _torchvision_operators() -> torch.library.Library | None:
     library.define(f"ps_roi_align({boxes}, int sampling_ratio) -> (Tensor, Tensor)")
     return library
 
+
+if os.environ.get("EVERYFORMER_SHAPES"):
+    from jaxtyping import install_import_hook
+
+    rooms = ("backbones", "embeddings", "feedforward", "heads", "mixers", "norms", "positions")
+    install_import_hook([f"everyformer.{room}" for room in rooms], "beartype.beartype")
 
 _operators = _torchvision_operators()
 torch.set_num_threads(1)

@@ -85,7 +85,9 @@ class Design:
     def build(self, *, seed: int | None = None, device: str | torch.device | None = None) -> Any:
         """Make the model; `seed` fixes its initial weights without touching the global generator."""
         with seeded(seed), torch.device(device or "cpu"):
-            return self.spec.build()
+            model = self.spec.build()
+        model.system = self.name
+        return model
 
     def to_yaml(self) -> str:
         """The design as YAML."""

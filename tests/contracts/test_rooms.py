@@ -17,7 +17,7 @@ from everyformer.norms.branches import Branch
 from everyformer.tokens import Tokens, documents, pack
 from support.parts import COUNT, GRID, HEADS, WIDTH, close, context, make, names, sample, spec_of, tokens
 from support.rooms import example
-from support.systems import model_of, tiny
+from support.systems import model_of, options_of, tiny
 
 LENGTHS = (6, 3, 1)
 
@@ -280,9 +280,7 @@ def test_an_embedding_places_real_tokens_from_zero(name: str) -> None:
     assert torch.equal(whole.places[:, 2:], wanted.places.expand(1, -1, -1))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in of(Embedding, "embeddings") if "first" in spec_of(n).part.__init__.__kwdefaults__]
-)
+@pytest.mark.parametrize("name", [n for n in of(Embedding, "embeddings") if "first" in options_of(spec_of(n))])
 def test_leading_tokens_stand_in_front(name: str) -> None:
     part, plain = make(name, first=2), make(name)
     batch = example(part, 3)

@@ -30,6 +30,14 @@ def test_wildcards() -> None:
     assert not matches("backbone.blocks.4", "backbone.blocks.4.*")
 
 
+def test_a_model_knows_its_system_and_design() -> None:
+    model = ef.create("vit", image=16, patch=4, classes=3, **TINY)
+    assert design_of(model) == VIT
+    ef.swap(model, "backbone.blocks.*.mixer", GROUPED)
+    assert design_of(model) == VIT.swap("backbone.blocks.*.mixer", GROUPED)
+    assert design_of(model).name == "vit"
+
+
 def test_walk_find_and_get() -> None:
     paths = [path for path, _ in VIT.walk()]
     assert paths[0] == ""

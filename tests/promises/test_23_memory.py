@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from support.parts import make, tokens
 from support.tiny_data import TINY
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from everyformer.contracts import Position
@@ -15,7 +15,7 @@ from everyformer.registry import part
 from everyformer.tokens import Tokens
 
 
-def sinusoid(places: Float[Tensor, "*b N"], width: int, base: float = 10000.0) -> Float[Tensor, "*b N D"]:
+def sinusoid(places: Shaped[Tensor, "*b N"], width: int, base: float = 10000.0) -> Float[Tensor, "*b N D"]:
     """sin and cos of p / base^(2i/D), interleaved (Vaswani et al., 2017, section 3.5)."""
     rates = torch.exp(torch.arange(0, width, 2, device=places.device) * (-math.log(base) / width))
     angles = places[..., None].float() * rates

@@ -21,7 +21,7 @@ class _Rotary(Position):
     gain: float = 1.0
     """What the turned channels are multiplied by."""
 
-    def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R/2"]:
+    def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R"]:
         """The angle of each pair at each place."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class Rotary(_Rotary):
             rates = _llama3(rates, *llama3)
         self.rates = tuple(rates.tolist())
 
-    def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R/2"]:
+    def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R"]:
         """place times rate."""
         return places[..., :1].float() * torch.tensor(self.rates, device=places.device, dtype=torch.float32)
 
@@ -119,7 +119,7 @@ class RotaryGrid(_Rotary):
         self.axes, self.turned = axes, each * 2 * axes
         self.rates = tuple((1.0 / base ** (torch.arange(each, device="cpu").double() / each)).tolist())
 
-    def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R/2"]:
+    def angles(self, places: Shaped[Tensor, "#B N k"]) -> Float[Tensor, "#B N R"]:
         """Each axis's place times its rates; tokens on a line stand on the first axis."""
         rates = torch.tensor(self.rates, device=places.device, dtype=torch.float32)
         found = places[..., : self.axes].float()
