@@ -136,14 +136,20 @@ class System:
         """The design at a published size, with options changed."""
         import inspect
 
+        from everyformer.specs import check
+
         if size is not None and size not in self.sizes:
             raise UnknownName(f"size of '{self.name}'", str(size), self.sizes)
         known = inspect.signature(self.make).parameters
         for option in options:
             if option not in known:
                 raise UnknownName(f"option of '{self.name}'", option, [*known, "size"])
-        chosen = self.sizes.get(size or self.default or "", {})
-        return self.make(**{**chosen, **options})
+        chosen = {**self.sizes.get(size or self.default or "", {}), **options}
+        check(self.make, chosen)
+        try:
+            return self.make(**chosen)
+        except (ArithmeticError, IndexError) as error:
+            raise DoesNotFit(f"'{self.name}' cannot be made with {chosen}: {error}") from error
 
 
 def system(

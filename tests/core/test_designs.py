@@ -131,6 +131,10 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda: ef.create("vitt"), "unknown system 'vitt'; did you mean 'vit'"),
     (lambda: ef.create("vit", size="tinny"), "unknown size of 'vit' 'tinny'; did you mean 'tiny'"),
     (lambda: ef.create("vit", hedas=3), "unknown option of 'vit' 'hedas'; did you mean 'heads'"),
+    (lambda: ef.create("vit", classes="10"), "option 'classes' of vit takes int; given '10'"),
+    (lambda: ef.create("vit", patch=0), "'vit' cannot be made with"),
+    (lambda: ef.create("gpt", depth=True), "option 'depth' of gpt takes int; given True"),
+    (lambda: ef.create("gpt", heads=0), "heads is at least 1; given 0"),
     (lambda: ef.parts("mixer"), "unknown room 'mixer'; did you mean 'mixers'"),
     (lambda: ef.swap(nn.Linear(2, 2), "x", GROUPED), "Linear was not built from a design"),
 ]
