@@ -211,16 +211,29 @@ def test_a_decoder_is_causal(name: str) -> None:
         close(part(one_changed(at), context()).values[:, :at], before[:, :at], 1e-6)
 
 
-def test_a_block_sets_no_mask_and_a_backbone_sets_its_own() -> None:
-    block = make("backbones.Block")
-    last = one_changed(COUNT - 1)
-    for shared, moved in ((context(), True), (context(mask=Causal()), False)):
-        difference = (block(last, shared).values - block(tokens(), shared.replace(lowered={})).values)[:, 0]
-        assert (difference.abs().max() > 1e-5) == moved
-    encoder = make("backbones.Encoder")
+@pytest.mark.parametrize("name", of(Backbone, "backbones"))
+def test_a_backbone_never_loosens_the_mask_of_its_place(name: str) -> None:
+    """An encoder inside a decoder is as causal as the decoder."""
+    part, last = make(name), one_changed(COUNT - 1)
     outer = context(mask=Causal())
-    assert not torch.equal(encoder(last, outer).values[:, 0], encoder(tokens(), outer).values[:, 0])
+    before = part(tokens(), outer).values
+    close(part(last, outer.replace(lowered={})).values[:, 0], before[:, 0], 1e-6)
     assert outer.mask == Causal()
+    inner = ef.spec(ef.backbones.Encoder, blocks=(spec_of(name),))
+    decoder = ef.spec(ef.backbones.Decoder, blocks=(inner,)).build(WIDTH).eval()
+    close(decoder(last, context()).values[:, 0], decoder(tokens(), context()).values[:, 0], 1e-6)
+
+
+def test_layers_of_different_heads_share_what_they_can() -> None:
+    blocks = tuple(
+        ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=n, head_width=8)) for n in (2, 4)
+    )
+    turned = ef.spec(ef.backbones.Encoder, blocks=blocks, positions=ef.spec(ef.positions.Rotary))
+    assert turned.build(WIDTH)(tokens()).values.shape == (3, COUNT, WIDTH)
+    for position in ("ALiBi", "Buckets", "Relative"):
+        with pytest.raises(ef.DoesNotFit, match=f"cannot share positions.{position}") as error:
+            turned.but(positions=spec_of(f"positions.{position}")).build(WIDTH)
+        assert error.value.path == "positions"
 
 
 # heads

@@ -7,6 +7,7 @@ from torch import nn
 from everyformer.backbones.blocks import Block
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Mixer, Norm, Position, require
+from everyformer.errors import DoesNotFit
 from everyformer.masks import Causal, Full, Mask
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -15,7 +16,7 @@ from everyformer.tokens import Tokens
 
 @part("backbones")
 class Encoder(Backbone):
-    """Blocks one after the other, and a last norm; `mask` says which token may see which in all of them.
+    """Blocks one after the other, and a last norm; `mask`, joined with that of the place, says which token may see which.
 
     A mixer that cannot honour the mask is refused here. `positions` is one position part that all layers share.
     """
@@ -33,22 +34,42 @@ class Encoder(Backbone):
         self.mask = mask
         self.blocks: nn.ModuleList = self.make("blocks", blocks, width)
         self.norm = self.make("norm", norm, width)
-        heads, inner = 1, width
         for path, module in self.named_modules():
             if isinstance(module, Mixer):
                 require(module, mask, path)
-                if heads == 1 and hasattr(module, "head_width"):
-                    heads, inner = int(module.heads), int(module.heads) * int(module.head_width)  # type: ignore[arg-type]
-        self.positions = self.make("positions", positions, inner, heads)
-        if self.positions is not None:
-            self.positions.stands_in("attention")
+        self.positions = self._share(positions, width)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all blocks."""
-        context = (context or Context()).replace(mask=self.mask, positions=self.positions)
+        context = context or Context()
+        context = context.replace(mask=context.mask & self.mask, positions=self.positions)
         for block in self.blocks:
             tokens = block(tokens, context)
         return tokens if self.norm is None else tokens.update(self.norm(tokens.values))
+
+    def _share(self, positions: Spec[Position] | None, width: int) -> Position | None:
+        """The position part that all attention without its own shares; it must have the same heads."""
+        if positions is None:
+            return None
+        found = {
+            (int(mixer.heads), int(mixer.head_width))  # type: ignore[arg-type]
+            for mixer in self.modules()
+            if isinstance(mixer, Mixer)
+            and hasattr(mixer, "head_width")
+            and "memory" not in mixer.capabilities
+            and getattr(mixer, "positions", None) is None
+        }
+        biases = getattr(positions.part, "bias", None) is not Position.bias
+        if len({head_width for _, head_width in found}) > 1 or (biases and len(found) > 1):
+            raise DoesNotFit(
+                f"layers of (heads, head width) {sorted(found)} cannot share {positions.name}; "
+                "give all the same heads, or each mixer its own positions",
+                "positions",
+            )
+        heads, head_width = min(found, default=(1, width))
+        shared: Position = self.make("positions", positions, heads * head_width, heads)
+        shared.stands_in("attention")
+        return shared
 
 
 @part("backbones")
