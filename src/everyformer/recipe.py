@@ -101,14 +101,19 @@ def known_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
 
-def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe by name or path, with `key.inner=value` overrides; unknown keys are refused, with the nearest known."""
+def load_recipe(
+    name: str | Path, overrides: Iterable[str] = (), layer: tuple[str, Mapping[str, Any]] | None = None
+) -> Recipe:
+    """A recipe by name or path, with `key.inner=value` overrides; unknown keys are refused, with the nearest known.
+
+    `layer` is laid over the recipe, below the overrides: what the values' origin is called, and the values.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     origins: dict[str, str] = {}
     merged: Any = OmegaConf.create({})
-    for label, values in [*_layers(name), *_overrides(overrides)]:
+    for label, values in [*_layers(name), *([layer] if layer else ()), *_overrides(overrides)]:
         _check(values, label)
         merged = OmegaConf.merge(merged, OmegaConf.create(dict(values)))
         origins.update(dict.fromkeys((key for key, _ in flatten(values)), label))
@@ -119,6 +124,16 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     training = Training(**plain.pop("training", {}))
     _check_length(training, str(name))
     return Recipe(**{"name": Path(name).stem, **plain}, training=training, origins=origins)
+
+
+def read_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """`key.inner=value` overrides as one nested dictionary, checked."""
+    from omegaconf import OmegaConf
+
+    read = _overrides(overrides)
+    for label, values in read:
+        _check(values, label)
+    return dict(OmegaConf.to_container(OmegaConf.merge({}, *(values for _, values in read))))  # type: ignore[arg-type]
 
 
 def from_plain(plain: Mapping[str, Any]) -> Recipe:

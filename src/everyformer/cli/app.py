@@ -46,14 +46,15 @@ def print_json(value: Any) -> None:
 
 
 def table(columns: list[str], rows: list[list[str]], *, numbers: tuple[str, ...] = ()) -> None:
-    """A table on standard output."""
+    """A table on standard output; only columns that hold sentences are wrapped."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for i, column in enumerate(columns):
+        long = max((len(line) for row in rows for line in row[i].splitlines()), default=0) > 30
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=not long)
     for row in rows:
         made.add_row(*row)
     console = Console(highlight=False)

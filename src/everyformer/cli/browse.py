@@ -27,11 +27,12 @@ def list_(
     rows = _recipes() if recipes else _parts(room) if room else _systems()
     if as_json:
         return print_json(rows)
-    table(list(rows[0]), [[_cell(v) for v in row.values()] for row in rows])
+    columns = [name for name in rows[0] if name != "sizes"]  # `show` has them
+    table(columns, [[_cell(row[name], "\n" if name == "tasks" else ", ") for name in columns] for row in rows])
 
 
-def _cell(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else "" if value is None else str(value)
+def _cell(value: Any, between: str) -> str:
+    return between.join(map(str, value)) if isinstance(value, (list, tuple)) else "" if value is None else str(value)
 
 
 def _systems() -> list[dict[str, Any]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from everyformer.cli.app import print_json
+from everyformer.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:
+    from everyformer.recipe import Recipe
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -19,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, a YAML file, or your data: a folder or a table.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="training.steps=2000 design.size=tiny ...")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/RECIPE by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
@@ -27,10 +32,8 @@ def train(
     explain: Annotated[bool, typer.Option("--explain", help="Print the resolved recipe, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe; the run's folder keeps everything that is needed to use the model."""
-    from everyformer.recipe import load_recipe
-
-    loaded = load_recipe(recipe, overrides or [])
+    """Train a recipe, or on your own files; the run's folder keeps everything that is needed to use the model."""
+    loaded = _recipe(recipe, overrides or [], tell=not as_json)
     if explain:
         print(loaded.explain())
         return
@@ -42,6 +45,30 @@ def train(
         print_json(run.result)
     else:
         print(f"run kept in {folder}")
+
+
+def _recipe(name: str, overrides: list[str], tell: bool) -> Recipe:
+    """The recipe of that name, or one that is picked for the data there."""
+    from everyformer.recipe import known_recipes, load_recipe, read_overrides
+
+    path = Path(name).expanduser()
+    if name in known_recipes() or path.suffix in (".yaml", ".yml"):
+        return load_recipe(name, overrides)
+    if not path.exists():
+        if path.suffix or len(path.parts) > 1:
+            raise BadInput(f"no file or folder at '{name}'; give the path of your data, or a recipe's name")
+        raise UnknownName("recipe", name, known_recipes())
+    from everyformer.data.picking import pick
+
+    given = read_overrides(overrides)
+    if "path" in given.get("data", {}):
+        raise BadInput(f"two places of data, '{name}' and data.path={given['data']['path']}; give one of them")
+    picked = pick(path, given.get("data", {}), given.get("task"))
+    loaded = load_recipe(picked.recipe, overrides, layer=("picked by the data", picked.values))
+    if tell:
+        chosen = f"{loaded.design['system']}, at most {loaded.training.steps} steps"
+        print(f"{name}: {picked.found}; recipe '{picked.recipe}': {chosen} (--explain tells more)", file=sys.stderr)
+    return loaded
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from everyformer.data.task import Digest, Examples, Score, Task, used
@@ -22,6 +23,8 @@ class ClassTask(Task):
     """Base of tasks with one class a sample."""
 
     metric: ClassVar[str] = "accuracy"
+    parts: dict[str, tuple[Any, Any]]
+    """The samples and the labels of each part."""
 
     @property
     def classes(self) -> list[str]:
@@ -73,6 +76,13 @@ class ClassTask(Task):
                 right += expected == got
             total += len(indices)
         return Score({"accuracy": right / total, "loss": loss / total}, total, str(digest), examples.kept)
+
+    def baseline(self, split: str) -> dict[str, Any]:
+        """The accuracy of always answering with the commonest class of the training part."""
+        train, labels = (torch.as_tensor(self.parts[part][1]) for part in ("train", split))
+        common = int(train.bincount().argmax())
+        accuracy = float((labels == common).double().mean())
+        return {"name": f"always '{self.classes[common]}', the commonest class", self.metric: accuracy}
 
     def predict(
         self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None

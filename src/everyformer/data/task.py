@@ -112,6 +112,10 @@ class Task:
         """Figures over all samples of a part, the same for any `batch`. Without `decoding` no text is generated."""
         raise NotImplementedError
 
+    def baseline(self, split: str) -> dict[str, Any] | None:
+        """The `metric` of an answer that looks at no input, with its `name`; None where there is no such answer."""
+        return None
+
     def predict(
         self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:

@@ -280,18 +280,19 @@ class Loop:
             elif average is not None:
                 put(self.model, average.at_evaluation(self.model, self.state.step))
             score = self._score("test", dict(self.recipe.decoding)) if self.task.size("test") else None
+            baseline = self.task.baseline("test") if score is not None else None
             with full_disk_stops(self.folder, WEIGHTS):
                 save_tensors(self.folder / WEIGHTS, weights(self.model))
-                write_json(self.folder / RESULT, self._result(score))
+                write_json(self.folder / RESULT, self._result(score, baseline))
             if score is not None:
-                self.display.say(f"test {self.task.metric} {score.metrics[self.task.metric]:.4f}")
+                self.display.say(f"test {verdict(score.metrics[self.task.metric], self.task, baseline)}")
         self.fabric.barrier()
 
-    def _result(self, score: Score | None) -> dict[str, Any]:
+    def _result(self, score: Score | None, baseline: dict[str, Any] | None) -> dict[str, Any]:
         state, task, training = self.state, self.task, self.training
         return {
             "name": self.recipe.name, "task": task.name, "system": self.design.name, "metric": task.metric,
-            "better": task.better, "metrics": score.metrics if score else {}, "split": "test" if score else None,
+            "better": task.better, "metrics": score.metrics if score else {}, "baseline": baseline, "split": "test" if score else None,
             "samples": score.samples if score else 0, "hash": score.hash if score else None,
             "examples": score.examples if score else {}, "valid": {self.task.watched[0]: state.best}, "best_step": state.best_step, "peak_memory": self.peak.so_far(),
             "parameters": parameters(self.model), "flops": self._flops(), "steps": state.step,
@@ -308,3 +309,13 @@ class Loop:
             return flops(on_meta(self.design), {name: value for name, value in batch.items() if name != LABELS}).get("")
         except (RuntimeError, NotImplementedError):
             return None
+
+
+def verdict(figure: float, task: Task, baseline: dict[str, Any] | None) -> str:
+    """A figure beside that of an answer that looks at no input."""
+    said = f"{task.metric} {figure:.4f}"
+    if baseline is None:
+        return said
+    other = baseline[task.metric]
+    better = figure > other if task.better == "max" else figure < other
+    return f"{said}, {'better than' if better else 'NO better than'} {baseline['name']} ({other:.4f})"

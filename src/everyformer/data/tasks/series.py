@@ -144,6 +144,14 @@ class Forecasting(Task):
         examples = {"right": [e for _, e in shown[:half]], "wrong": [e for _, e in reversed(shown[half:])]}
         return Score(figures, self.size(split), str(digest), examples)
 
+    def baseline(self, split: str) -> dict[str, Any]:
+        """The mean squared error of repeating the last value seen."""
+        squared = 0.0
+        for start in range(0, self.size(split), 256):
+            tensors = self.batch(split, range(start, min(start + 256, self.size(split))))
+            squared += float((tensors[LABELS] - tensors["inputs"][:, -1:]).double().square().mean((1, 2)).sum())
+        return {"name": "repeating the last value", self.metric: squared / self.size(split)}
+
     def _example(self, inputs: Tensor, labels: Tensor, given: Tensor, error: float) -> dict[str, Any]:
         """A window in units, its last column alone."""
         seen, came, said = (self.units(x)[:, -1].round(6).tolist() for x in (inputs, labels, given))
