@@ -181,6 +181,30 @@ def test_attention_with_positions_ignores_padding_and_goes_on_with_a_cache(name:
     close(torch.cat(found, 1), mixer(whole, Context(mask=Causal())))
 
 
+@pytest.mark.parametrize("form", ["padded", "packed"])
+@pytest.mark.parametrize(
+    "name", [n for n in of(Position, "positions") if "attention" in spec_of(n).part.stands.split()]
+)
+def test_attention_with_positions_trains_in_bfloat16(name: str, form: str) -> None:
+    """As a model of that type, and as one of float32 under autocast; fused, and while its weights are watched."""
+    wanted = make("mixers.Attention", heads=HEADS, positions=spec_of(name))(padded(2), Context(mask=Causal()))
+    real = padded(2).mask
+    for cast in (False, True):
+        for watched in (False, True):
+            mixer = make("mixers.Attention", heads=HEADS, positions=spec_of(name)).train()
+            batch = padded(2) if form == "padded" else pack(padded(2))
+            if not cast:
+                mixer, batch = mixer.bfloat16(), batch.update(batch.values.bfloat16())
+            if watched:
+                mixer.weights.register_forward_hook(lambda *_: None)
+            with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+                got = mixer(batch, Context(mask=Causal()))
+            got.float().pow(2).sum().backward()
+            assert all(p.grad.isfinite().all() for p in mixer.parameters())
+            found = got[real] if form == "padded" else got[0]
+            assert (found.float() - wanted[real]).norm() <= 0.03 * wanted[real].norm()
+
+
 # backbones
 
 

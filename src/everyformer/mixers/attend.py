@@ -164,6 +164,7 @@ def _explicit(
     weights = scores.softmax(-1)
     if allowed is not None:
         weights = weights * allowed
+    weights = weights.to(value.dtype)
     if tap is not None:
         weights = tap(weights)
     return (random_zeros(weights, dropout) if dropout else weights) @ value
