@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import everyformer as ef
@@ -335,3 +337,46 @@ def test_a_refused_edit_leaves_the_model_as_it_was(what: str, act: Any) -> None:
     assert unchanged(model, before) == len(before)
     assert design_of(model).spec == VIT.spec
     assert torch.equal(model(PICTURES), answer)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["mixer", "feedforward", "residual", "norm", "insert", "remove", "cut mixer", "cut feedforward"]
+        ),
+        st.integers(0, 2),
+    ),
+    max_size=6,
+)
+
+
+@given(STEPS)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_any_run_of_edits_gives_what_the_design_builds(steps: list[tuple[str, int]]) -> None:
+    """An edit is either refused and changes nothing, or leaves a model like a fresh one, its other weights kept."""
+    model = VIT.build(seed=0).eval()
+    for what, at in steps:
+        before, spec = held(model), model.spec
+        block = f"backbone.blocks.{at}"
+        try:
+            if what == "insert":
+                ef.insert(model, block, VIT.get("backbone.blocks.0").but(mixer=GROUPED))
+            elif what == "remove":
+                ef.remove(model, block)
+            elif what.startswith("cut"):
+                ef.remove(model, f"{block}.{what.partition(' ')[2]}")
+            else:
+                new = {
+                    "mixer": GROUPED,
+                    "feedforward": ef.spec(ef.feedforward.Gated, hidden=24),
+                    "residual": ef.spec(ef.norms.SandwichNorm),
+                    "norm": ef.spec(ef.norms.RMSNorm),
+                }[what]
+                ef.swap(model, f"{block}.residual.norm" if what == "norm" else f"{block}.{what}", new)
+        except ef.EveryformerError:
+            assert model.spec == spec
+            assert unchanged(model, before) == len(before) == len(list(model.parameters()))
+        same_as_fresh(model)
+    fresh = design_of(model).build().eval()
+    fresh.load_state_dict(model.state_dict())
+    close(model(PICTURES), fresh(PICTURES))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils import _pytree
 
 from everyformer.context import Cache, Context, running_positions
@@ -116,3 +118,20 @@ def test_context_select_reorders_everything() -> None:
     assert context.cache.states[module]["key"].flatten().tolist() == [2, 0]
     assert context.memory["encoder"].values.flatten().tolist() == [2, 0]
     assert context.condition.flatten().tolist() == [2, 0]
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_packing_any_mask_keeps_every_real_token_and_its_place(rows: list[list[bool]]) -> None:
+    mask = torch.tensor(rows)
+    values = torch.randn(*mask.shape, 3)
+    whole = Tokens(values, mask=mask)
+    packed = pack(whole)
+    assert torch.equal(packed.values[0], values[mask])
+    assert torch.equal(packed.places[0, :, 0], whole.places[..., 0][mask])
+    assert packed.lengths.tolist() == mask.sum(1).tolist()
+    close(packed.mean(), whole.mean())
+    if mask.any():
+        back = unpack(packed)
+        assert torch.equal(back.values[back.mask], values[mask])
+        assert torch.equal(back.places[back.mask], packed.places[0])
