@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from everyformer.designs import Design, parts_at, tree_lines
+from everyformer.errors import EveryformerError
 
 
 def parameters(module: nn.Module) -> int:
@@ -47,7 +48,7 @@ def tree(design: Design) -> str:
     model = on_meta(design)
     try:
         cost = flops(model)
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError, EveryformerError):
         cost = {}
     names = {module: path for path, module in model.named_modules()}
     rows = []

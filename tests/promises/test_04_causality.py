@@ -78,6 +78,21 @@ def test_no_later_token_moves_an_earlier_answer(name: str, what: str, swap: Call
     close(masked[1, 3:], alone[0])
 
 
+def test_a_loaded_checkpoint_stays_causal_after_a_swap() -> None:
+    transformers = pytest.importorskip("transformers")
+    from everyformer.interop.gpt import from_transformers
+
+    config = transformers.GPT2Config(vocab_size=20, n_positions=16, n_embd=32, n_layer=2, n_head=4)
+    model = from_transformers(transformers.GPT2LMHeadModel(config).eval()).eval()
+    ids = torch.arange(8)[None] % 7
+    changed = ids.clone()
+    changed[:, 5:] += 6
+    for new in (ef.spec(ef.mixers.Attention, heads=2), ef.spec(ef.mixers.Attention, heads=HEADS, mask=Window(3, 3))):
+        ef.swap(model, "backbone.blocks.*.mixer", new, seed=1)
+        close(model(changed)[:, :5], model(ids)[:, :5], 1e-6)
+        assert (model(changed)[:, 5:] - model(ids)[:, 5:]).abs().max() > 1e-4
+
+
 def test_the_test_would_see_it() -> None:
     """The same check finds a model that looks ahead."""
     model = model_of(tiny("gpt"))
