@@ -52,7 +52,14 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Continue each text."""
-    decoding = {"max_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    decoding = {
+        "strategy": "sample",
+        "max_tokens": tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
     chosen = {name: value for name, value in decoding.items() if value is not None}
     _answer(run, inputs, as_json, task="language-modelling", decoding=chosen)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from everyformer.errors import EveryformerError, UnknownName
@@ -25,6 +26,7 @@ class Decoding:
     def of(cls, options: Mapping[str, Any]) -> Self:
         """From plain values: `strategy` ('greedy', 'beam', 'sample'), `max_tokens`, and the strategy's own options.
 
+        Sampling takes a `seed`; at the temperature 0 it takes the likeliest token, as 'greedy' does.
         For beam search `length_penalty` is the exponent of the length that a score is divided by.
         """
         import everyformer.generation as generation
@@ -37,8 +39,13 @@ class Decoding:
             raise EveryformerError(f"decoding.max_tokens is {most!r}; give a whole number, 1 or more")
         if name == "beam" and "length_penalty" in given:
             given["penalty"] = spec(generation.Power, exponent=given.pop("length_penalty"))
-        chosen = Spec(getattr(generation, STRATEGIES[name]), {k: from_plain(v) for k, v in given.items()})
-        return cls(chosen.build(), most)
+        seed = given.pop("seed", None) if name == "sample" else None
+        if name == "sample" and given.get("temperature") == 0:
+            name, given = "greedy", {}
+        strategy = Spec(getattr(generation, STRATEGIES[name]), {k: from_plain(v) for k, v in given.items()}).build()
+        if seed is not None:
+            strategy.generator = torch.Generator().manual_seed(seed)
+        return cls(strategy, most)
 
     def generate(
         self,

@@ -30,6 +30,10 @@ def check(recipe: Recipe) -> None:
             "give the warm-up as a share below 1, or training.steps"
         )
     check_design(recipe.design)
+    if recipe.decoding:
+        from everyformer.data.decoding import Decoding
+
+        Decoding.of(recipe.decoding)
 
 
 def _check_numbers(training: Training) -> None:

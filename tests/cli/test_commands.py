@@ -1,0 +1,191 @@
+"""The commands, in this process: what they print, and that wrong use ends in one message and nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everyformer import cli
+from everyformer.training import files
+from support.tiny_data import pictures, sentence, series, table
+
+QUICK = ["training.steps=2", "training.threads=1", "training.precision=fp32"]
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *words: str, code: int = 2) -> None:
+        assert self.code == code, self.err or self.out
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in self.err, self.err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def command(*words: str, given: str | None = None) -> Said:
+        monkeypatch.setattr(sys, "argv", ["everyformer", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given or ""))
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("own")
+    pictures(folder / "pictures")
+    series(folder / "series.csv", 200)
+    words = [sentence(np.random.default_rng(i)) for i in range(60)]
+    table(folder / "texts.csv", [{"text": words[i], "label": "ab"[i % 2]} for i in range(60)])
+    (folder / "book.txt").write_text("\n".join(words))
+    return folder
+
+
+def trained(run: Any, own: Path, name: str, folder: Path, *more: str) -> Path:
+    said = run("train", own / name, *QUICK, *more, "--out", folder)
+    assert said.code == 0, said.err
+    return folder
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['everyformer', 'train', '--help']\n"
+        "from everyformer.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--resume" in done.stdout
+
+
+def test_list_and_show(run: Any) -> None:
+    assert {"vit", "bert"} <= {row["name"] for row in json.loads(run("list", "--json").out)}
+    assert "pictures" in run("list", "--recipes").out
+    assert "Attention" in run("list", "--room", "mixers").out
+    shown = json.loads(run("show", "vit", "size=tiny", "depth=1", "--json").out)
+    assert shown["parameters"] > 0
+    assert "backbone" in run("show", "vit", "size=tiny", "depth=1").out
+
+
+def test_pictures_from_folder_to_answers(run: Any, own: Path, tmp_path: Path) -> None:
+    folder = trained(run, own, "pictures", tmp_path / "run")
+    assert "commonest class" in json.loads((folder / "result.json").read_text())["baseline"]["name"]
+    score = json.loads(run("evaluate", folder, "--json").out)
+    assert score["samples"] == 18
+    picture = own / "pictures" / "test" / "cat" / "0.png"
+    answers = json.loads(run("predict", folder, "--json", given=f"{picture}\n").out)
+    assert answers[0]["label"] in ("cat", "dog")
+    assert len(json.loads(run("embed", folder, picture).out)[0]) == 64
+    run("translate", folder, "hello").refused("image-classification", "everyformer predict")
+    run("predict", folder, own / "book.txt").refused("no picture that can be read")
+    run("predict", folder).refused("standard input is empty")
+
+
+def test_a_text_goes_on_and_a_series_too(run: Any, own: Path, tmp_path: Path) -> None:
+    text = trained(run, own, "book.txt", tmp_path / "text", "data.length=16", "design.length=16", "design.depth=1")
+    said = json.loads(run("generate", text, "the dog", "--tokens", "4", "--json").out)
+    assert len(said[0]["text"]) == 4
+    forecasts = trained(run, own, "series.csv", tmp_path / "series", "data.horizon=4", "data.lookback=12")
+    assert len(json.loads(run("forecast", forecasts, own / "series.csv", "--json").out)[0]["forecast"]["load"]) == 4
+
+
+def test_what_is_picked_is_told_and_explained(run: Any, own: Path) -> None:
+    said = run("train", own / "texts.csv", "training.steps=7", "--explain")
+    assert "60 texts in the column 'text', classes in 'label'" in said.err
+    assert "bert, at most 7 steps" in said.err
+    assert "training.steps = 7    # command line" in said.out
+    assert "data.label = 'label'    # picked by the data" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["show", "vti"], ["unknown system 'vti'", "'vit'"]),
+        (["show", "vit", "dept=3"], ["dept", "depth"]),
+        (["list", "--room", "mixer"], ["mixer", "'mixers'"]),
+        (["train", "digit"], ["unknown recipe 'digit'", "'digits'"]),
+        (["train", "nowhere/pictures"], ["no file or folder at 'nowhere/pictures'"]),
+        (["train", "digits", "training.step=3"], ["training.step", "'steps'"]),
+        (["train", "digits", "data.imag=3"], ["data.imag", "'image'"]),
+        (["train", "digits", "design.widht=3"], ["widht", "'width'"]),
+        (["train", "digits", "objective.smothing=0.1"], ["smothing", "'smoothing'"]),
+        (["train", "shakespeare", "data.path=BOOK", "decoding.temprature=0.1"], ["temprature", "'temperature'"]),
+        (["train", "digits", "trainin.steps=3"], ["trainin", "'training'"]),
+        (["train", "digits", "data.path=absent"], ["no file or folder at 'absent'"]),
+        (["train", "digits", "design.heads=5"], ["heads", "5"]),
+        (["train", "ag_news", "data.path=TEXTS", "data.label=lable"], ["lable", "'label'"]),
+        (["train", "ag_news", "data.path=TEXTS", "data.classes=[a,c]"], ["label 'b'", "data.classes"]),
+        (["train", "EMPTY"], ["is empty (0 bytes)"]),
+        (["train", "NOTHING"], ["found: nothing"]),
+        (["train", "shakespeare", "data.path=BOOK", "design.length=8"], ["64", "8"]),
+        (["evaluate", "NOTHING"], ["no run in"]),
+        (["evidence", "vti"], ["unknown system 'vti'"]),
+    ],
+)
+def test_wrong_use_ends_in_one_message(
+    run: Any, own: Path, tmp_path: Path, words: list[str], expected: list[str]
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "empty.csv").touch()
+    places = {
+        "BOOK": own / "book.txt", "TEXTS": own / "texts.csv", "EMPTY": tmp_path / "empty.csv",
+        "NOTHING": tmp_path / "nothing",
+    }  # fmt: skip
+    for name, path in places.items():
+        words = [word.replace(name, str(path)) for word in words]
+    if words[0] == "train":
+        words += ["--out", str(tmp_path / "run")]
+        words += [] if any("training" in word for word in words) else QUICK
+    run(*words).refused(*expected)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_broken_picture_is_named_and_may_be_left_out(run: Any, tmp_path: Path) -> None:
+    broken = pictures(tmp_path / "own") / "train" / "cat" / "4.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    command = ["train", tmp_path / "own", *QUICK, "--out", tmp_path / "run"]
+    run(*command).refused("4.png", "data.broken=skip")
+    assert run(*command, "data.broken=skip").code == 0
+
+
+def test_a_loss_that_is_no_number_and_a_full_disk_lose_nothing(
+    run: Any, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = trained(run, own, "pictures", tmp_path / "run")
+    kept = (folder / "model.safetensors").read_bytes()
+    command = ["train", own / "pictures", *QUICK]
+    run(*command, "--out", folder).refused("holds a finished run", "--overwrite")
+    run(*command, "training.steps=60", "training.lr=1e30", "training.clip=null", "--out", tmp_path / "nan").refused(
+        "loss", "training.lr", code=1
+    )
+
+    def full(file: Any, data: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_all", full)
+    run(*command, "--out", tmp_path / "full").refused("is full", "--resume", code=1)
+    assert (folder / "model.safetensors").read_bytes() == kept
