@@ -49,7 +49,7 @@ torch.set_num_threads(1)
 def own():
     return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 
-design = ef.design("gpt", vocabulary=1000, length=64, width=512, depth=8, heads=8)
+design = ef.design("gpt", vocabulary=1000, length=64, width=512, depth=16, heads=8)
 if sys.argv[1] == "save":
     model = design.build(seed=0)
     save_file({n: p.detach().clone() for n, p in model.named_parameters()}, sys.argv[2])
