@@ -114,6 +114,8 @@ def _scatter(results: list[dict[str, Any]], key: str, label: str, metric: str) -
         axes.annotate(result["name"], (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
     if max(r[key] for r in results) > 4 * min(r[key] for r in results):
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.margins(0.25)
     axes.set_xlabel(label, fontsize=8)
