@@ -116,7 +116,8 @@ def _scatter(results: list[dict[str, Any]], key: str, label: str, metric: str) -
         axes.set_xscale("log")
     else:
         axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(EngFormatter())
+    if key != "latency_ms":
+        axes.xaxis.set_major_formatter(EngFormatter())
     axes.margins(0.25)
     axes.set_xlabel(label, fontsize=8)
     axes.set_ylabel(metric, fontsize=8)
