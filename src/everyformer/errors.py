@@ -39,7 +39,7 @@ class BadInput(EveryformerError, ValueError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the names closest to `name`, or all of `known` where none is close."""
-    known = list(known)
+    known = list(dict.fromkeys(known))
     close = get_close_matches(name.lower(), [k.lower() for k in known], n=3, cutoff=0.6)
     by_lower = {k.lower(): k for k in known}
     if close:
