@@ -19,7 +19,7 @@ from everyformer.context import Context
 from everyformer.dropout import dropout as random_zeros
 from everyformer.masks import Causal, Full, Mask
 from everyformer.mixers import flex
-from everyformer.tokens import Tokens, order, unpack
+from everyformer.tokens import Tokens, order
 
 
 class Tap(nn.Module):
@@ -184,4 +184,4 @@ def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
     return found
 
 
-__all__ = ["Lowered", "Tap", "attend", "groups", "lower", "lower_memory", "unpack"]
+__all__ = ["Lowered", "Tap", "attend", "groups", "lower", "lower_memory"]

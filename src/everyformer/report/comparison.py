@@ -46,6 +46,7 @@ def short(count: float) -> str:
 def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> Path:
     """Write the page of a comparison and return its path."""
     import jinja2
+    from markupsafe import Markup
 
     template = (Path(__file__).parent / "comparison.html").read_text()
     best_first = ranked(results)
@@ -53,7 +54,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
         recipe=recipe,
         columns=columns(results),
         rows=[(result, cells(result)) for result in best_first],
-        plots=[jinja2_safe(plot) for plot in plots(best_first)],
+        plots=[Markup(plot) for plot in plots(best_first)],
         first=results[0],
         explained=recipe.explain(),
     )  # fmt: skip
@@ -61,13 +62,6 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
     fresh.write_text(html)
     fresh.replace(page)
     return page
-
-
-def jinja2_safe(svg: str) -> Any:
-    """SVG that the template takes as it is."""
-    from markupsafe import Markup
-
-    return Markup(svg)
 
 
 def plots(results: list[dict[str, Any]]) -> list[str]:
