@@ -6,6 +6,7 @@ With EVERYFORMER_SHAPES=1 every call of a part is checked against the shapes in 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -42,3 +43,17 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def a_method() -> Iterator[str]:
+    """A registered method that keeps half of a model."""
+    from everyformer import registry
+
+    def halve(model: object, *, share: float = 0.5) -> object:
+        return model
+
+    halve.__module__ = "everyformer.compression.halving"
+    registry.method("halving", title="Half", idea="Keep half.", year=2024, authors="Nobody")(halve)
+    yield "halving"
+    del registry._methods["halving"]

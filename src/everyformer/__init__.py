@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from everyformer.designs import Design
     from everyformer.edits import insert, remove, swap
     from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
-    from everyformer.registry import part, parts, system, systems
+    from everyformer.registry import method, methods, part, parts, system, systems
     from everyformer.specs import Spec, spec
     from everyformer.tokens import Tokens
 
 _HOMES = {
     "Cache": "context", "Context": "context", "Design": "designs", "Spec": "specs", "Tokens": "tokens",
-    "insert": "edits", "remove": "edits", "swap": "edits", "part": "registry", "parts": "registry",
+    "insert": "edits", "remove": "edits", "swap": "edits", "method": "registry", "methods": "registry",
+    "part": "registry", "parts": "registry",
     "spec": "specs", "system": "registry", "systems": "registry",
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
 }  # fmt: skip
@@ -42,7 +43,7 @@ _ROOMS = (
 __all__ = [
     "BadInput", "Cache", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
     "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert", "masks", "mixers",
-    "models", "norms", "objectives", "part", "parts", "positions", "remove", "spec", "swap", "system", "systems",
+    "method", "methods", "models", "norms", "objectives", "part", "parts", "positions", "remove", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 
 

@@ -37,6 +37,7 @@ CAPABILITIES = {
 
 _parts: dict[str, dict[str, type]] = {}
 _systems: dict[str, System] = {}
+_methods: dict[str, Method] = {}
 
 
 class Part(nn.Module):
@@ -115,17 +116,41 @@ def import_all(room: str) -> None:
         importlib.import_module(f"everyformer.{room}.{found.name}")
 
 
-@dataclass(frozen=True)
-class System:
-    """A named, published design: where it comes from and how it is made."""
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A named, published idea: where it comes from."""
 
     name: str
-    make: Callable[..., Design]
+    make: Callable[..., Any]
     title: str
     idea: str
     arxiv: str | None
     year: int
     authors: str
+
+    @property
+    def paper(self) -> str:
+        """Authors, year, title and number."""
+        return f"{self.authors} ({self.year}), {self.title}" + (f", arXiv {self.arxiv}" if self.arxiv else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Published):
+    """A published method that is applied to a trained model."""
+
+    @property
+    def call(self) -> str:
+        """How it is called: 'ef.compression.gptq(model, ...)'."""
+        import inspect
+
+        room = self.make.__module__.split(".")[1]
+        return f"ef.{room}.{self.make.__name__}({', '.join(inspect.signature(self.make).parameters)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class System(Published):
+    """A published design, and how it is made."""
+
     tasks: tuple[str, ...]
     """What the design answers as it stands: 'image-classification', 'translation', ..."""
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -167,7 +192,25 @@ def system(
     """Function decorator: the function makes the design of the published system `name`."""
 
     def register(make: Callable[..., Design]) -> Callable[..., Design]:
-        _systems[name] = System(name, make, title, idea, arxiv, year, authors, tuple(tasks), sizes or {}, default)
+        _systems[name] = System(
+            name=name, make=make, title=title, idea=idea, arxiv=arxiv, year=year, authors=authors, tasks=tuple(tasks),
+            sizes=sizes or {}, default=default,
+        )  # fmt: skip
+        return make
+
+    return register
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def method(name: str, *, title: str, idea: str, year: int, authors: str, arxiv: str | None = None) -> Callable[[M], M]:
+    """Function decorator: the function applies the published method `name` to a trained model."""
+
+    def register(make: M) -> M:
+        _methods[name] = Method(
+            name=name, make=make, title=title, idea=idea, arxiv=arxiv, year=year, authors=authors
+        )  # fmt: skip
         return make
 
     return register
@@ -184,4 +227,19 @@ def find_system(name: str) -> System:
     known = systems()
     if name not in known:
         raise UnknownName("system", name, known)
+    return known[name]
+
+
+def methods() -> dict[str, Method]:
+    """The registered methods by name."""
+    for room in ROOMS:
+        import_all(room)
+    return dict(sorted(_methods.items()))
+
+
+def find_published(name: str) -> System | Method:
+    """The system or the method of that name."""
+    known: dict[str, System | Method] = {**methods(), **systems()}
+    if name not in known:
+        raise UnknownName("system or method", name, known)
     return known[name]

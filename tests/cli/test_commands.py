@@ -91,6 +91,19 @@ def test_list_and_show(run: Any) -> None:
     assert "backbone" in run("show", "vit", "size=tiny", "depth=1").out
 
 
+def test_list_and_show_a_method(run: Any, a_method: str) -> None:
+    assert {
+        "name": a_method,
+        "year": 2024,
+        "tasks": ["a trained model"],
+        "sizes": [],
+        "idea": "Keep half.",
+    } in json.loads(run("list", "--json").out)
+    assert "applied to a trained model: ef.compression.halve(model, share)" in run("show", a_method).out
+    assert json.loads(run("show", a_method, "--json").out)["call"] == "ef.compression.halve(model, share)"
+    run("show", a_method, "share=1").refused("is a method and takes no options")
+
+
 def test_pictures_from_folder_to_answers(run: Any, own: Path, tmp_path: Path) -> None:
     folder = trained(run, own, "pictures", tmp_path / "run")
     assert "commonest class" in json.loads((folder / "result.json").read_text())["baseline"]["name"]
@@ -124,7 +137,7 @@ def test_what_is_picked_is_told_and_explained(run: Any, own: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["show", "vti"], ["unknown system 'vti'", "'vit'"]),
+        (["show", "vti"], ["unknown system or method 'vti'", "'vit'"]),
         (["show", "vit", "dept=3"], ["dept", "depth"]),
         (["list", "--room", "mixer"], ["mixer", "'mixers'"]),
         (["train", "digit"], ["unknown recipe 'digit'", "'digits'"]),
@@ -143,7 +156,7 @@ def test_what_is_picked_is_told_and_explained(run: Any, own: Path) -> None:
         (["train", "NOTHING"], ["found: nothing"]),
         (["train", "shakespeare", "data.path=BOOK", "design.length=8"], ["64", "8"]),
         (["evaluate", "NOTHING"], ["no run in"]),
-        (["evidence", "vti"], ["unknown system 'vti'"]),
+        (["evidence", "vti"], ["unknown system or method 'vti'"]),
     ],
 )
 def test_wrong_use_ends_in_one_message(

@@ -11,7 +11,7 @@ import everyformer as ef
 from everyformer import registry
 from everyformer.contracts import Mixer
 from everyformer.errors import DoesNotFit, UnknownName, nearest
-from everyformer.registry import find_part, find_system
+from everyformer.registry import find_part, find_published, find_system
 
 
 def test_a_part_is_found_by_room_and_name() -> None:
@@ -43,6 +43,14 @@ def test_every_system_says_where_it_comes_from() -> None:
         assert 2017 <= system.year <= 2100
         assert system.tasks, name
         assert system.default is None or system.default in system.sizes
+
+
+def test_a_method_is_found_beside_the_systems(a_method: str) -> None:
+    assert ef.methods()[a_method].call == "ef.compression.halve(model, share)"
+    assert find_published(a_method).paper == "Nobody (2024), Half"
+    assert find_published("vit").name == "vit"
+    with pytest.raises(UnknownName, match="unknown system or method 'vti'; did you mean 'vit'"):
+        find_published("vti")
 
 
 def test_the_nearest_names_or_all_of_them() -> None:

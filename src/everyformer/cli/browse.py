@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from everyformer.cli.app import print_json, table
+
+if TYPE_CHECKING:
+    from everyformer.registry import Method, System
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -23,7 +26,7 @@ def list_(
     recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes instead of systems.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the systems, the parts of a room, or the recipes."""
+    """List the systems and methods, the parts of a room, or the recipes."""
     rows = _recipes() if recipes else _parts(room) if room else _systems()
     if as_json:
         return print_json(rows)
@@ -36,12 +39,17 @@ def _cell(value: Any, between: str) -> str:
 
 
 def _systems() -> list[dict[str, Any]]:
-    from everyformer.registry import systems
+    from everyformer.registry import methods, systems
 
-    return [
+    designs = [
         {"name": s.name, "year": s.year, "tasks": list(s.tasks), "sizes": list(s.sizes), "idea": s.idea}
         for s in systems().values()
     ]
+    applied = [
+        {"name": m.name, "year": m.year, "tasks": ["a trained model"], "sizes": [], "idea": m.idea}
+        for m in methods().values()
+    ]
+    return sorted(designs + applied, key=lambda row: row["name"])
 
 
 def _parts(room: str) -> list[dict[str, Any]]:
@@ -63,38 +71,50 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A system (see `everyformer list`).")],
+    name: Annotated[str, typer.Argument(help="A system or a method (see `everyformer list`).")],
     options: Annotated[list[str] | None, typer.Argument(help="size=tiny classes=10 ...")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a system: paper, idea, its tree of parts with parameters and FLOPs, its evidence."""
+    """Show a system or a method: paper, idea, evidence, and a system's tree of parts with parameters and FLOPs."""
+    from everyformer.errors import EveryformerError
+    from everyformer.evidence import kept
+    from everyformer.registry import Method, find_published
+
+    found, kept_evidence = find_published(name), kept(name)
+    if isinstance(found, Method) and options:
+        raise EveryformerError(f"'{name}' is a method and takes no options here; call {found.call}")
+    if as_json:
+        facts = {key: getattr(found, key) for key in ("name", "title", "authors", "year", "arxiv", "idea")}
+        return print_json({**facts, **_facts(found, options or []), "evidence": kept_evidence})
+    print(f"{name}: {found.idea}\n{found.paper}\n{_text(found, options or [])}")
+    for each in (kept_evidence or {}).get("results", []):
+        print(f"\n{each['claim']}\n  {each['verdict']}: {each['finding']}")
+
+
+def _facts(found: System | Method, options: list[str]) -> dict[str, Any]:
     from everyformer import design
     from everyformer.costs import flops, on_meta, parameters
-    from everyformer.evidence import kept
-    from everyformer.registry import find_system
+    from everyformer.registry import Method
     from everyformer.specs import to_plain
 
-    system = find_system(name)
-    chosen = design(name, **_options(options or []))
-    shown = kept(name)
-    if as_json:
-        model = on_meta(chosen)
-        return print_json(
-            {
-                "name": name, "title": system.title, "authors": system.authors, "year": system.year,
-                "arxiv": system.arxiv, "idea": system.idea, "tasks": list(system.tasks), "sizes": system.sizes,
-                "design": to_plain(chosen.spec), "parameters": parameters(model), "flops": flops(model).get(""),
-                "evidence": shown,
-            }
-        )  # fmt: skip
-    paper = f"{system.authors} ({system.year}), {system.title}" + (f", arXiv {system.arxiv}" if system.arxiv else "")
-    print(f"{name}: {system.idea}\n{paper}")
-    print(
-        f"sizes: {', '.join(system.sizes) or 'one'}; options: {', '.join(inspect.signature(system.make).parameters)}\n"
-    )
-    print(chosen)
-    for each in (shown or {}).get("results", []):
-        print(f"\n{each['claim']}\n  {each['verdict']}: {each['finding']}")
+    if isinstance(found, Method):
+        return {"call": found.call}
+    chosen = design(found.name, **_options(options))
+    model = on_meta(chosen)
+    return {
+        "tasks": list(found.tasks), "sizes": found.sizes, "design": to_plain(chosen.spec),
+        "parameters": parameters(model), "flops": flops(model).get(""),
+    }  # fmt: skip
+
+
+def _text(found: System | Method, options: list[str]) -> str:
+    from everyformer import design
+    from everyformer.registry import Method
+
+    if isinstance(found, Method):
+        return f"applied to a trained model: {found.call}"
+    sizes, known = ", ".join(found.sizes) or "one", ", ".join(inspect.signature(found.make).parameters)
+    return f"sizes: {sizes}; options: {known}\n\n{design(found.name, **_options(options))}"
 
 
 def _options(given: list[str]) -> dict[str, Any]:

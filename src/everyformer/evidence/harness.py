@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from everyformer.errors import EveryformerError, UnknownName
-from everyformer.registry import import_all, systems
+from everyformer.registry import find_published, import_all
 
 VERDICTS = ("holds", "does not hold at this scale", "needs a GPU")
 
@@ -76,8 +76,7 @@ def gather(name: str, folder: Path, *, long: bool = False) -> dict[str, Any]:
     """Run the experiments of a system and write them to `folder`/`name`.json; those not run keep their last figures."""
     experiments = known().get(name)
     if experiments is None:
-        if name not in systems():
-            raise UnknownName("system", name, systems())
+        find_published(name)
         raise EveryformerError(f"no evidence is written for '{name}' yet; known: {', '.join(known())}")
     before = {each["claim"]: each for each in (kept(name, folder) or {}).get("results", [])}
     results = []

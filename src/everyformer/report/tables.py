@@ -8,25 +8,36 @@ from pathlib import Path
 
 from everyformer.costs import on_meta, parameters
 from everyformer.evidence import kept
-from everyformer.registry import ROOMS, parts, systems
+from everyformer.registry import ROOMS, Published, methods, parts, systems
 from everyformer.specs import signature
 
 _NOTE = "<!-- Made by `python -m everyformer.report.tables docs`; change the registry, not this file. -->"
 
 
 def systems_page() -> str:
-    """Every system with its paper, sizes with parameters, and evidence."""
+    """Every system with its paper, sizes with parameters, and evidence; then the methods."""
     rows = ["| system | paper | idea | sizes (parameters) | evidence |", "|---|---|---|---|---|"]
     for name, system in systems().items():
-        link = f"arXiv {system.arxiv}" if system.arxiv else ""
-        paper = ", ".join(x for x in (f"{system.authors} {system.year}", system.title, link) if x)
         sizes = "; ".join(
             f"{size} ({parameters(on_meta(system.design(size))) / 1e6:.1f} M)" for size in system.sizes or [None]
         )
-        found = (kept(name) or {}).get("results", [])
-        verdicts = "; ".join(f"{each['claim']} **{each['verdict']}**: {each['finding']}" for each in found)
-        rows.append(f"| `{name}` | {paper} | {system.idea} | {sizes} | {verdicts} |")
+        rows.append(f"| `{name}` | {_paper(system)} | {system.idea} | {sizes} | {_verdicts(name)} |")
+    applied = methods()
+    if applied:
+        rows += ["", "# Methods", "", "Applied to a trained model.", ""]
+        rows += ["| method | paper | idea | call | evidence |", "|---|---|---|---|---|"]
+        rows += [f"| `{n}` | {_paper(m)} | {m.idea} | `{m.call}` | {_verdicts(n)} |" for n, m in applied.items()]
     return "\n".join(["# Systems", "", _NOTE, "", *rows, ""])
+
+
+def _paper(found: Published) -> str:
+    link = f"arXiv {found.arxiv}" if found.arxiv else ""
+    return ", ".join(x for x in (f"{found.authors} {found.year}", found.title, link) if x)
+
+
+def _verdicts(name: str) -> str:
+    found = (kept(name) or {}).get("results", [])
+    return "; ".join(f"{each['claim']} **{each['verdict']}**: {each['finding']}" for each in found)
 
 
 def parts_page() -> str:
