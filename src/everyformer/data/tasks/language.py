@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,8 +16,9 @@ from everyformer.data.decoding import Decoding
 from everyformer.data.draws import uniform
 from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide, shares
-from everyformer.data.task import Digest, Examples, Score, Task, affordable, indices_of, task, used
-from everyformer.data.vocabulary import Vocabulary, fit_vocabulary, load_vocabulary, texts_of
+from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
+from everyformer.data.vocabulary import texts_of
+from everyformer.data.worded import Worded, WordedOptions
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.objectives import NextToken
 from everyformer.objectives.base import IGNORED, LABELS
@@ -26,28 +26,22 @@ from everyformer.specs import Spec, spec
 
 
 @dataclass(kw_only=True)
-class Options(Where):
+class Options(WordedOptions):
     """The `data` section of language modelling."""
 
-    input: str | None = None
-    """The column of the text."""
-    tokens: Literal["characters", "bytes", "bpe"] = "bpe"
-    vocabulary: int = 8192
-    """Tokens that BPE has at most."""
     length: int = 256
     """Tokens in a window."""
-    lowercase: bool = False
 
 
 @task
-class LanguageModelling(Task):
+class LanguageModelling(Worded):
     """Text into the next token; training takes random windows, scoring takes all, one after the other."""
 
     name: ClassVar[str] = "language-modelling"
     metric: ClassVar[str] = "loss"
     better: ClassVar[str] = "min"
+    specials: ClassVar[int] = 0
     Options: ClassVar[type[Where]] = Options
-    vocabulary: Vocabulary
     parts: dict[str, Tensor]
 
     @classmethod
@@ -55,9 +49,7 @@ class LanguageModelling(Task):
         """Read the text, one document after the other, and fit the vocabulary on its training part."""
         texts = read_texts(options)
         self = cls(options, {})
-        self.vocabulary = fit_vocabulary(
-            options.tokens, [texts["train"]], options.vocabulary, lowercase=options.lowercase
-        )
+        self.learn([texts["train"]])
         self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
         self.parts = {split: torch.from_numpy(self.vocabulary.encode(text)) for split, text in texts.items()}
         for split, ids in self.parts.items():
@@ -67,18 +59,6 @@ class LanguageModelling(Task):
                     f"{options.length + 1}; give more text or lower data.length"
                 )
         return self
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """The vocabulary, without text."""
-        self = super().load(folder)
-        self.vocabulary = load_vocabulary(Path(folder), 0)
-        return self
-
-    def save(self, folder: str | Path) -> None:
-        """Options and vocabulary."""
-        super().save(folder)
-        self.vocabulary.save(Path(folder))
 
     def size(self, split: str) -> int:
         """How many windows cover a part."""

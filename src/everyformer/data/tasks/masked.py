@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,10 @@ from torch.nn import functional as F
 
 from everyformer.data.draws import uniform
 from everyformer.data.sources import Where
-from everyformer.data.task import Digest, Examples, Score, Task, affordable, indices_of, task, used
+from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
 from everyformer.data.tasks.language import read_texts
-from everyformer.data.vocabulary import BOS, EOS, MASK, SPECIALS, Vocabulary, fit_vocabulary, load_vocabulary
+from everyformer.data.vocabulary import BOS, EOS, MASK, SPECIALS
+from everyformer.data.worded import Worded, WordedOptions
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.objectives import MaskedToken
 from everyformer.objectives.base import IGNORED, LABELS
@@ -27,30 +27,23 @@ SCORED_SEED = 0
 
 
 @dataclass(kw_only=True)
-class Options(Where):
+class Options(WordedOptions):
     """The `data` section of masked language modelling."""
 
-    input: str | None = None
-    """The column of the text."""
-    tokens: Literal["characters", "bytes", "bpe"] = "bpe"
-    vocabulary: int = 8192
-    """Tokens that BPE has at most."""
     length: int = 128
     """Tokens in a window, '<s>' and '</s>' among them."""
     hidden: float = 0.15
     """Share of the tokens that are guessed."""
-    lowercase: bool = False
 
 
 @task
-class MaskedLanguageModelling(Task):
+class MaskedLanguageModelling(Worded):
     """Text in windows, of whose tokens some are hidden (Devlin et al., BERT, 2019, section 3.1)."""
 
     name: ClassVar[str] = "masked-language-modelling"
     metric: ClassVar[str] = "loss"
     better: ClassVar[str] = "min"
     Options: ClassVar[type[Where]] = Options
-    vocabulary: Vocabulary
     parts: dict[str, Tensor]
 
     @classmethod
@@ -58,9 +51,7 @@ class MaskedLanguageModelling(Task):
         """Read the text and fit the vocabulary on its training part."""
         texts = read_texts(options)
         self = cls(options, {})
-        self.vocabulary = fit_vocabulary(
-            options.tokens, [texts["train"]], options.vocabulary, len(SPECIALS), options.lowercase
-        )
+        self.learn([texts["train"]])
         self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
         inner = options.length - 2
         self.parts = {}
@@ -75,18 +66,6 @@ class MaskedLanguageModelling(Task):
             ends = [windows.new_full((len(windows), 1), end) for end in (BOS, EOS)]
             self.parts[split] = torch.cat((ends[0], windows, ends[1]), 1)
         return self
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """The vocabulary, without text."""
-        self = super().load(folder)
-        self.vocabulary = load_vocabulary(Path(folder), len(SPECIALS))
-        return self
-
-    def save(self, folder: str | Path) -> None:
-        """Options and vocabulary."""
-        super().save(folder)
-        self.vocabulary.save(Path(folder))
 
     def size(self, split: str) -> int:
         """How many windows a part has; what does not fill the last one is left out."""

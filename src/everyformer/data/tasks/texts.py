@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,24 +16,19 @@ from everyformer.data.padding import pad_right
 from everyformer.data.sources import Rows, Where, read_rows
 from everyformer.data.splits import divide
 from everyformer.data.task import indices_of, task
-from everyformer.data.vocabulary import BOS, PAD, SPECIALS, Vocabulary, fit_vocabulary, load_vocabulary, texts_of
+from everyformer.data.vocabulary import BOS, PAD, texts_of
+from everyformer.data.worded import Worded, WordedOptions
 from everyformer.objectives.base import LABELS
 
 
 @dataclass(kw_only=True)
-class Options(Where):
+class Options(WordedOptions):
     """The `data` section of text classification."""
 
-    input: str | None = None
-    """The column of the text."""
     label: str | None = None
     """The column of the classes."""
     classes: int | list[str] | None = None
     """How many classes, or their names; found in the data where not given."""
-    tokens: Literal["characters", "bytes", "bpe"] = "bpe"
-    vocabulary: int = 8192
-    """Tokens that BPE has at most."""
-    lowercase: bool = False
     length: int = 256
     """Tokens of a text at most; what is beyond is cut off."""
     packed: bool = False
@@ -42,12 +36,11 @@ class Options(Where):
 
 
 @task
-class TextClassification(ClassTask):
+class TextClassification(Worded, ClassTask):
     """Texts into classes; a token '<s>' stands in front of each."""
 
     name: ClassVar[str] = "text-classification"
     Options: ClassVar[type[Where]] = Options
-    vocabulary: Vocabulary
     texts: dict[str, list[str]]
     parts: dict[str, tuple[list[np.ndarray], list[int]]]
 
@@ -62,26 +55,12 @@ class TextClassification(ClassTask):
         labels = labels_of(parts, label, classes)
         self = cls(options, {"classes": classes})
         self.texts = _texts(parts, column)
-        self.vocabulary = fit_vocabulary(
-            options.tokens, self.texts["train"], options.vocabulary, len(SPECIALS), options.lowercase
-        )
+        self.learn(self.texts["train"])
         self.parts = {split: (self.encode(texts), labels[split]) for split, texts in self.texts.items()}
         self.facts = self.state["facts"] = {
             "classes": len(classes), "vocabulary": self.vocabulary.size, "length": options.length,
         }  # fmt: skip
         return self
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Classes and vocabulary, without texts."""
-        self = super().load(folder)
-        self.vocabulary = load_vocabulary(Path(folder), len(SPECIALS))
-        return self
-
-    def save(self, folder: str | Path) -> None:
-        """Options, classes and vocabulary."""
-        super().save(folder)
-        self.vocabulary.save(Path(folder))
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, the first one '<s>'."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,8 +15,9 @@ from everyformer.data.decoding import Decoding
 from everyformer.data.padding import pad_right
 from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide
-from everyformer.data.task import Digest, Examples, Score, Task, affordable, indices_of, task, used
-from everyformer.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary, fit_vocabulary, load_vocabulary, texts_of
+from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
+from everyformer.data.vocabulary import BOS, EOS, PAD, texts_of
+from everyformer.data.worded import Worded, WordedOptions
 from everyformer.data.words import words
 from everyformer.errors import BadInput
 from everyformer.objectives import SequenceToSequence
@@ -29,31 +29,25 @@ TOGETHER = 64
 
 
 @dataclass(kw_only=True)
-class Options(Where):
+class Options(WordedOptions):
     """The `data` section of translation."""
 
-    input: str | None = None
-    """The column of the source text."""
     target: str | None = None
     """The column of its translation."""
-    tokens: Literal["characters", "bytes", "bpe"] = "bpe"
     vocabulary: int = 10000
     """Tokens that BPE, trained on both sides, has at most."""
-    lowercase: bool = False
-    """Lowercase both sides; sacrebleu's figure on raw text then counts every capital as a mistake."""
     length: int = 256
     """Tokens of a sentence at most; longer pairs are left out of training, longer sources are refused elsewhere."""
 
 
 @task
-class Translation(Task):
+class Translation(Worded):
     """A source text into a target text, one vocabulary for both."""
 
     name: ClassVar[str] = "translation"
     metric: ClassVar[str] = "bleu"
     watched: ClassVar[tuple[str, str]] = ("loss", "min")
     Options: ClassVar[type[Where]] = Options
-    vocabulary: Vocabulary
     texts: dict[str, tuple[list[str], list[str]]]
     parts: dict[str, tuple[list[np.ndarray], list[np.ndarray]]]
 
@@ -71,10 +65,7 @@ class Translation(Task):
             )
             for split, part in divide(rows, options).items()
         }
-        both = [_spaced(text) for side in self.texts["train"] for text in side]
-        self.vocabulary = fit_vocabulary(
-            options.tokens, both, options.vocabulary, specials=len(SPECIALS), lowercase=options.lowercase
-        )
+        self.learn([_spaced(text) for side in self.texts["train"] for text in side])
         self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
         self.parts = {split: (self.encode(pair[0]), self.encode(pair[1])) for split, pair in self.texts.items()}
         self._leave_long_ones()
@@ -88,18 +79,6 @@ class Translation(Task):
             raise BadInput(f"every training pair has more than {longest} tokens; raise data.length")
         self.parts["train"] = [sources[i] for i in kept], [targets[i] for i in kept]
         self.texts["train"] = [self.texts["train"][0][i] for i in kept], [self.texts["train"][1][i] for i in kept]
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """The vocabulary, without text."""
-        self = super().load(folder)
-        self.vocabulary = load_vocabulary(Path(folder), len(SPECIALS))
-        return self
-
-    def save(self, folder: str | Path) -> None:
-        """Options and vocabulary."""
-        super().save(folder)
-        self.vocabulary.save(Path(folder))
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text; the end token closes it."""
@@ -136,7 +115,7 @@ class Translation(Task):
     ) -> Score:
         """Loss in nats a token; where `decoding` is given also BLEU of the generated text over all pairs.
 
-        `bleu` is sacrebleu's on raw text, `bleu_lowercase` the same without case, `bleu_tokenized` multi-bleu's on
+        `bleu` is sacrebleu's on raw text (with `data.lowercase` every capital is a mistake), `bleu_lowercase` the same without case, `bleu_tokenized` multi-bleu's on
         lowercased words and marks (`words`), as many papers report it.
         """
         digest = Digest()
