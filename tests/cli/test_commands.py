@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from everyformer import cli
+from everyformer.evidence import Finding, harness
+from everyformer.evidence.harness import Experiment
 from everyformer.training import files
-from support.tiny_data import pictures, sentence, series, table
+from support.tiny_data import pairs, pictures, sentence, series, table
 
 QUICK = ["training.steps=2", "training.threads=1", "training.precision=fp32"]
 
@@ -124,6 +126,49 @@ def test_a_text_goes_on_and_a_series_too(run: Any, own: Path, tmp_path: Path) ->
     assert len(said[0]["text"]) == 4
     forecasts = trained(run, own, "series.csv", tmp_path / "series", "data.horizon=4", "data.lookback=12")
     assert len(json.loads(run("forecast", forecasts, own / "series.csv", "--json").out)[0]["forecast"]["load"]) == 4
+
+
+def test_a_translation_from_pairs_to_text(run: Any, tmp_path: Path) -> None:
+    overrides = [
+        f"data.path={pairs(tmp_path / 'pairs')}", "data.tokens=characters", "data.lowercase=false", "data.input=en",
+        "data.target=xx", "design.width=16", "design.hidden=16", "design.depth=1", "design.heads=2", "training.epochs=null",
+    ]  # fmt: skip
+    said = run("train", "multi30k", *overrides, *QUICK, "decoding.max_tokens=4", "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    answers = json.loads(run("translate", tmp_path / "run", "a dog runs", "--json").out)
+    assert answers[0]["input"] == "a dog runs"
+    assert isinstance(answers[0]["text"], str)
+    run("forecast", tmp_path / "run", "x").refused("a run of translation, not of forecasting", "everyformer predict")
+
+
+def test_designs_are_compared_and_reported(run: Any, tmp_path: Path) -> None:
+    command = ["compare", "digits", *QUICK, "training.epochs=null", "--designs", "cct,vit", "--out", tmp_path / "both"]
+    results = json.loads(run(*command, "--json").out)
+    assert {result["name"] for result in results} == {"cct", "vit"}
+    assert len({result["hash"] for result in results}) == 1
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "cct" in page
+    assert "<svg" in page
+    table_again = run(*command)
+    assert "all scored on the same 359 test samples" in table_again.out, "runs that stand there are not trained again"
+    run(*command[:-1], tmp_path / "none", "--designs", "cct,vti").refused("unknown design 'vti'", "'vit'")
+
+
+def test_evidence_is_run_again_and_kept(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.known()
+    claims = {"vit": [Experiment("vit", "claim", "One is below two.", lambda: Finding("holds", "1 < 2"), False)]}
+    monkeypatch.setattr(harness, "_experiments", claims)
+    said = run("evidence", "vit", "--out", tmp_path / "evidence")
+    assert "One is below two.\n  holds: 1 < 2" in said.out
+    kept = json.loads((tmp_path / "evidence" / "vit.json").read_text())
+    assert kept["results"][0]["verdict"] == "holds"
+    assert {"torch", "everyformer"} <= set(kept["results"][0]["versions"])
+    run("evidence", "gpt", "--out", tmp_path / "evidence").refused("no evidence is written for 'gpt' yet")
+
+
+def test_pictures_of_other_channels_are_named(run: Any, own: Path, tmp_path: Path) -> None:
+    command = ["train", own / "pictures", *QUICK, "design.channels=1", "--out", tmp_path / "run"]
+    run(*command).refused("channels", "3", "1")
 
 
 def test_what_is_picked_is_told_and_explained(run: Any, own: Path) -> None:
