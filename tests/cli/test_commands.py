@@ -138,6 +138,7 @@ def test_a_translation_from_pairs_to_text(run: Any, tmp_path: Path) -> None:
     answers = json.loads(run("translate", tmp_path / "run", "a dog runs", "--json").out)
     assert answers[0]["input"] == "a dog runs"
     assert isinstance(answers[0]["text"], str)
+    assert run("translate", tmp_path / "run", "a dog runs", "--beam", "2").code == 0
     run("forecast", tmp_path / "run", "x").refused("a run of translation, not of forecasting", "everyformer predict")
 
 

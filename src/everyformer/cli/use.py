@@ -36,7 +36,8 @@ def translate(
     as_json: Json = False,
 ) -> None:
     """Translate each text."""
-    _answer(run, inputs, as_json, task="translation", decoding={} if beam is None else {"beam": beam})
+    decoding = {} if beam is None else {"strategy": "beam", "size": beam}
+    _answer(run, inputs, as_json, task="translation", decoding=decoding)
 
 
 def generate(
