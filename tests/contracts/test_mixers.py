@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -245,8 +247,9 @@ def test_a_row_of_padding_alone_stays_finite(name: str, watched: bool, dtype: to
     assert all(p.grad is None or p.grad.isfinite().all() for p in mixer.parameters())
 
 
-def taps(mixer: Mixer) -> list[Tap]:
-    return [module for module in mixer.modules() if isinstance(module, Tap)]
+def taps(mixer: Mixer, name: str = "weights") -> list[Tap]:
+    found = [(path, module) for path, module in mixer.named_modules() if isinstance(module, Tap)]
+    return [module for path, module in found if path.split(".")[-1] == name]
 
 
 TAPPED = [name for name in MIXERS if taps(make(name))]
@@ -277,6 +280,27 @@ def test_replacing_weights_changes_the_update(name: str) -> None:
     for handle in handles:
         handle.remove()
     close(mix(mixer, tokens(), context()), plain, 0.0)
+
+
+@pytest.mark.parametrize("point", ["queries", "keys", "values", "scores", "mixed"])
+@pytest.mark.parametrize("name", [name for name in TAPPED if taps(make(name), "scores")])
+def test_every_point_of_attention_is_read_and_replaced(name: str, point: str) -> None:
+    mixer = make(name)
+    plain = mix(mixer, tokens(), context())
+    seen: list[torch.Tensor] = []
+    handles = [tap.register_forward_hook(lambda m, i, output: seen.append(output)) for tap in taps(mixer, point)]
+    close(mix(mixer, tokens(), context()), plain)
+    assert len(seen) == len(handles) > 0
+    for handle in handles:
+        handle.remove()
+    close(mix(mixer, tokens(), context()), plain, 0.0)
+    for tap in taps(copy.deepcopy(mixer), point):
+        tap.register_forward_hook(lambda m, i, output: 2 * output)
+    close(mix(mixer, tokens(), context()), plain, 0.0)
+    mixer = copy.deepcopy(mixer)
+    for tap in taps(mixer, point):
+        tap.register_forward_hook(lambda m, i, output: 2 * output)
+    assert (mix(mixer, tokens(), context()) - plain).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", TAPPED)

@@ -25,14 +25,28 @@ from everyformer.tokens import Tokens, order
 class Tap(nn.Module):
     """A named point that standard PyTorch hooks read or replace; what passes is formed only while one is watching."""
 
-    @property
-    def watched(self) -> bool:
-        """True while a hook is registered here."""
-        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
-
     def forward(self, x: Tensor) -> Tensor:
         """The value itself."""
         return x
+
+
+class Taps:
+    """The taps of an attention, modules of the part that owns them: `queries` (B, H, N, K), `keys` (B, G, M, K) and
+    `values` (B, G, M, V) as the scores are formed of them, `scores` and `weights` (B, H, N, M), `mixed` (B, H, N, V).
+
+    `scores` are what the softmax takes, before what may not be seen is taken out.
+    """
+
+    def __init__(self, owner: nn.Module) -> None:
+        self.queries, self.keys, self.values, self.scores, self.weights, self.mixed = taps = [Tap() for _ in range(6)]
+        for name, tap in zip(("queries", "keys", "values", "scores", "weights", "mixed"), taps, strict=True):
+            owner.add_module(name, tap)
+        self._hooks = [hooks for tap in taps for hooks in (tap._forward_hooks, tap._forward_pre_hooks)]
+
+    @property
+    def watched(self) -> bool:
+        """True while a hook is registered at one of them; asked at every call, so the hooks are at hand."""
+        return any(self._hooks)
 
 
 @dataclass(frozen=True)
@@ -104,19 +118,23 @@ def attend(
     scale: float,
     bias: Float[Tensor, "#B #H #N M"] | None = None,
     dropout: float = 0.0,
-    tap: Tap | None = None,
+    taps: Taps | None = None,
 ) -> Float[Tensor, "B H N V"]:
     """softmax(q k^T scale + bias) v under a mask; a query that may see nothing gets zeros.
 
-    The weights are formed only while `tap` is watched, and where forming them is faster.
+    The weights are formed only while `taps` are watched, and where forming them is faster.
     """
-    watched = tap is not None and tap.watched
+    if taps is not None and not taps.watched:
+        taps = None
     if isinstance(lowered, Sparse):
-        if bias is None and not dropout and not watched:
+        if bias is None and not dropout and taps is None:
             return flex.flex(query, key, value, lowered.blocks, scale)
         lowered = lowered.dense
-    if watched or _short_training(query, key):
-        return _explicit(query, key, value, lowered, scale, bias, dropout, tap)
+    if taps is not None:
+        query, key, value = taps.queries(query), taps.keys(key), taps.values(value)
+        return taps.mixed(_explicit(query, key, value, lowered, scale, bias, dropout, taps))
+    if _short_training(query, key):
+        return _explicit(query, key, value, lowered, scale, bias, dropout, None)
     grouped = key.shape[1] != query.shape[1]
     mask = lowered.allowed
     causal = lowered.causal
@@ -149,13 +167,15 @@ def _explicit(
     scale: float,
     bias: Tensor | None,
     dropout: float,
-    tap: Tap | None,
+    taps: Taps | None,
 ) -> Tensor:
     shared = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
     scores = query @ key.transpose(-1, -2) * scale
     if bias is not None:
         scores = scores + bias
+    if taps is not None:
+        scores = taps.scores(scores)
     allowed = lowered.allowed
     if lowered.causal:
         allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
@@ -165,8 +185,8 @@ def _explicit(
     if allowed is not None:
         weights = weights * allowed
     weights = weights.to(value.dtype)
-    if tap is not None:
-        weights = tap(weights)
+    if taps is not None:
+        weights = taps.weights(weights)
     return (random_zeros(weights, dropout) if dropout else weights) @ value
 
 
@@ -184,4 +204,4 @@ def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
     return found
 
 
-__all__ = ["Lowered", "Tap", "attend", "groups", "lower", "lower_memory"]
+__all__ = ["Lowered", "Tap", "Taps", "attend", "groups", "lower", "lower_memory"]

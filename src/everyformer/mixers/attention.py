@@ -9,14 +9,14 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer, Norm, Position
 from everyformer.errors import BadInput
 from everyformer.masks import Full, Mask
-from everyformer.mixers.attend import Lowered, Tap, attend, groups, lower, lower_memory
+from everyformer.mixers.attend import Lowered, Taps, attend, groups, lower, lower_memory
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens, unpack
 
 
 class _Attention(Mixer):
-    """What attention over tokens and over a memory share: the shape of the heads."""
+    """What attention over tokens and over a memory share: the shape of the heads, and the taps."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class _Attention(Mixer):
         self.head_width = head_width or width // heads
         self.scale = (self.head_width**-0.5 if scale is None else scale) / temperature
         self.dropout = dropout
-        self.weights = Tap()
+        self.taps = Taps(self)
 
     def split(self, x: Float[Tensor, "B N E"], heads: int) -> Float[Tensor, "B H N K"]:
         """Heads apart."""
@@ -126,7 +126,7 @@ class Attention(_Attention):
             bias = mass if bias is None else bias + mass
         dropout = self.dropout if self.training else 0.0
         mixed = attend(
-            query, key, value, lowered=lowered, scale=self.scale, bias=bias, dropout=dropout, tap=self.weights
+            query, key, value, lowered=lowered, scale=self.scale, bias=bias, dropout=dropout, taps=self.taps
         )  # fmt: skip
         return mixed.transpose(1, 2).flatten(2)
 
@@ -202,7 +202,7 @@ class CrossAttention(_Attention):
         dropout = self.dropout if self.training else 0.0
         mixed = attend(
             self.split(query, self.heads), key, value, lowered=lowered, scale=self.scale, dropout=dropout,
-            tap=self.weights,
+            taps=self.taps,
         )  # fmt: skip
         return mixed.transpose(1, 2).flatten(2)
 
