@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         feedforward,
         generation,
         heads,
+        interpret,
         masks,
         mixers,
         models,
@@ -37,12 +38,12 @@ _HOMES = {
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
 }  # fmt: skip
 _ROOMS = (
-    "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "masks", "mixers", "models", "norms",
-    "objectives", "positions",
+    "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "interpret", "masks", "mixers", "models",
+    "norms", "objectives", "positions",
 )  # fmt: skip
 __all__ = [
     "BadInput", "Cache", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
-    "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert", "masks", "mixers",
+    "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert", "interpret", "masks", "mixers",
     "method", "methods", "models", "norms", "objectives", "part", "parts", "positions", "remove", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 

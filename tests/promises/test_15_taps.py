@@ -1,0 +1,81 @@
+"""Promise 15: attention weights and features from any model, paid for only while watched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import everyformer as ef
+from everyformer.contracts import Position
+from everyformer.mixers import attend
+from everyformer.mixers.attend import Tap
+from support.parts import close
+from support.rooms import example
+from support.systems import model_of, systems, tiny
+
+
+def seen_places(model: nn.Module) -> list[str]:
+    """Every part and every tap but positions, which attention asks to turn or to bias."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if path and not isinstance(module, nn.ModuleList) and not isinstance(module, Position)
+    ]
+
+
+@pytest.mark.parametrize("name", systems())
+def test_every_part_is_seen_by_its_path_and_nothing_changes(name: str) -> None:
+    model = model_of(tiny(name))
+    batch = example(model, 2)
+    plain = model(**batch)
+    with ef.interpret.record(model, "**") as seen:
+        close(model(**batch), plain)
+    assert {path for path in seen_places(model) if path not in seen} == set()
+    for path in seen:
+        if path.endswith(".weights"):
+            close(seen[path].sum(-1), torch.ones(seen[path].shape[:-1]))
+
+
+@pytest.mark.parametrize("name", systems())
+def test_only_the_watched_layer_forms_its_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(tiny(name))
+    batch = example(model, 2)
+    taps = [path for path, m in model.named_modules() if isinstance(m, Tap) and path.endswith("weights")]
+    formed = []
+    explicit = attend._explicit
+    monkeypatch.setattr(attend, "_explicit", lambda *a: (formed.append(1), explicit(*a))[1])
+    model(**batch)
+    assert not formed
+    for path in taps:
+        with ef.interpret.record(model, path):
+            model(**batch)
+        assert len(formed) == 1
+        formed.clear()
+
+
+@pytest.mark.parametrize("name", [n for n in systems() if "image-classification" in ef.systems()[n].tasks])
+def test_every_vision_system_gives_maps_with_stride_and_channels(name: str) -> None:
+    model = model_of(tiny(name))
+    inputs = example(model, 2)["inputs"]
+    maps = ef.interpret.features(model, inputs)
+    for each in maps:
+        assert each.values.shape[:2] == (2, each.channels)
+        assert [n * s for n, s in zip(each.values.shape[2:], each.stride)] == list(inputs.shape[2:])
+    assert [each.stride for each in maps] == sorted({each.stride for each in maps})
+
+
+def test_a_map_is_the_tokens_of_its_block_in_their_places() -> None:
+    model = model_of(tiny("vit"))
+    inputs = example(model, 2)["inputs"]
+    (last,) = ef.interpret.features(model, inputs)
+    with ef.interpret.record(model, last.path) as seen:
+        model(inputs)
+    assert last.path == "backbone.blocks.1"
+    close(last.values[1, :, 2, 3], seen[last.path][1, 1 + 2 * 4 + 3])
+
+
+def test_a_model_without_a_grid_is_told_so() -> None:
+    model = model_of(tiny("gpt"))
+    with pytest.raises(ef.BadInput, match="models of pictures"):
+        ef.interpret.features(model, **example(model, 2))
