@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from everyformer.auxiliary import listening
 from everyformer.registry import Part
 
 IGNORED = -100
@@ -29,7 +31,16 @@ class Loss:
 
 
 class Objective(Part):
-    """Base of objectives: `forward(model, batch)` gives a Loss."""
+    """Base of objectives: `forward(model, batch)` gives a Loss.
+
+    Called, it adds what parts of the model say of themselves (`auxiliary.Auxiliary`), once for each thing counted.
+    """
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """The loss of a batch, with those of the model's parts."""
+        with listening(model) as said:
+            loss: Loss = super().__call__(model, batch)
+        return Loss(loss.total + loss.count * torch.stack(said).sum(), loss.count) if said else loss
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The loss of a batch."""
