@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from everyformer.context import Cache, Context
     from everyformer.designs import Design
-    from everyformer.edits import insert, remove, swap
+    from everyformer.edits import insert, remove, resize, swap
     from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
     from everyformer.registry import method, methods, part, parts, system, systems
     from everyformer.specs import Spec, spec
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Cache": "context", "Context": "context", "Design": "designs", "Spec": "specs", "Tokens": "tokens",
-    "insert": "edits", "remove": "edits", "swap": "edits", "method": "registry", "methods": "registry",
+    "insert": "edits", "remove": "edits", "resize": "edits", "swap": "edits", "method": "registry", "methods": "registry",
     "part": "registry", "parts": "registry",
     "spec": "specs", "system": "registry", "systems": "registry",
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
@@ -43,8 +43,9 @@ _ROOMS = (
 )  # fmt: skip
 __all__ = [
     "BadInput", "Cache", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
-    "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert", "interpret", "masks", "mixers",
-    "method", "methods", "models", "norms", "objectives", "part", "parts", "positions", "remove", "spec", "swap", "system", "systems",
+    "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
+    "interpret", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part", "parts",
+    "positions", "remove", "resize", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 
 

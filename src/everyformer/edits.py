@@ -23,6 +23,20 @@ def swap(model: nn.Module, pattern: str, new: Edit, *, seed: int | None = None) 
     return model
 
 
+def resize(model: nn.Module, pattern: str, value: Any, *, seed: int | None = None) -> nn.Module:
+    """Change an option of parts of a built model in place, in which they grow or shrink. See `Design.set`.
+
+    Each part says what it takes over of its old weights (`Part.inherit`).
+    """
+    before = design_of(model)
+    surgery = _Surgery(model, before.set(pattern, value))
+    with seeded(seed):
+        for path in before.find(pattern.rpartition(".")[0]):
+            surgery.resize(path)
+        surgery.finish()
+    return model
+
+
 def insert(model: nn.Module, path: str, new: Spec[Any], *, seed: int | None = None) -> nn.Module:
     """Put a part into a list of parts of a built model, in place. See `Design.insert`."""
     surgery = _Surgery(model, design_of(model).insert(path, new))
@@ -56,6 +70,13 @@ class _Surgery:
         """Build anew what stands at a path, in all its copies."""
         for (holder, name, _), planned in self._beside(path):
             holder._modules[name] = self._like(planned)
+
+    def resize(self, path: str) -> None:
+        """Build anew what stands at a path, with the weights that fit of what stood there."""
+        for (holder, name, old), planned in self._beside(path):
+            new = self._like(planned)
+            new.inherit(old)  # type: ignore[operator]
+            holder._modules[name] = new
 
     def insert(self, path: str) -> None:
         """Build what the plan has at a path, and put it into the list there."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import torch
 from torch import nn
 
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
@@ -53,6 +54,15 @@ class Part(nn.Module):
     def alter(self, change: Callable[[], Any], build: Callable[..., nn.Module]) -> None:
         """Let an edit of a built model put in or take out a part here; `build(spec, *place)` makes what goes with it."""
         change()
+
+    def inherit(self, old: nn.Module) -> None:
+        """Take over the weights of the part that stood here, of another size: each tensor where both have it."""
+        given = old.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, mine in self.state_dict(keep_vars=True).items():
+                if name in given and given[name].dim() == mine.dim():
+                    both = tuple(slice(min(a, b)) for a, b in zip(mine.shape, given[name].shape))
+                    mine[both] = given[name][both]
 
     def make(self, name: str, spec: Any, *place: Any) -> Any:
         """Build the part (or None, or the list of parts) that stands at the option `name`."""

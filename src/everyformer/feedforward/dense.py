@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -69,6 +70,15 @@ class Gated(FeedForward):
         gate, value = self.up(tokens.values).chunk(2, -1)
         hidden = self.activation(gate) * value
         return self.down(hidden if self.dropout is None else self.dropout(hidden))
+
+    def inherit(self, old: nn.Module) -> None:
+        """Take over the first hidden units: of the gate and of the value, which `up` holds one under the other."""
+        super().inherit(old)
+        with torch.no_grad():
+            for mine, given in zip(self.up.parameters(), old.up.parameters(), strict=True):
+                for half, before in zip(mine.chunk(2), given.chunk(2), strict=True):
+                    count = min(len(half), len(before))
+                    half[:count] = before[:count]
 
 
 def _positive(hidden: int) -> int:
