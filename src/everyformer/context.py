@@ -39,6 +39,14 @@ class Cache:
         """(#B, count), where each held token stood in its sequence, once any were dropped; None before."""
         self._dropped: Tensor | int = 0
         self._grown: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
+        self._turns: dict[tuple[nn.Module, int], Cache] = {}
+
+    def turn(self, loop: nn.Module, number: int) -> Cache:
+        """The cache of one turn of a loop, whose modules run several times in a pass; it keeps step with this one."""
+        if (loop, number) not in self._turns:
+            made = self._turns[loop, number] = Cache()
+            made.count, made.mask, made.places, made._dropped = self.count, self.mask, self.places, self._dropped
+        return self._turns[loop, number]
 
     def extend(self, owner: nn.Module, **new: Tensor) -> dict[str, Tensor]:
         """Append tensors (B, H, N, K) to the entry of `owner` and return the whole of it."""
@@ -69,6 +77,8 @@ class Cache:
             self.places = self.order(tokens)
         self.mask = self.seen(tokens)
         self.count += tokens.count
+        for turn in self._turns.values():
+            turn.advance(tokens)
         columns = None if self.policy is None else self.policy.keep(self)
         if columns is not None:
             self.keep(columns)
@@ -87,6 +97,8 @@ class Cache:
         for owner, name in list(self._grown):
             held = self.states[owner][name].index_select(2, columns)
             self.states[owner][name], self._grown[owner, name] = held, (held, held)
+        for turn in self._turns.values():
+            turn.keep(columns)
 
     @property
     def rewinds(self) -> bool:
@@ -94,7 +106,7 @@ class Cache:
         return all(
             "memory" in getattr(owner, "capabilities", ()) or all((owner, name) in self._grown for name in kept)
             for owner, kept in self.states.items()
-        )
+        ) and all(turn.rewinds for turn in self._turns.values())
 
     def rewind(self, columns: int, real: Bool[Tensor, "B M"] | None = None) -> None:
         """Forget the last `columns`; `real` says which of the last of those left are not to be seen either."""
@@ -111,6 +123,8 @@ class Cache:
         self.mask = mask
         if self.places is not None:
             self.places = self.places[:, : self.count]
+        for turn in self._turns.values():
+            turn.rewind(columns, real)
 
     def seen(self, tokens: Tokens) -> Tensor | None:
         """The mask (B, count + N) over the tokens cached and those of this pass."""
@@ -151,12 +165,16 @@ class Cache:
             self.places = self.places.index_select(0, rows)
         if isinstance(self._dropped, Tensor):
             self._dropped = self._dropped.index_select(0, rows)
+        for turn in self._turns.values():
+            turn.select(rows)
 
     def shuffle(self, rows: Tensor) -> None:
         """Reorder sequences that share their memory and their padding, as the beams of one source do."""
         for owner, kept in self.states.items():
             if "memory" not in getattr(owner, "capabilities", ()):
                 self.states[owner] = {name: self._pick((owner, name), value, rows) for name, value in kept.items()}
+        for turn in self._turns.values():
+            turn.shuffle(rows)
 
     def _pick(self, key: tuple[nn.Module, str], held: Tensor, rows: Tensor) -> Tensor:
         buffer, view = self._grown.get(key, (held, held))

@@ -91,6 +91,20 @@ class FeedForward(Part):
         raise NotImplementedError
 
 
+class Router(Part):
+    """Base of routers: `forward(tokens, context)` gives the weight of each expert for each token, zero for most.
+
+    Built with a width and a number of experts. Capabilities: as of a mixer, for the choice of a token's experts.
+    """
+
+    each: float
+    """How many experts a token goes to, on average."""
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+        """The weight of each expert for each token."""
+        raise NotImplementedError
+
+
 class Residual(Part):
     """Base of residuals: how the update of a layer is normalised and added; built with a width."""
 
@@ -168,13 +182,13 @@ def _by_length(mixer: Mixer, packed: Tokens, context: Context) -> Tensor:
     return update[mask][None]
 
 
-def require(mixer: Mixer, mask: Mask, path: str) -> None:
-    """Refuse a mixer that cannot stand under the mask of its place, naming those that can."""
+def require(mixer: Mixer | Router, mask: Mask, path: str) -> None:
+    """Refuse a mixer, or a router of experts, that cannot stand under the mask of its place, naming those that can."""
     if mask.needs is None or mask.needs in mixer.capabilities or "memory" in mixer.capabilities:
         return
     if mask.needs == "causal" and "masked" in mixer.capabilities:
         return
-    fitting = [name for name, cls in parts("mixers").items() if mask.needs in getattr(cls, "capabilities", ())]
+    fitting = [name for name, cls in parts(mixer.room).items() if mask.needs in getattr(cls, "capabilities", ())]
     raise DoesNotFit(
         f"the place is {mask!r} and {type(mixer).__name__} is not '{mask.needs}'; what fits here: {', '.join(fitting)}",
         path,

@@ -33,8 +33,10 @@ _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Encoder": {"blocks": (_block, _block)},
+    "backbones.Loop": {"blocks": (_block,), "times": 2},
     "embeddings.ConvStem": {"image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
@@ -42,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
+    "feedforward.Experts": {"count": 3, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
     "heads.ClassHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
     "heads.TiedHead": {"vocabulary": VOCABULARY},

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, mix
+from everyformer.backbones.depth import Depth
+from everyformer.backbones.loops import Entrance
+from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, Router, mix
 from everyformer.heads.pools import Pool
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
@@ -84,8 +86,12 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return position(part, whole, shared)
     if isinstance(part, Mixer):
         return mix(part, whole, shared)
-    if isinstance(part, (FeedForward, Backbone, Head)):
+    if isinstance(part, (FeedForward, Backbone, Head, Router)):
         return part(whole, shared)
+    if isinstance(part, Depth):
+        return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
+    if isinstance(part, Entrance):
+        return part(whole, whole.update(whole.values.tanh()), 2)
     if isinstance(part, Residual):
         return part(whole, lambda t: t.values.roll(1, 0).tanh(), shared)
     if isinstance(part, Branch):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from everyformer.backbones.blocks import Block
+from everyformer.backbones.depth import Depth
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Mixer, Norm, Position, require
+from everyformer.contracts import Backbone, Mixer, Norm, Position, Router, require
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Causal, Full, Mask
 from everyformer.registry import part
@@ -19,6 +20,7 @@ class Encoder(Backbone):
     """Blocks one after the other, and a last norm; `mask`, joined with that of the place, says which token may see which.
 
     A mixer that cannot honour the mask is refused here. `positions` is one position part that all layers share.
+    `depth` says what each block reads of all outputs before it, where that is not the last one alone.
     """
 
     def __init__(
@@ -29,13 +31,15 @@ class Encoder(Backbone):
         norm: Spec[Norm] | None = None,
         positions: Spec[Position] | None = None,
         mask: Mask = Full(),  # noqa: B008
+        depth: Spec[Depth] | None = None,
     ) -> None:
         super().__init__()
         self.mask = mask
         self.blocks: nn.ModuleList = self.make("blocks", blocks, width)
+        self.depth = self.make("depth", depth, width, len(blocks))
         self.norm = self.make("norm", norm, width)
         for path, module in self.named_modules():
-            if isinstance(module, Mixer):
+            if isinstance(module, (Mixer, Router)):
                 require(module, mask, path)
         self.positions = self._share(positions, width)
 
@@ -43,8 +47,12 @@ class Encoder(Backbone):
         """The tokens after all blocks."""
         context = context or Context()
         context = context.replace(mask=context.mask & self.mask, positions=self.positions)
+        outputs = [tokens.values]
         for block in self.blocks:
             tokens = block(tokens, context)
+            if self.depth is not None:
+                outputs.append(tokens.values)
+                tokens = tokens.update(self.depth(outputs))
         return tokens if self.norm is None else tokens.update(self.norm(tokens.values))
 
     def _share(self, positions: Spec[Position] | None, width: int) -> Position | None:
@@ -84,5 +92,6 @@ class Decoder(Encoder):
         norm: Spec[Norm] | None = None,
         positions: Spec[Position] | None = None,
         mask: Mask = Causal(),  # noqa: B008
+        depth: Spec[Depth] | None = None,
     ) -> None:
-        super().__init__(width, blocks=blocks, norm=norm, positions=positions, mask=mask)
+        super().__init__(width, blocks=blocks, norm=norm, positions=positions, mask=mask, depth=depth)

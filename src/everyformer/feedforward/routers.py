@@ -1,0 +1,81 @@
+"""Which experts each token goes to."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.auxiliary import Auxiliary
+from everyformer.context import Context
+from everyformer.contracts import Router
+from everyformer.registry import part
+from everyformer.tokens import Tokens, unpack
+
+
+def balance(weights: Float[Tensor, "T E"], chances: Float[Tensor, "T E"]) -> Float[Tensor, ""]:
+    """E sum_e f_e P_e: the share of tokens that go to an expert times its mean chance, least where both are even."""
+    return chances.shape[-1] * ((weights != 0).to(chances.dtype).mean(0) * chances.mean(0)).sum()
+
+
+@part("feedforward")
+class TopK(Router):
+    """Each token goes to its `k` likeliest experts (Shazeer et al., 2017; Mixtral, 2024, section 2.1).
+
+    `normalised` makes their weights add up to 1; Switch has k = 1 and the chance itself for a weight. `balance` is the
+    share of the load-balancing loss (Fedus et al., Switch, 2022, equation 4).
+    """
+
+    capabilities = frozenset({"causal", "masked"})
+
+    def __init__(self, width: int, experts: int, *, k: int = 2, normalised: bool = True, balance: float = 0.01) -> None:
+        super().__init__()
+        if not 1 <= k <= experts:
+            raise ValueError(f"a token goes to 1 to {experts} of {experts} experts; given k={k}")
+        self.k, self.normalised, self.each = k, normalised, float(k)
+        self.score = nn.Linear(width, experts, bias=False)
+        self.balance = Auxiliary(balance)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+        """The weight of each expert, zero where the token does not go."""
+        chances = _softmax(self.score(tokens.values))
+        best, which = chances.topk(self.k, -1)
+        if self.normalised:
+            best = best / best.sum(-1, keepdim=True)
+        weights = torch.zeros_like(chances).scatter(-1, which, best)
+        real = slice(None) if tokens.mask is None else tokens.mask
+        self.balance(balance(weights[real].flatten(0, -2), chances[real].flatten(0, -2)))
+        return weights.to(tokens.values.dtype)
+
+
+@part("feedforward")
+class ExpertChoice(Router):
+    """Each expert takes its likeliest tokens of a sequence, `capacity` experts a token on average (Zhou et al., 2022).
+
+    Balanced by construction. A token's experts depend on the tokens after it, so no causal place takes it.
+    """
+
+    def __init__(self, width: int, experts: int, *, capacity: float = 2.0) -> None:
+        super().__init__()
+        if not 0 < capacity <= experts:
+            raise ValueError(f"capacity is above 0 and at most the {experts} experts; given {capacity}")
+        self.capacity = self.each = capacity
+        self.score = nn.Linear(width, experts, bias=False)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+        """The chance of each expert that takes the token, else zero (section 3.2)."""
+        if tokens.lengths is not None:
+            batch = unpack(tokens)
+            assert batch.mask is not None
+            return self(batch, context)[batch.mask][None]
+        chances = _softmax(self.score(tokens.values))
+        real = chances.new_ones(chances.shape[:2]) if tokens.mask is None else tokens.mask
+        ranked = chances * real[..., None]
+        order = ranked.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        takes = (real.sum(1) * self.capacity / chances.shape[-1]).clamp(min=1).floor()
+        return (ranked * (order < takes[:, None, None])).to(tokens.values.dtype)
+
+
+def _softmax(scores: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
+    """The chance of each expert, in float32 at least."""
+    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
