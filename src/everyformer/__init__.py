@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         norms,
         objectives,
         positions,
+        scores,
     )  # fmt: skip
     from everyformer.context import Cache, Context
     from everyformer.designs import Design
@@ -39,13 +40,13 @@ _HOMES = {
 }  # fmt: skip
 _ROOMS = (
     "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "interpret", "masks", "mixers", "models",
-    "norms", "objectives", "positions",
+    "norms", "objectives", "positions", "scores",
 )  # fmt: skip
 __all__ = [
     "BadInput", "Cache", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
     "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
     "interpret", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part", "parts",
-    "positions", "remove", "resize", "spec", "swap", "system", "systems",
+    "positions", "remove", "resize", "scores", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from everyformer.context import Context
@@ -77,6 +78,68 @@ class Position(Part):
     ) -> Float[Tensor, "#B H N M"] | None:
         """What is added to the scaled scores; None for nothing."""
         return None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the scores that a step is given belong to."""
+
+    query: Float[Tensor, "B H N K"]
+    key: Float[Tensor, "B H M K"]
+    allowed: Bool[Tensor, "#B 1 #N M"] | None
+    """Which keys each query may see; None where all are."""
+    context: Context
+
+
+class ScorePart(Part):
+    """Base of what works on the scores of attention; built with the number of heads and the width of one.
+
+    `capabilities` are those that an attention keeps with this part in it.
+    """
+
+    capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
+    piecewise: bool = True
+    """Whether it may be given the scores of some queries, with all keys that those may see, instead of all at once."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+
+
+class Normaliser(ScorePart):
+    """Base of what stands in for softmax: `forward(scores, allowed)` gives weights, 0 where nothing is allowed."""
+
+    def forward(
+        self, scores: Float[Tensor, "B H N M"], allowed: Bool[Tensor, "#B 1 #N M"] | None = None
+    ) -> Float[Tensor, "B H N M"]:
+        """The weights."""
+        raise NotImplementedError
+
+
+class ScoreStep(ScorePart):
+    """Base of steps around the normaliser: any of adding, multiplying, mixing heads, handing on and taking over.
+
+    Scores are given before the mask, and weights are masked again afterwards.
+    """
+
+    def scores(self, scores: Float[Tensor, "B H N M"], at: Scored) -> Float[Tensor, "B H N M"]:
+        """The scores that are normalised."""
+        return scores
+
+    def weights(self, weights: Float[Tensor, "B H N M"], at: Scored) -> Float[Tensor, "B H N M"]:
+        """The weights that the values are taken with."""
+        return weights
+
+
+class Slots(ScorePart):
+    """Base of keys and values beside those of the tokens, which every query sees; built with the key heads."""
+
+    count: int
+
+    def forward(
+        self, key: Float[Tensor, "B G M K"], value: Float[Tensor, "B G M K"]
+    ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
+        """Their keys and values, for the batch, device and type of those of the tokens."""
+        raise NotImplementedError
 
 
 class Norm(Part):

@@ -2,17 +2,23 @@
 
 A mask speaks of order: `allows(query, key)` is given the place of each query and each key in its own sequence and
 answers where the query may see the key. Padding and packing are not said here: they travel with the tokens.
+`touches(query, key)` is given spans of places and answers where the mask may allow something between them, so that
+a kernel leaves out what it need not look at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+Span = tuple[Int[Tensor, "..."], Int[Tensor, "..."]]
+"""First and last places of spans of tokens."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,10 @@ class Mask:
     def allows(self, query: Int[Tensor, "*b N 1"], key: Int[Tensor, "*b 1 M"]) -> Bool[Tensor, "*b N M"]:
         """True where the query may see the key."""
         raise NotImplementedError
+
+    def touches(self, query: Span, key: Span) -> Bool[Tensor, "n m"]:
+        """False only where no query of a span may see any key of another; true wherever the mask cannot tell."""
+        return torch.ones_like(query[0] + key[0], dtype=torch.bool)
 
     def __and__(self, other: Mask) -> Mask:
         if isinstance(self, Full) or self == other:
@@ -57,6 +67,9 @@ class Causal(Mask):
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return key <= query + self.ahead
 
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return key[0] <= query[1] + self.ahead
+
 
 @dataclass(frozen=True)
 class Window(Mask):
@@ -68,6 +81,9 @@ class Window(Mask):
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return (key >= query - self.before) & (key <= query + self.after)
 
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return (key[1] >= query[0] - self.before) & (key[0] <= query[1] + self.after)
+
 
 @dataclass(frozen=True)
 class Dilated(Mask):
@@ -77,6 +93,9 @@ class Dilated(Mask):
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return (query - key) % self.step == 0
+
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return (query[1] - key[0]) // self.step * self.step >= query[0] - key[1]
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,9 @@ class Prefix(Mask):
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return (key < self.length) & (query >= 0)
 
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return (key[0] < self.length) & (query[0] >= 0)
+
 
 @dataclass(frozen=True)
 class First(Mask):
@@ -97,6 +119,9 @@ class First(Mask):
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return (query < self.length) & (key >= 0)
+
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return (query[0] < self.length) & (key[0] >= 0)
 
 
 @dataclass(frozen=True)
@@ -109,6 +134,47 @@ class Block(Mask):
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         gap = query // self.size - key // self.size
         return (gap >= 0) & (gap <= self.back)
+
+    def touches(self, query: Span, key: Span) -> Tensor:
+        nearest = query[0] // self.size - key[1] // self.size
+        return (query[1] // self.size >= key[0] // self.size) & (nearest <= self.back)
+
+
+@dataclass(frozen=True)
+class Random(Mask):
+    """The tokens of each block of `size` see `count` blocks drawn at random (Zaheer et al., BigBird, 2020, section 2).
+
+    The blocks are drawn among the first `blocks` by `seed`; after those the draws begin again from the first block's.
+    """
+
+    size: int
+    count: int
+    blocks: int
+    seed: int = 0
+
+    def drawn(self, block: Int[Tensor, "*b N"]) -> Int[Tensor, "*b N r"]:
+        """The blocks that those of each query see."""
+        return _draws(self.blocks, self.count, self.seed).to(block.device)[block % self.blocks]
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        drawn = self.drawn((query // self.size)[..., 0])[..., None, :]
+        return (drawn == (key // self.size)[..., None]).any(-1)
+
+    def touches(self, query: Span, key: Span) -> Tensor:
+        first, last = query[0] // self.size, query[1] // self.size
+        low, high = (key[0] // self.size)[..., None], (key[1] // self.size)[..., None]
+        found = torch.zeros_like(query[0] + key[0], dtype=torch.bool)
+        for step in range(int((last - first).max()) + 1):
+            drawn = self.drawn(torch.minimum(first + step, last))
+            found = found | ((drawn >= low) & (drawn <= high)).any(-1)
+        return found
+
+
+@lru_cache(maxsize=64)
+def _draws(blocks: int, count: int, seed: int) -> Tensor:
+    """(blocks, count): different blocks for each block."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(blocks, blocks, generator=generator).argsort(-1)[:, :count]
 
 
 @dataclass(frozen=True)
@@ -131,6 +197,9 @@ class Both(Mask):
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return self.left.allows(query, key) & self.right.allows(query, key)
 
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return self.left.touches(query, key) & self.right.touches(query, key)
+
 
 @dataclass(frozen=True)
 class Either(Mask):
@@ -142,9 +211,12 @@ class Either(Mask):
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return self.left.allows(query, key) | self.right.allows(query, key)
 
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return self.left.touches(query, key) | self.right.touches(query, key)
+
 
 KINDS: dict[str, type[Mask]] = {
-    kind.__name__: kind for kind in (Full, Causal, Window, Dilated, Prefix, First, Block, Both, Either)
+    kind.__name__: kind for kind in (Full, Causal, Window, Dilated, Prefix, First, Block, Random, Both, Either)
 }
 """The masks that can be written to YAML by name."""
 

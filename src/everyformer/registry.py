@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from everyformer.specs import Spec
 
 ROOMS = (
-    "embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "reduction", "tokenizers", "heads",
+    "embeddings", "positions", "scores", "mixers", "feedforward", "norms", "backbones", "reduction", "tokenizers", "heads",
     "models", "objectives", "generation", "compression", "interpret",
 )  # fmt: skip
 

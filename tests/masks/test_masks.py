@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.errors import EveryformerError
-from everyformer.masks import KINDS, Block, Causal, Dilated, First, Full, Prefix, Where, Window, prefix_lm
+from everyformer.masks import KINDS, Block, Causal, Dilated, First, Full, Prefix, Random, Where, Window, prefix_lm
 from everyformer.specs import from_plain, to_plain
 
 DRAWN = {
@@ -25,6 +25,7 @@ DRAWN = {
     "Block": (Block(2), "110000 110000 001100 001100 000011 000011"),
     "Block, one back": (Block(2, 1), "110000 110000 111100 111100 001111 001111"),
     "Where": (Where(lambda q, k: q + k == 5), "000001 000010 000100 001000 010000 100000"),
+    "Random": (Random(2, 1, 3), "000011 000011 110000 110000 000011 000011"),
     "prefix_lm": (prefix_lm(3), "111000 111000 111000 111100 111110 111111"),
     "Causal & Window": (Causal() & Window(9, 9), "100000 110000 111000 111100 111110 111111"),
     "Causal & Dilated": (Causal() & Dilated(3), "100000 010000 001000 100100 010010 001001"),

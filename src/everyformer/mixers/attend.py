@@ -1,29 +1,32 @@
-"""Scaled dot-product attention itself: masks made ready for the cheapest kernel, and the kernels.
+"""Scaled dot-product attention itself: one function, on the fastest kernel that does what is asked.
 
 Queries are (B, H, N, K), keys and values (B, G, M, K) with G key heads that divide H.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
+from everyformer.contracts import Normaliser, Scored, ScoreStep
 from everyformer.dropout import dropout as random_zeros
-from everyformer.masks import Causal, Full, Mask
 from everyformer.mixers import flex
-from everyformer.tokens import Tokens, order
+from everyformer.mixers.lowering import Deferred, Lowered, Sparse, lower, lower_memory
+from everyformer.tokens import Tokens
 
 
 class Tap(nn.Module):
     """A named point that standard PyTorch hooks read or replace; what passes is formed only while one is watching."""
+
+    @property
+    def watched(self) -> bool:
+        """True while a hook is registered here."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
 
     def forward(self, x: Tensor) -> Tensor:
         """The value itself."""
@@ -49,66 +52,6 @@ class Taps:
         return any(self._hooks)
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """A mask made ready: a kernel's own causal flag, or what is allowed, or neither where all is."""
-
-    causal: bool = False
-    allowed: Bool[Tensor, "#B 1 #N M"] | None = None
-
-
-@dataclass(frozen=True)
-class Sparse(Lowered):
-    """A mask as the blocks that FlexAttention works on; `dense` is the same mask for what that kernel does not do."""
-
-    blocks: Any = None
-    form: Callable[[], Lowered] = Lowered
-
-    @cached_property
-    def dense(self) -> Lowered:
-        """The mask as a tensor, formed when it is first asked for."""
-        return self.form()
-
-
-def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
-    """The cheapest form of a place's mask over `tokens` attending to themselves and to what the cache holds."""
-    key = mask, tokens.count, None if tokens.mask is None else id(tokens.mask)
-    if key not in context.lowered:
-        context.lowered[key] = tokens.mask, _lower(mask, tokens, context)
-    return context.lowered[key][1]
-
-
-def _lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
-    count, device = tokens.count, tokens.values.device
-    seen = tokens.mask if context.cache is None else context.cache.seen(tokens)
-    all_allowed = isinstance(mask, Full) or (mask == Causal() and count == 1)
-    if all_allowed:
-        return Lowered(allowed=None if seen is None else seen[:, None, None, :])
-    if seen is None and mask == Causal() and context.past() == 0:
-        return Lowered(causal=True)
-    if context.cache is None and flex.worthwhile(mask, count, device):
-        made = flex.blocks(mask, count, device) if seen is None else flex.padded_blocks(mask, order(seen), seen)
-        return Sparse(blocks=made, form=lambda: _dense(mask, tokens, context, seen))
-    return _dense(mask, tokens, context, seen)
-
-
-def _dense(mask: Mask, tokens: Tokens, context: Context, seen: Tensor | None) -> Lowered:
-    past = context.past()
-    if context.cache is not None:
-        places = context.cache.order(tokens)
-    elif seen is None:
-        places = torch.arange(tokens.count, device=tokens.values.device)[None]
-    else:
-        places = order(seen)
-    allowed = mask.allows(places[:, past:, None], places[:, None, :])[:, None]
-    return Lowered(allowed=allowed if seen is None else allowed & seen[:, None, None, :])
-
-
-def lower_memory(memory: Tokens) -> Lowered:
-    """Which tokens of a memory are real."""
-    return Lowered(allowed=None if memory.mask is None else memory.mask[:, None, None, :])
-
-
 def attend(
     query: Float[Tensor, "B H N K"],
     key: Float[Tensor, "B G M K"],
@@ -117,27 +60,41 @@ def attend(
     lowered: Lowered,
     scale: float,
     bias: Float[Tensor, "#B #H #N M"] | None = None,
+    mass: Float[Tensor, "B M"] | None = None,
     dropout: float = 0.0,
     taps: Taps | None = None,
+    normaliser: Normaliser | None = None,
+    steps: Iterable[ScoreStep] = (),
+    context: Context | None = None,
 ) -> Float[Tensor, "B H N V"]:
     """softmax(q k^T scale + bias) v under a mask; a query that may see nothing gets zeros.
 
-    The weights are formed only while `taps` are watched, and where forming them is faster.
+    A key of `mass` m counts as m keys.
+
+    The weights are formed only while `taps` are watched, where a `normaliser` stands in for softmax or `steps` change
+    scores or weights, and where forming them is faster.
     """
+    steps = tuple(steps)
     if taps is not None and not taps.watched:
         taps = None
-    if isinstance(lowered, Sparse):
-        if bias is None and not dropout and taps is None:
-            return flex.flex(query, key, value, lowered.blocks, scale)
+    written = taps is not None or normaliser is not None or bool(steps)
+    crowd = None if mass is None else mass.clamp(min=1e-6).log()[:, None, None, :]
+    if isinstance(lowered, Sparse) and bias is None and crowd is None and not dropout and not written:
+        return flex.flex(query, key, value, lowered.blocks, scale)
+    if isinstance(lowered, Deferred):
         lowered = lowered.dense
     if taps is not None:
         query, key, value = taps.queries(query), taps.keys(key), taps.values(value)
-        return taps.mixed(_explicit(query, key, value, lowered, scale, bias, dropout, taps))
-    if _short_training(query, key):
-        return _explicit(query, key, value, lowered, scale, bias, dropout, None)
+    if written or _short_training(query, key):
+        mixed = _explicit(
+            query, key, value, lowered, scale, bias, crowd, dropout, taps, normaliser, steps, context or Context()
+        )  # fmt: skip
+        return mixed if taps is None else taps.mixed(mixed)
     grouped = key.shape[1] != query.shape[1]
     mask = lowered.allowed
     causal = lowered.causal
+    if crowd is not None:
+        bias = crowd if bias is None else bias + crowd
     if bias is not None:
         if causal:
             n, m = query.shape[2], key.shape[2]
@@ -166,28 +123,44 @@ def _explicit(
     lowered: Lowered,
     scale: float,
     bias: Tensor | None,
+    crowd: Tensor | None,
     dropout: float,
     taps: Taps | None,
+    normaliser: Normaliser | None,
+    steps: tuple[ScoreStep, ...],
+    context: Context,
 ) -> Tensor:
     shared = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
     scores = query @ key.transpose(-1, -2) * scale
     if bias is not None:
         scores = scores + bias
-    if taps is not None:
-        scores = taps.scores(scores)
     allowed = lowered.allowed
     if lowered.causal:
         allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
-    if allowed is not None:
-        weights = weights * allowed
+    at = Scored(query, key, allowed, context)
+    for step in steps:
+        scores = step.scores(scores, at)
+    if crowd is not None:
+        scores = scores + crowd
+    if taps is not None:
+        scores = taps.scores(scores)
+    weights = softmax(scores, allowed) if normaliser is None else normaliser(scores, allowed)
+    for step in steps:
+        weights = step.weights(weights, at)
+    if steps and allowed is not None:
+        weights = weights.masked_fill(~allowed, 0)
     weights = weights.to(value.dtype)
     if taps is not None:
         weights = taps.weights(weights)
     return (random_zeros(weights, dropout) if dropout else weights) @ value
+
+
+def softmax(scores: Float[Tensor, "B H N M"], allowed: Tensor | None) -> Float[Tensor, "B H N M"]:
+    """Softmax over the allowed keys; zeros where a query may see none."""
+    if allowed is None:
+        return scores.softmax(-1)
+    return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
 
 
 def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
@@ -204,4 +177,4 @@ def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
     return found
 
 
-__all__ = ["Lowered", "Tap", "Taps", "attend", "groups", "lower", "lower_memory"]
+__all__ = ["Lowered", "Sparse", "Tap", "Taps", "attend", "groups", "lower", "lower_memory", "softmax"]

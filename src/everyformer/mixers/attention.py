@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from everyformer.context import Context
-from everyformer.contracts import Mixer, Norm, Position
+from everyformer.contracts import Mixer, Norm, Normaliser, Position, ScorePart, ScoreStep, Slots
 from everyformer.errors import BadInput
 from everyformer.masks import Full, Mask
-from everyformer.mixers.attend import Lowered, Taps, attend, groups, lower, lower_memory
+from everyformer.mixers.attend import Taps, attend, groups
+from everyformer.mixers.lowering import Listed, Lowered, Sparse, lower, lower_memory
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens, unpack
 
+Pair = tuple[Tensor | None, Tensor | None]
+"""What the queries and what the keys have of something."""
+
 
 class _Attention(Mixer):
-    """What attention over tokens and over a memory share: the shape of the heads, and the taps."""
+    """What attention over tokens and over a memory share: the shape of the heads, what is done to the scores, and the taps."""
 
     def __init__(
         self,
@@ -27,6 +33,9 @@ class _Attention(Mixer):
         scale: float | None,
         temperature: float,
         dropout: float,
+        normaliser: Spec[Normaliser] | None,
+        steps: tuple[Spec[ScoreStep], ...],
+        slots: Spec[Slots] | None,
     ) -> None:
         super().__init__()
         if heads < 1:
@@ -39,7 +48,36 @@ class _Attention(Mixer):
         self.head_width = head_width or width // heads
         self.scale = (self.head_width**-0.5 if scale is None else scale) / temperature
         self.dropout = dropout
+        self.normaliser: Normaliser | None = self.make("normaliser", normaliser, heads, self.head_width)
+        self.steps = self.make("steps", steps, heads, self.head_width)
+        self.slots: Slots | None = self.make("slots", slots, self.key_heads, self.head_width)
+        for each in self._scored():
+            self.capabilities = self.capabilities - (ScorePart.capabilities - each.capabilities)
         self.taps = Taps(self)
+
+    def _scored(self) -> list[ScorePart]:
+        return [each for each in (self.normaliser, *self.steps, self.slots) if each is not None]
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lowered: Lowered,
+        bias: Tensor | None,
+        mass: Tensor | None,
+        context: Context,
+    ) -> Tensor:
+        if self.slots is not None:
+            more = self.slots(key, value)
+            lowered = lowered.widened(self.slots.count, query.shape[2], query.device)
+            bias = None if bias is None else F.pad(bias, (self.slots.count, 0))
+            mass = None if mass is None else F.pad(mass, (self.slots.count, 0), value=1.0)
+            key, value = torch.cat((more[0], key), 2), torch.cat((more[1], value), 2)
+        return attend(
+            query, key, value, lowered=lowered, scale=self.scale, bias=bias, mass=mass, taps=self.taps,
+            dropout=self.dropout if self.training else 0.0, normaliser=self.normaliser, steps=self.steps, context=context,
+        )  # fmt: skip
 
     def split(self, x: Float[Tensor, "B N E"], heads: int) -> Float[Tensor, "B H N K"]:
         """Heads apart."""
@@ -55,7 +93,9 @@ class Attention(_Attention):
     """Scaled dot-product attention of the tokens over themselves (Vaswani et al., 2017, section 3.2).
 
     `key_heads` fewer than `heads` share keys and values (Shazeer, 2019; Ainslie et al., 2023). `mask` is joined with
-    the mask of the place. `scale` replaces 1/sqrt(K); `temperature` divides it.
+    the mask of the place. `scale` replaces 1/sqrt(K); `temperature` divides it. `normaliser` stands in for softmax,
+    `steps` change scores and weights, `slots` are keys and values beside the tokens' own: parts of the room `scores`.
+    A sparse mask is worked by blocks, and the scores that it forbids are never formed.
     """
 
     capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
@@ -75,8 +115,11 @@ class Attention(_Attention):
         scale: float | None = None,
         temperature: float = 1.0,
         dropout: float = 0.0,
+        normaliser: Spec[Normaliser] | None = None,
+        steps: tuple[Spec[ScoreStep], ...] = (),
+        slots: Spec[Slots] | None = None,
     ) -> None:
-        super().__init__(width, heads, key_heads, head_width, scale, temperature, dropout)
+        super().__init__(width, heads, key_heads, head_width, scale, temperature, dropout, normaliser, steps, slots)
         inner = self.heads * self.head_width
         self.sizes = inner, self.key_heads * self.head_width, self.key_heads * self.head_width
         self.qkv = nn.Linear(width, sum(self.sizes), bias=bias)
@@ -109,32 +152,45 @@ class Attention(_Attention):
         value = self.split(value, self.key_heads)
         if self.query_key_norm is not None:
             query, key = self.query_key_norm[0](query), self.query_key_norm[1](key)
-        lowered = lower(context.mask & self.mask, tokens, context)
-        bias = None
         positions = self.positions if self.positions is not None else context.positions
+        places = key_places = None
         if positions is not None:
             places = tokens.places
             query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
+        if context.cache is not None:
             key, value, key_places = self._remember(key, value, places, context)
-            bias = positions.bias(query, places, key_places, self.scale, context)
-        elif context.cache is not None:
-            key, value, _ = self._remember(key, value, None, context)
-        if tokens.weights is not None:
-            if context.cache is not None:
+            if tokens.weights is not None:
                 raise BadInput("merged tokens cannot be decoded with a cache; generate without one")
-            mass = tokens.weights.clamp(min=1e-6).log()[:, None, None, :]
-            bias = mass if bias is None else bias + mass
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(
-            query, key, value, lowered=lowered, scale=self.scale, bias=bias, dropout=dropout, taps=self.taps
-        )  # fmt: skip
+
+        def call(
+            query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Tensor | None
+        ) -> Tensor:
+            bias = None if positions is None else positions.bias(query, *places, self.scale, context)
+            return self._attend(query, key, value, lowered, bias, mass, context)
+
+        lowered = lower(context.mask & self.mask, tokens, context)
+        if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
+            lowered = lowered.rest
+        if isinstance(lowered, Listed):
+            if not self.taps.watched and all(each.piecewise for each in self._scored()):
+                mixed = lowered.gathered.attend(
+                    lambda q, k, v, allowed, places, mass: call(q, k, v, Lowered(allowed=allowed), places, mass[1]),
+                    query, key, value, places, tokens.weights,
+                )  # fmt: skip
+                return mixed.transpose(1, 2).flatten(2)
+            lowered = lowered.dense
+        mixed = call(query, key, value, lowered, (places, places if key_places is None else key_places), tokens.weights)
         return mixed.transpose(1, 2).flatten(2)
+
+    def _plain(self, positions: Position | None, tokens: Tokens) -> bool:
+        """Whether nothing is asked but softmax of the products."""
+        biased = tokens.weights is not None or (positions is not None and type(positions).bias is not Position.bias)
+        dropped = self.training and self.dropout > 0
+        return not (biased or dropped or self._scored() or self.taps.watched)
 
     def _remember(
         self, key: Tensor, value: Tensor, places: Tensor | None, context: Context
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        if context.cache is None:
-            return key, value, places
         new = {"key": key, "value": value}
         if places is not None:
             new["places"] = places.expand(key.shape[0], -1, -1)[:, None]
@@ -165,8 +221,11 @@ class CrossAttention(_Attention):
         scale: float | None = None,
         temperature: float = 1.0,
         dropout: float = 0.0,
+        normaliser: Spec[Normaliser] | None = None,
+        steps: tuple[Spec[ScoreStep], ...] = (),
+        slots: Spec[Slots] | None = None,
     ) -> None:
-        super().__init__(width, heads, key_heads, head_width, scale, temperature, dropout)
+        super().__init__(width, heads, key_heads, head_width, scale, temperature, dropout, normaliser, steps, slots)
         self.memory = memory
         self.query = nn.Linear(width, self.heads * self.head_width, bias=bias)
         self.key_value = nn.Linear(memory_width or width, 2 * self.key_heads * self.head_width, bias=bias)
@@ -185,9 +244,9 @@ class CrossAttention(_Attention):
         memory = context.memory[self.memory]
         query = self.query(tokens.values)
         if tokens.lengths is not None or memory.lengths is not None:
-            return self.output(self._packed(query, tokens, memory))
+            return self.output(self._packed(query, tokens, memory, context))
         key, value = self._memory(memory, context)
-        return self.output(self._mix(query, key, value, lower_memory(memory)))
+        return self.output(self._mix(query, key, value, lower_memory(memory), context))
 
     def _memory(self, memory: Tokens, context: Context) -> tuple[Tensor, Tensor]:
         kept = None if context.cache is None else context.cache.states.get(self)
@@ -198,21 +257,17 @@ class CrossAttention(_Attention):
                 context.cache.states[self] = kept
         return kept["key"], kept["value"]
 
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(
-            self.split(query, self.heads), key, value, lowered=lowered, scale=self.scale, dropout=dropout,
-            taps=self.taps,
-        )  # fmt: skip
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, context: Context) -> Tensor:
+        mixed = self._attend(self.split(query, self.heads), key, value, lowered, None, None, context)
         return mixed.transpose(1, 2).flatten(2)
 
-    def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens) -> Tensor:
+    def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens, context: Context) -> Tensor:
         """Queries, memory or both are packed: the s-th sequence attends to the s-th memory."""
         batch = memory if memory.lengths is None else unpack(memory)
         key, value = self.key_value(batch.values).chunk(2, -1)
         key, value = self.split(key, self.key_heads), self.split(value, self.key_heads)
         if tokens.lengths is None:
-            return self._mix(query, key, value, lower_memory(batch))
+            return self._mix(query, key, value, lower_memory(batch), context)
         rows = unpack(tokens, query)
-        mixed = self._mix(rows.values, key, value, lower_memory(batch))
+        mixed = self._mix(rows.values, key, value, lower_memory(batch), context)
         return mixed[rows.mask][None]

@@ -1,0 +1,10 @@
+"""Parts that turn the scores of attention into weights: normalisers, steps around them, keys and values beside the tokens'."""
+
+from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax
+from everyformer.scores.slots import Persistent
+from everyformer.scores.steps import HandedOn, LengthScale, MixScores, MixWeights, SoftCap
+
+__all__ = [
+    "Clipped", "Entmax", "HandedOn", "LengthScale", "MixScores", "MixWeights", "Persistent", "Power", "ReLU", "Sigmoid",
+    "Sink", "SoftCap", "Sparsemax",
+]  # fmt: skip

@@ -1,0 +1,99 @@
+"""Steps around the normaliser: on scores before it, on weights after it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.contracts import Scored, ScoreStep
+from everyformer.registry import part
+
+Scores = Float[Tensor, "B H N M"]
+
+
+def _heads(heads: int) -> nn.Linear:
+    """A map among the heads that begins as the identity."""
+    made = nn.Linear(heads, heads, bias=False)
+    nn.init.eye_(made.weight)
+    return made
+
+
+@part("scores")
+class MixScores(ScoreStep):
+    """Heads talk before softmax: each takes a learned sum of the scores of all (Shazeer et al., 2020, section 3)."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__(heads, width)
+        self.mix = _heads(heads)
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The mixed scores."""
+        return self.mix(scores.movedim(1, -1)).movedim(-1, 1)
+
+
+@part("scores")
+class MixWeights(ScoreStep):
+    """Heads talk after softmax: each takes a learned sum of the weights of all (Shazeer et al., 2020, section 3)."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__(heads, width)
+        self.mix = _heads(heads)
+
+    def weights(self, weights: Scores, at: Scored) -> Scores:
+        """The mixed weights."""
+        return self.mix(weights.movedim(1, -1)).movedim(-1, 1)
+
+
+@part("scores")
+class SoftCap(ScoreStep):
+    """cap tanh(s / cap) (Gemma 2, 2024, section 2)."""
+
+    def __init__(self, heads: int, width: int, *, cap: float = 50.0) -> None:
+        super().__init__(heads, width)
+        self.cap = cap
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The capped scores."""
+        return self.cap * (scores / self.cap).tanh()
+
+
+@part("scores")
+class LengthScale(ScoreStep):
+    """s log(n) times a learned factor of each head, n keys to be seen: long inputs stay sharp (Nakanishi, 2025, equation 3)."""
+
+    capabilities = ScoreStep.capabilities - {"weights"}
+
+    def __init__(self, heads: int, width: int, *, start: float = 0.43) -> None:
+        super().__init__(heads, width)
+        self.factor = nn.Parameter(torch.full((heads, 1, 1), start))
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The scaled scores."""
+        if at.allowed is None:
+            seen = torch.full((1,), scores.shape[-1], device=scores.device)
+        else:
+            seen = at.allowed.sum(-1, keepdim=True).clamp(min=1)
+        return scores * self.factor * seen.to(scores.dtype).log()
+
+
+@part("scores")
+class HandedOn(ScoreStep):
+    """A layer adds the scores of the layer before and hands on its own (He et al., RealFormer, 2021, equation 2).
+
+    Layers with the same `name` are a chain; the first of them adds nothing.
+    """
+
+    piecewise = False
+
+    def __init__(self, heads: int, width: int, *, name: str = "scores") -> None:
+        super().__init__(heads, width)
+        self.name = name
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The sum of the scores of all layers so far."""
+        key = "handed on", self.name, scores.shape
+        if key in at.context.lowered:
+            scores = scores + at.context.lowered[key]
+        at.context.lowered[key] = scores
+        return scores
