@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from everyformer.masks import Mask, full
-from everyformer.tokens import Tokens, order
+from everyformer.tokens import Groups, Tokens, order
 
 if TYPE_CHECKING:
     from torch import nn
@@ -206,6 +206,15 @@ class Context:
     generator: torch.Generator | None = None
     lowered: dict[Any, Any] = field(default_factory=dict)
     """Masks made ready for a kernel, shared by the layers of one pass."""
+
+    def groups(self, packed: Tokens) -> Groups:
+        """The packed sequences of this pass by length, worked out once."""
+        assert packed.lengths is not None
+        key = "groups", id(packed.lengths)
+        if key not in self.lowered:
+            self.lowered[key] = packed.lengths, Groups(packed.lengths, packed.count)
+        found: Groups = self.lowered[key][1]
+        return found
 
     def replace(self, **changes: Any) -> Self:
         """The same context with some fields exchanged."""

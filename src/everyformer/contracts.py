@@ -15,7 +15,7 @@ from everyformer.context import Context
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Mask
 from everyformer.registry import Part, parts
-from everyformer.tokens import Tokens, pack, unpack
+from everyformer.tokens import Tokens, pack
 
 
 class Embedding(Part):
@@ -221,28 +221,10 @@ def mix(mixer: Mixer, tokens: Tokens, context: Context) -> Float[Tensor, "B N D"
 
 
 def _by_length(mixer: Mixer, packed: Tokens, context: Context) -> Tensor:
-    assert packed.lengths is not None
-    padded = unpack(packed)
-    mask = padded.mask
-    assert mask is not None
-    update: Tensor | None = None
-    for length in packed.lengths.unique().tolist():
-        if length == 0:
-            continue
-        rows = (packed.lengths == length).nonzero()[:, 0]
-        group = Tokens(
-            padded.values[rows, :length],
-            positions=None if padded.positions is None else padded.positions[rows, :length],
-            prefix=padded.prefix,
-            weights=None if padded.weights is None else padded.weights[rows, :length],
-        )
-        values = mixer(group, context)
-        if update is None:
-            update = values.new_zeros(*mask.shape, values.shape[-1])
-        update[rows, :length] = values
-    if update is None:
+    groups = context.groups(packed)
+    if not groups.shapes:
         return torch.zeros_like(packed.values)
-    return update[mask][None]
+    return groups.together([mixer(each, context) for each in groups.tokens(packed)])
 
 
 def require(mixer: Mixer | Router, mask: Mask, path: str) -> None:

@@ -145,3 +145,38 @@ def unpack(tokens: Tokens, values: Tensor | None = None) -> Tokens:
         prefix=tokens.prefix,
         weights=None if tokens.weights is None else spread(tokens.weights),
     )
+
+
+class Groups:
+    """Packed sequences by length: those of equal length are one dense batch, and nothing is padding."""
+
+    def __init__(self, lengths: Int[Tensor, " S"], total: int) -> None:
+        sizes, order = lengths.sort(stable=True)
+        starts = (lengths.cumsum(0) - lengths)[order]
+        moved = (starts - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes, output_size=total)
+        self.index = torch.arange(total, device=lengths.device) + moved
+        self.back = self.index.argsort()
+        found = zip(*(each.tolist() for each in sizes.unique_consecutive(return_counts=True)), strict=True)
+        self.shapes = [(count, size) for size, count in found if size]
+        """(S, N) of each group, the shortest first."""
+
+    def apart(self, packed: Shaped[Tensor, "1 T *d"]) -> list[Shaped[Tensor, "S N *d"]]:
+        """The batch of each group."""
+        pieces = packed[0].index_select(0, self.index).split([count * size for count, size in self.shapes])
+        return [piece.unflatten(0, shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+
+    def together(self, groups: list[Shaped[Tensor, "S N *d"]]) -> Shaped[Tensor, "1 T *d"]:
+        """The inverse of `apart`."""
+        return torch.cat([each.flatten(0, 1) for each in groups]).index_select(0, self.back)[None]
+
+    def tokens(self, packed: Tokens, values: Tensor | None = None) -> list[Tokens]:
+        """The groups as tokens; `values` (1, T, ...) stands in for their own if given."""
+
+        def each(x: Tensor | None) -> list[Any]:
+            return [None] * len(self.shapes) if x is None else self.apart(x)
+
+        fields = (packed.values if values is None else values), packed.positions, packed.weights
+        return [
+            Tokens(values, positions=positions, prefix=packed.prefix, weights=weights)
+            for values, positions, weights in zip(*map(each, fields), strict=True)
+        ]

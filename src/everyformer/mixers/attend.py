@@ -18,7 +18,6 @@ from everyformer.contracts import Normaliser, Scored, ScoreStep
 from everyformer.dropout import dropout as random_zeros
 from everyformer.mixers import flex
 from everyformer.mixers.lowering import Deferred, Lowered, Sparse, lower, lower_memory
-from everyformer.tokens import Tokens
 
 
 class Tap(nn.Module):
@@ -173,18 +172,4 @@ def softmax(scores: Float[Tensor, "B H N M"], allowed: Tensor | None) -> Float[T
     return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
 
 
-def groups(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
-    """Packed tokens as dense groups of sequences of equal length: (index (S, L) into the packed tokens, tokens)."""
-    assert tokens.lengths is not None
-    starts = tokens.lengths.cumsum(0) - tokens.lengths
-    found = []
-    for length in tokens.lengths.unique().tolist():
-        if length:
-            rows = starts[tokens.lengths == length]
-            index = rows[:, None] + torch.arange(length, device=rows.device)
-            weights = None if tokens.weights is None else tokens.weights[0][index]
-            found.append((index, Tokens(tokens.values[0][index], positions=tokens.places[0][index], weights=weights)))
-    return found
-
-
-__all__ = ["Lowered", "Sparse", "Tap", "Taps", "attend", "groups", "lower", "lower_memory", "softmax"]
+__all__ = ["Lowered", "Sparse", "Tap", "Taps", "attend", "lower", "lower_memory", "softmax"]

@@ -11,7 +11,7 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer, Norm, Normaliser, Position, ScorePart, ScoreStep, Slots
 from everyformer.errors import BadInput
 from everyformer.masks import Full, Mask
-from everyformer.mixers.attend import Taps, attend, groups
+from everyformer.mixers.attend import Taps, attend
 from everyformer.mixers.lowering import Listed, Lowered, Sparse, lower, lower_memory
 from everyformer.registry import part
 from everyformer.specs import Spec
@@ -135,19 +135,17 @@ class Attention(_Attention):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those that it may see."""
         context = context or Context()
-        query, key, value = self.qkv(tokens.values).split(self.sizes, -1)
-        if tokens.lengths is not None:
-            return self.output(self._packed(query, key, value, tokens, context))
-        mixed = self._mix(query, key, value, tokens, context)
-        return self.output(mixed)
+        qkv = self.qkv(tokens.values)
+        if tokens.lengths is None:
+            return self.output(self._mix(qkv, tokens, context))
+        groups = context.groups(tokens)
+        if not groups.shapes:
+            return torch.zeros_like(tokens.values)
+        mixed = [self._mix(each.values, each, context) for each in groups.tokens(tokens, qkv)]
+        return self.output(groups.together(mixed))
 
-    def _packed(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, context: Context) -> Tensor:
-        mixed = query.new_zeros(query.shape)
-        for index, group in groups(tokens):
-            mixed[0, index] = self._mix(query[0, index], key[0, index], value[0, index], group, context)
-        return mixed
-
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, context: Context) -> Tensor:
+    def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
+        query, key, value = qkv.split(self.sizes, -1)
         query, key = self.split(query, self.heads), self.split(key, self.key_heads)
         value = self.split(value, self.key_heads)
         if self.query_key_norm is not None:
