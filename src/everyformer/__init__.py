@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         feedforward,
         generation,
         heads,
+        interop,
         interpret,
         masks,
         mixers,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from everyformer.designs import Design
     from everyformer.edits import insert, remove, resize, swap
     from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
+    from everyformer.interop.checkpoint import Checkpoint, load
     from everyformer.registry import method, methods, part, parts, system, systems
     from everyformer.specs import Spec, spec
     from everyformer.tokens import Tokens
@@ -36,16 +38,17 @@ _HOMES = {
     "insert": "edits", "remove": "edits", "resize": "edits", "swap": "edits", "method": "registry", "methods": "registry",
     "part": "registry", "parts": "registry",
     "spec": "specs", "system": "registry", "systems": "registry",
+    "Checkpoint": "interop.checkpoint", "load": "interop.checkpoint",
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
 }  # fmt: skip
 _ROOMS = (
-    "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "interpret", "masks", "mixers", "models",
-    "norms", "objectives", "positions", "scores",
+    "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "interop", "interpret", "masks", "mixers",
+    "models", "norms", "objectives", "positions", "scores",
 )  # fmt: skip
 __all__ = [
-    "BadInput", "Cache", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
+    "BadInput", "Cache", "Checkpoint", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
     "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
-    "interpret", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part", "parts",
+    "interop", "interpret", "load", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part", "parts",
     "positions", "remove", "resize", "scores", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from transformers import (
 
 import everyformer as ef
 from everyformer.generation import Beam, Greedy, Power, generate
-from everyformer.interop import gpt, llama, t5
+from everyformer.interop import from_transformers
 
 PAD, MAX = 0, 14
 ENDS = {"gpt2": [36, 4], "t5": [25, 33, 30, 6], "llama": [35, 2]}
@@ -74,7 +74,7 @@ def gpt2():
         vocab_size=40, n_positions=32, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=36, pad_token_id=PAD
     )
     theirs = spread(GPT2LMHeadModel(config))
-    return theirs, gpt.from_transformers(theirs), ENDS["gpt2"]
+    return theirs, from_transformers(theirs), ENDS["gpt2"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def their_llama():
         num_key_value_heads=2, max_position_embeddings=32, bos_token_id=1, eos_token_id=35, pad_token_id=PAD,
     )  # fmt: skip
     theirs = spread(LlamaForCausalLM(config))
-    return theirs, llama.from_transformers(theirs), ENDS["llama"]
+    return theirs, from_transformers(theirs), ENDS["llama"]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -120,7 +120,7 @@ def their_t5():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_t5(their_t5, name):
     strategy, options = STRATEGIES[name]
-    model = t5.from_transformers(their_t5)
+    model = from_transformers(their_t5)
     found = []
     for seed in range(3):
         rows = prompts(seed)

@@ -80,7 +80,7 @@ def test_no_later_token_moves_an_earlier_answer(name: str, what: str, swap: Call
 
 def test_a_loaded_checkpoint_stays_causal_after_a_swap() -> None:
     transformers = pytest.importorskip("transformers")
-    from everyformer.interop.gpt import from_transformers
+    from everyformer.interop import from_transformers
 
     config = transformers.GPT2Config(vocab_size=20, n_positions=16, n_embd=32, n_layer=2, n_head=4)
     model = from_transformers(transformers.GPT2LMHeadModel(config).eval()).eval()

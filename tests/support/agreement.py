@@ -6,8 +6,11 @@ from pathlib import Path
 
 import torch
 
-from everyformer.interop.vit import split_positions
-from everyformer.interop.weights import fill, tensors
+from everyformer.designs import design_of
+from everyformer.interop import live
+from everyformer.interop.forms import Leading
+from everyformer.interop.timm import timm_family
+from everyformer.interop.weights import fill, resolve, tensors
 
 TOLERANCE = 1e-5
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -38,28 +41,31 @@ def same_answers(answer, expected):
 def same_gradients(ours, pairs, given, nothing=()):
     """Compare the gradients of our model with those `given` under their names; those of `nothing` are zero in both."""
     found = {name: tensor.grad for name, tensor in tensors(ours).items()}
-    assert set(found) == {pair.ours for pair in pairs}
-    for pair in pairs:
+    for name, spoken in resolve(ours, pairs).items():
+        pair = next(each for each in spoken if all(theirs in given for theirs in each.theirs))
         wanted = pair.read(given)
-        assert (wanted.abs().max() > 1e-4) != (pair.ours in nothing), f"gradient of {pair.ours}: {wanted.abs().max()}"
-        close(found[pair.ours], wanted, f"gradient of {pair.ours}")
+        if isinstance(pair.form, Leading):  # a token and its place among the positions have the same gradient
+            wanted = wanted / 2
+        assert (wanted.abs().max() > 1e-4) != (name in nothing), f"gradient of {name}: {wanted.abs().max()}"
+        close(found[name], wanted, f"gradient of {name}")
 
 
-def agree(ours, theirs, pairs, answer, expected, leading, positions):
-    """Compare answers, then the gradients of a random sum of them, tensor by tensor.
+def agree(ours, theirs, answer, expected, real=None):
+    """Compare answers where tokens are real, then the gradients of a random sum of them, tensor by tensor.
 
-    The gradient of a leading token is that of its own place among their positions.
+    `theirs` is a live model of transformers or of timm.
     """
+    if real is not None:
+        answer, expected = answer[real], expected[real]
     same_answers(answer, expected)
-    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)) / expected[..., 0].numel() ** 0.5
     (answer * weights).sum().backward()
     (expected * weights).sum().backward()
-    given = {name: tensor.grad for name, tensor in tensors(theirs).items()}
-    tokens = torch.cat([given[name][0] for name in leading])
-    given = split_positions(given, leading, positions)
-    assert torch.equal(given["first"], 2 * tokens)
-    given["first"] = tokens
-    same_gradients(ours, pairs, given)
+    given = {name: tensor.grad for name, tensor in tensors(theirs).items() if tensor.grad is not None}
+    if hasattr(theirs, "config"):
+        return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given))
+    family = timm_family(theirs)
+    return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given)
 
 
 def recorded(name, ours, pairs, nothing=(), fields=()):

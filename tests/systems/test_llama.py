@@ -5,7 +5,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import llama
+from everyformer.interop import from_transformers
 from support.parity import agree, ids, perturb, ragged
 
 SCALED = {
@@ -38,17 +38,17 @@ def build(**changes):
 @pytest.mark.parametrize("left", [False, True])
 def test_equals_hugging_face(changes, left):
     theirs = build(**changes)
-    ours = llama.from_transformers(theirs)
+    ours = from_transformers(theirs)
     inputs, mask = ids(71, 3, 40), ragged(3, 40, left=left)
     places = (mask.long().cumsum(1) - 1).clamp(min=0)
     expected = theirs(inputs, attention_mask=mask.long(), position_ids=places).logits
-    agree(ours, theirs, llama.pairs(theirs), ours(inputs, mask=mask), expected, mask)
+    agree(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
 def test_a_scaling_that_the_system_does_not_have_is_refused():
     theirs = build(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
     with pytest.raises(ef.DoesNotFit, match="rope_type 'linear'"):
-        llama.from_transformers(theirs)
+        from_transformers(theirs)
 
 
 @pytest.mark.parametrize(("size", "count"), [("7b", 6_738_415_616), ("3-8b", 8_030_261_248), ("3.2-1b", 1_235_814_400)])

@@ -29,6 +29,7 @@ class ClassHead(Head):
         hidden: bool = False,
         activation: str = "tanh",
         dropout: float = 0.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.classes = classes
@@ -37,7 +38,7 @@ class ClassHead(Head):
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
         self.dropout = Dropout(dropout) if dropout else None
-        self.classify = nn.Linear(width, classes)
+        self.classify = nn.Linear(width, classes, bias=bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:
         """The logits of each class."""
@@ -47,3 +48,26 @@ class ClassHead(Head):
         if self.hidden is not None:
             pooled = self.activation(self.hidden(pooled))
         return self.classify(pooled if self.dropout is None else self.dropout(pooled))
+
+
+@part("heads")
+class PoolHead(Head):
+    """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        pool: Spec[Pool] = spec(FirstToken),  # noqa: B008
+        hidden: bool = False,
+        activation: str = "tanh",
+    ) -> None:
+        super().__init__()
+        self.pool = self.make("pool", pool, width)
+        self.hidden = nn.Linear(width, width) if hidden else None
+        self.activation = activation_named(activation)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B D"]:
+        """The vector of each sequence."""
+        pooled = self.pool(tokens)
+        return pooled if self.hidden is None else self.activation(self.hidden(pooled))

@@ -37,6 +37,23 @@ class FirstToken(Pool):
 
 
 @part("heads")
+class LastToken(Pool):
+    """The last real token, which in a causal place has seen all others (Radford et al., GPT, 2018, section 3.2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The last token of each sequence."""
+        if tokens.lengths is not None:
+            return tokens.values[0, tokens.lengths.cumsum(0) - 1]
+        if tokens.mask is None:
+            return tokens.values[:, -1]
+        last = tokens.mask.shape[1] - 1 - tokens.mask.flip(1).int().argmax(1)
+        return tokens.values[torch.arange(tokens.batch, device=last.device), last]
+
+
+@part("heads")
 class LeadingMean(Pool):
     """The mean of the leading tokens (class and distillation token, Gong et al., AST, 2021, official code)."""
 

@@ -1,1 +1,8 @@
 """Ways in from other libraries and out to them."""
+
+from everyformer.interop.checkpoint import Checkpoint, load
+from everyformer.interop.export import to_folder
+from everyformer.interop.live import from_transformers, to_transformers
+from everyformer.interop.timm import from_timm
+
+__all__ = ["Checkpoint", "from_timm", "from_transformers", "load", "to_folder", "to_transformers"]

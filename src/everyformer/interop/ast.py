@@ -1,4 +1,4 @@
-"""AST from Hugging Face transformers."""
+"""AST, the Audio Spectrogram Transformer."""
 
 from __future__ import annotations
 
@@ -6,54 +6,57 @@ from typing import Any
 
 from everyformer.designs import Design
 from everyformer.errors import BadInput
-from everyformer.interop.names import ACTIVATIONS
-from everyformer.interop.vit import blocks_of, split_positions
-from everyformer.interop.weights import Pair, fill, layer, tensors
-from everyformer.published.ast import ast
-
-LEADING = [f"audio_spectrogram_transformer.embeddings.{name}_token" for name in ("cls", "distillation")]
-POSITIONS = "audio_spectrogram_transformer.embeddings.position_embeddings"
+from everyformer.interop.config import Config, Custom, Key, Labels
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.vit import BLOCKS, ENCODER, leading
+from everyformer.interop.weights import Pair, layer
 
 
-def design(model: Any) -> Design:
-    """The design of an `ASTForAudioClassification`."""
-    config = model.config
-    if config.frequency_stride != config.time_stride:
+def stride(config: Config) -> dict[str, Any]:
+    """One stride for both axes."""
+    given = config.get("frequency_stride", 10), config.get("time_stride", 10)
+    if given[0] != given[1]:
         raise BadInput(
-            f"expected one stride for frequency and time; given frequency_stride={config.frequency_stride}, "
-            f"time_stride={config.time_stride}; give a model whose two strides are equal"
+            f"expected one stride for frequency and time; given frequency_stride={given[0]}, time_stride={given[1]}; "
+            "give a model whose two strides are equal"
         )
-    made = ast(
-        classes=config.num_labels,
-        mels=config.num_mel_bins,
-        frames=config.max_length,
-        patch=config.patch_size,
-        stride=config.time_stride,
-        width=config.hidden_size,
-        depth=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        ratio=config.intermediate_size / config.hidden_size,
-        dropout=config.hidden_dropout_prob,
-        eps=config.layer_norm_eps,
+    return {"stride": given[0]}
+
+
+def write_stride(design: Design) -> dict[str, Any]:
+    """The same for each axis."""
+    return dict.fromkeys(("frequency_stride", "time_stride"), design.get("embedding.stride"))
+
+
+def table(design: Design) -> list[Pair]:
+    """The body."""
+    tokens = [f"embeddings.{name}_token" for name in ("cls", "distillation")]
+    return [
+        *leading(*tokens, positions="embeddings.position_embeddings"),
+        *layer("embedding.project", "embeddings.patch_embeddings.projection"),
+        *BLOCKS,
+        *layer("backbone.norm", "layernorm"),
+    ]
+
+
+register(
+    Family(
+        name="audio-spectrogram-transformer",
+        system="ast",
+        settings=(
+            *ENCODER,
+            Key("max_length", "embedding.frames", "frames", default=1024),
+            Key("num_mel_bins", "embedding.mels", "mels", default=128),
+            Key("patch_size", "embedding.patch", "patch", default=16),
+            Custom(stride, write_stride),
+        ),
+        table=table,
+        prefix="audio_spectrogram_transformer",
+        tops={
+            "ASTForAudioClassification": Top(
+                settings=(Labels("head.classes"),),
+                table=(*layer("head.norm", "classifier.layernorm"), *layer("head.classify", "classifier.dense")),
+            ),
+        },
     )
-    blocks = "backbone.blocks.*"
-    made = made.set(f"{blocks}.feedforward.activation", ACTIVATIONS[config.hidden_act])
-    made = made.set(f"{blocks}.mixer.dropout", config.attention_probs_dropout_prob)
-    return made.set(f"{blocks}.mixer.bias", config.qkv_bias).set(f"{blocks}.mixer.output_bias", True)
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    body = "audio_spectrogram_transformer"
-    table = [Pair("embedding.first", ("first",)), Pair("embedding.positions.table", ("grid",))]
-    table += layer("embedding.project", f"{body}.embeddings.patch_embeddings.projection")
-    table += blocks_of(f"{body}.layers", model.config.num_hidden_layers, model.config.qkv_bias)
-    table += layer("backbone.norm", f"{body}.layernorm")
-    return table + layer("head.norm", "classifier.layernorm") + layer("head.classify", "classifier.dense")
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of an `ASTForAudioClassification`; a tensor unused or unfilled is an error."""
-    made = design(model).build()
-    fill(made, pairs(model), split_positions(tensors(model), LEADING, POSITIONS))
-    return made.train(model.training)
+)

@@ -1,87 +1,109 @@
-"""BERT to and from Hugging Face transformers."""
+"""BERT."""
 
 from __future__ import annotations
 
-from typing import Any
+from everyformer.designs import Design
+from everyformer.heads import ClassHead, PoolHead, TokenHead
+from everyformer.interop.config import Config, Depth, Key, Labels, labels
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.weights import Pair, layer
+from everyformer.specs import Spec, spec
 
-from everyformer.designs import Design, design_of
-from everyformer.heads import ClassHead
-from everyformer.interop.names import activation, activation_of_theirs, only
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.bert import bert
+BLOCK = "backbone.blocks.0"
+SETTINGS = (
+    Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+    Key("hidden_size", "width", "width"),
+    Depth("num_hidden_layers", "backbone.blocks"),
+    Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
+    Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden"),
+    Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "gelu"),
+    Key("hidden_dropout_prob", f"{BLOCK}.residual.dropout", "dropout", default=0.1),
+    Key("attention_probs_dropout_prob", f"{BLOCK}.mixer.dropout", "attention_dropout", default=0.1),
+    Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-12),
+)
+"""What the configs of BERT's relatives share."""
+LENGTH = Key("max_position_embeddings", "embedding.positions.length", "length")
+SEGMENTS = Key("type_vocab_size", "embedding.segments", "segments", default=2)
 
 
-def design(model: Any) -> Design:
-    """The design of a `BertForMaskedLM` or a `BertForSequenceClassification`."""
-    config = model.config
-    only(config, is_decoder=False, add_cross_attention=False)
-    return bert(
-        vocabulary=config.vocab_size,
-        classes=config.num_labels if hasattr(model, "classifier") else None,
-        length=config.max_position_embeddings,
-        width=config.hidden_size,
-        hidden=config.intermediate_size,
-        depth=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        segments=config.type_vocab_size,
-        activation=activation(config.hidden_act),
-        dropout=config.hidden_dropout_prob,
-        attention_dropout=config.attention_probs_dropout_prob,
-        head_dropout=config.classifier_dropout,
-        eps=config.layer_norm_eps,
+def embeddings(table: str = "embeddings") -> list[Pair]:
+    """The tensors of an embedding, but for the positions."""
+    return [
+        *layer("embedding.table", f"{table}.word_embeddings", bias=False),
+        *layer("embedding.segments", f"{table}.token_type_embeddings", bias=False),
+        *layer("embedding.norm", f"{table}.LayerNorm"),
+    ]
+
+
+BLOCKS = [
+    *layer("backbone.blocks.*.mixer.qkv", *(f"encoder.layer.*.attention.self.{n}" for n in ("query", "key", "value"))),
+    *layer("backbone.blocks.*.mixer.output", "encoder.layer.*.attention.output.dense"),
+    *layer("backbone.blocks.*.residual.0.norm", "encoder.layer.*.attention.output.LayerNorm"),
+    *layer("backbone.blocks.*.feedforward.up", "encoder.layer.*.intermediate.dense"),
+    *layer("backbone.blocks.*.feedforward.down", "encoder.layer.*.output.dense"),
+    *layer("backbone.blocks.*.residual.1.norm", "encoder.layer.*.output.LayerNorm"),
+]
+
+
+def table(design: Design) -> list[Pair]:
+    """The body."""
+    positions = layer("embedding.positions.table", "embeddings.position_embeddings", bias=False)
+    return [*embeddings(), *positions, *BLOCKS, *layer("head.hidden", "pooler.dense")]
+
+
+def pooled(config: Config) -> Spec[PoolHead] | None:
+    """The pooler, where the checkpoint has one."""
+    return spec(PoolHead, hidden=True) if any(name.endswith("pooler.dense.weight") for name in config.names) else None
+
+
+def each_token(config: Config) -> Spec[TokenHead]:
+    """Classes for every token."""
+    return spec(TokenHead, vocabulary=len(labels(config)), bias=True)
+
+
+def begin_and_end(config: Config) -> Spec[TokenHead]:
+    """For every token how likely an answer begins and ends there."""
+    return spec(TokenHead, vocabulary=2, bias=True)
+
+
+DROPOUT = Key("classifier_dropout", "head.dropout", "head_dropout", default=None)
+EACH = Labels("head.vocabulary", "head.vocabulary")
+POOLER = ("*pooler.*",)
+
+register(
+    Family(
+        name="bert",
+        system="bert",
+        settings=(*SETTINGS, LENGTH, SEGMENTS),
+        table=table,
+        prefix="bert",
+        only={"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"},
+        tops={
+            "BertModel": Top(head=pooled, prefix=""),
+            "BertForMaskedLM": Top(
+                table=(
+                    *layer("head.transform.linear", "cls.predictions.transform.dense"),
+                    *layer("head.transform.norm", "cls.predictions.transform.LayerNorm"),
+                    Pair("head.project.bias", ("cls.predictions.bias",)),
+                    *layer("head.project", "cls.predictions.decoder"),
+                ),
+                unused=("*pooler.*", "cls.seq_relationship.*"),
+            ),
+            "BertForSequenceClassification": Top(
+                settings=(Labels("head.classes"), DROPOUT), table=(*layer("head.classify", "classifier"),)
+            ),
+            "BertForNextSentencePrediction": Top(
+                head=lambda config: spec(ClassHead, classes=2, hidden=True),
+                table=(*layer("head.classify", "cls.seq_relationship"),),
+                unused=("cls.predictions.*",),
+            ),
+            "BertForTokenClassification": Top(
+                head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=POOLER
+            ),
+            "BertForQuestionAnswering": Top(
+                head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=POOLER
+            ),
+        },
     )
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    table = layer("embedding.table", "bert.embeddings.word_embeddings", bias=False)
-    table += layer("embedding.positions.table", "bert.embeddings.position_embeddings", bias=False)
-    table += layer("embedding.segments", "bert.embeddings.token_type_embeddings", bias=False)
-    table += layer("embedding.norm", "bert.embeddings.LayerNorm")
-    for i in range(model.config.num_hidden_layers):
-        ours, theirs = f"backbone.blocks.{i}", f"bert.encoder.layer.{i}"
-        own = f"{theirs}.attention.self"
-        table += layer(f"{ours}.mixer.qkv", f"{own}.query", f"{own}.key", f"{own}.value")
-        table += layer(f"{ours}.mixer.output", f"{theirs}.attention.output.dense")
-        table += layer(f"{ours}.residual.0.norm", f"{theirs}.attention.output.LayerNorm")
-        table += layer(f"{ours}.feedforward.up", f"{theirs}.intermediate.dense")
-        table += layer(f"{ours}.feedforward.down", f"{theirs}.output.dense")
-        table += layer(f"{ours}.residual.1.norm", f"{theirs}.output.LayerNorm")
-    if hasattr(model, "classifier"):
-        return table + layer("head.hidden", "bert.pooler.dense") + layer("head.classify", "classifier")
-    table += layer("head.transform.linear", "cls.predictions.transform.dense")
-    table += layer("head.transform.norm", "cls.predictions.transform.LayerNorm")
-    return [*table, Pair("head.project.bias", ("cls.predictions.bias",))]
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    fill(made, pairs(model), tensors(model))
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `BertForSequenceClassification`, or a `BertForMaskedLM` where our model has no classes, with our weights."""
-    from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
-
-    ours = design_of(model)
-    shape = {
-        "vocab_size": ours.get("embedding.vocabulary"),
-        "hidden_size": ours.get("width"),
-        "num_hidden_layers": len(ours.get("backbone.blocks")),
-        "num_attention_heads": ours.get("backbone.blocks.0.mixer.heads"),
-        "intermediate_size": ours.get("backbone.blocks.0.feedforward.hidden"),
-        "hidden_act": activation_of_theirs(ours.get("backbone.blocks.0.feedforward.activation")),
-        "hidden_dropout_prob": ours.get("backbone.blocks.0.residual.dropout"),
-        "attention_probs_dropout_prob": ours.get("backbone.blocks.0.mixer.dropout"),
-        "max_position_embeddings": ours.get("embedding.positions.length"),
-        "type_vocab_size": ours.get("embedding.segments"),
-        "layer_norm_eps": ours.get("embedding.norm.eps"),
-    }
-    if ours.get("head").part is ClassHead:
-        more = {"num_labels": ours.get("head.classes"), "classifier_dropout": ours.get("head.dropout")}
-        theirs: Any = BertForSequenceClassification(BertConfig(**shape, **more))
-    else:
-        theirs = BertForMaskedLM(BertConfig(**shape))
-    return pour(model, theirs, design(theirs), pairs(theirs))
+)

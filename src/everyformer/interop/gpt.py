@@ -1,74 +1,76 @@
-"""GPT-2 to and from Hugging Face transformers."""
+"""GPT-2."""
 
 from __future__ import annotations
 
-from typing import Any
+from everyformer.designs import Design
+from everyformer.heads import ClassHead, LastToken
+from everyformer.interop.bert import EACH, each_token
+from everyformer.interop.config import Config, Depth, Key, Labels, labels
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.weights import Pair, layer
+from everyformer.specs import Spec, spec
 
-from everyformer.designs import Design, design_of
-from everyformer.interop.names import activation, activation_of_theirs, only
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.gpt import gpt
+BLOCK = "backbone.blocks.*"
 
 
-def design(model: Any) -> Design:
-    """The design of a `GPT2LMHeadModel`."""
-    config = model.config
-    only(config, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-    made = gpt(
-        vocabulary=config.vocab_size,
-        length=config.n_positions,
-        width=config.n_embd,
-        hidden=config.n_inner,
-        depth=config.n_layer,
-        heads=config.n_head,
-        dropout=config.resid_pdrop,
+def table(design: Design) -> list[Pair]:
+    """The body; their maps are stored (inputs, outputs)."""
+    return [
+        *layer("embedding.table", "wte", bias=False),
+        *layer("embedding.positions.table", "wpe", bias=False),
+        *layer(f"{BLOCK}.residual.0.norm", "h.*.ln_1"),
+        *layer(f"{BLOCK}.mixer.qkv", "h.*.attn.c_attn", transposed=True),
+        *layer(f"{BLOCK}.mixer.output", "h.*.attn.c_proj", transposed=True),
+        *layer(f"{BLOCK}.residual.1.norm", "h.*.ln_2"),
+        *layer(f"{BLOCK}.feedforward.up", "h.*.mlp.c_fc", transposed=True),
+        *layer(f"{BLOCK}.feedforward.down", "h.*.mlp.c_proj", transposed=True),
+        *layer("backbone.norm", "ln_f"),
+    ]
+
+
+def last_token(config: Config) -> Spec[ClassHead]:
+    """A class read from the last token, without a bias."""
+    return spec(ClassHead, classes=len(labels(config)), pool=spec(LastToken), bias=False)
+
+
+register(
+    Family(
+        name="gpt2",
+        system="gpt",
+        settings=(
+            Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+            Key("n_positions", "embedding.positions.length", "length"),
+            Key("n_embd", "width", "width"),
+            Depth("n_layer", "backbone.blocks"),
+            Key("n_head", f"{BLOCK}.mixer.heads", "heads"),
+            Key("n_inner", f"{BLOCK}.feedforward.hidden", "hidden", default=None),
+            Key("activation_function", f"{BLOCK}.feedforward.activation", None, ACTIVATIONS, "gelu_new"),
+            Key("resid_pdrop", f"{BLOCK}.residual.dropout", "dropout", default=0.1),
+            Key("embd_pdrop", "embedding.dropout", default=0.1),
+            Key("attn_pdrop", f"{BLOCK}.mixer.dropout", default=0.1),
+            Key("layer_norm_epsilon", "**.norm.eps", default=1e-5),
+        ),
+        table=table,
+        prefix="transformer",
+        only={
+            "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False,
+            "tie_word_embeddings": True,
+        },
+        unused=("*.attn.bias", "*.attn.masked_bias"),
+        tops={
+            "GPT2LMHeadModel": Top(table=(*layer("head.project", "lm_head", bias=False),)),
+            "GPT2Model": Top(head=lambda config: None, prefix=""),
+            "GPT2ForSequenceClassification": Top(
+                head=last_token,
+                settings=(Labels("head.classes", "head.classes"),),
+                table=(*layer("head.classify", "score", bias=False),),
+            ),
+            "GPT2ForTokenClassification": Top(
+                head=each_token,
+                settings=(EACH,),
+                table=(*layer("head.project", "classifier"),),
+            ),
+        },
     )
-    made = made.set("embedding.dropout", config.embd_pdrop).set("**.norm.eps", config.layer_norm_epsilon)
-    made = made.set("backbone.blocks.*.mixer.dropout", config.attn_pdrop)
-    return made.set("backbone.blocks.*.feedforward.activation", activation(config.activation_function))
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs; their maps are stored (inputs, outputs)."""
-    table = layer("embedding.table", "transformer.wte", bias=False)
-    table += layer("embedding.positions.table", "transformer.wpe", bias=False)
-    for i in range(model.config.n_layer):
-        ours, theirs = f"backbone.blocks.{i}", f"transformer.h.{i}"
-        table += layer(f"{ours}.residual.0.norm", f"{theirs}.ln_1")
-        table += layer(f"{ours}.mixer.qkv", f"{theirs}.attn.c_attn", transposed=True)
-        table += layer(f"{ours}.mixer.output", f"{theirs}.attn.c_proj", transposed=True)
-        table += layer(f"{ours}.residual.1.norm", f"{theirs}.ln_2")
-        table += layer(f"{ours}.feedforward.up", f"{theirs}.mlp.c_fc", transposed=True)
-        table += layer(f"{ours}.feedforward.down", f"{theirs}.mlp.c_proj", transposed=True)
-    return table + layer("backbone.norm", "transformer.ln_f")
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    fill(made, pairs(model), tensors(model))
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `GPT2LMHeadModel` with our weights."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    ours = design_of(model)
-    block = "backbone.blocks.0"
-    theirs: Any = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=ours.get("embedding.vocabulary"),
-            n_positions=ours.get("embedding.positions.length"),
-            n_embd=ours.get("width"),
-            n_layer=len(ours.get("backbone.blocks")),
-            n_head=ours.get(f"{block}.mixer.heads"),
-            n_inner=ours.get(f"{block}.feedforward.hidden"),
-            activation_function=activation_of_theirs(ours.get(f"{block}.feedforward.activation")),
-            resid_pdrop=ours.get(f"{block}.residual.dropout"),
-            embd_pdrop=ours.get("embedding.dropout"),
-            attn_pdrop=ours.get(f"{block}.mixer.dropout"),
-            layer_norm_epsilon=ours.get("backbone.norm.eps"),
-        )
-    )
-    return pour(model, theirs, design(theirs), pairs(theirs))
+)  # fmt: skip

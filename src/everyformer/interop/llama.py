@@ -1,96 +1,118 @@
-"""Llama to and from Hugging Face transformers."""
+"""Llama and its successors."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from everyformer.designs import Design, design_of
+from everyformer.designs import Design
 from everyformer.errors import DoesNotFit
 from everyformer.heads import TiedHead
-from everyformer.interop.names import only
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.llama import llama
+from everyformer.interop.bert import EACH, begin_and_end, each_token
+from everyformer.interop.config import Config, Custom, Depth, Key, Labels
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.gpt import last_token
+from everyformer.interop.weights import Pair, layer
 
+BLOCK = "backbone.blocks.*"
+FIRST = "backbone.blocks.0.mixer"
 SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 """Their names of what `positions.Rotary(llama3=...)` holds."""
 
 
-def design(model: Any) -> Design:
-    """The design of a `LlamaForCausalLM`."""
-    config = model.config
-    only(config, hidden_act="silu", mlp_bias=False)
-    rope = config.rope_parameters
-    kind = rope.get("rope_type", "default")
-    if kind not in ("default", "llama3"):
-        raise DoesNotFit(f"rope_type '{kind}'; the llama system has 'default' and 'llama3'", "positions")
-    scaling = tuple(float(rope[name]) for name in SCALING) if kind == "llama3" else None
-    made = llama(
-        vocabulary=config.vocab_size,
-        width=config.hidden_size,
-        hidden=config.intermediate_size,
-        depth=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        key_heads=config.num_key_value_heads,
-        head_width=config.head_dim,
-        base=rope["rope_theta"],
-        llama3=scaling,
-        tied=model.lm_head.weight is model.model.embed_tokens.weight,
-        bias=config.attention_bias,
-        eps=config.rms_norm_eps,
+def rope(config: Config) -> dict[str, Any]:
+    """The rotation, under its name of today or in the two keys of old."""
+    found = config.get("rope_parameters") or {
+        **(config.get("rope_scaling") or {}), "rope_theta": config.get("rope_theta", 10000.0),
+    }  # fmt: skip
+    kind = found.get("rope_type", found.get("type", "default"))
+    if kind == "default":
+        return {"base": found["rope_theta"], "llama3": None}
+    if kind != "llama3":
+        raise DoesNotFit(f"rope_type '{kind}'; the system has 'default' and 'llama3'", "positions")
+    return {"base": found["rope_theta"], "llama3": tuple(float(found[name]) for name in SCALING)}
+
+
+def write_rope(design: Design) -> dict[str, Any]:
+    """The rotation as they write it today."""
+    base, scaling = (design.get(f"{FIRST}.positions.{name}") for name in ("base", "llama3"))
+    kind = {} if scaling is None else dict(zip(SCALING, (*scaling[:3], int(scaling[3])), strict=True))
+    return {"rope_parameters": {"rope_type": "llama3" if kind else "default", "rope_theta": base, **kind}}
+
+
+def tied(config: Config) -> dict[str, Any]:
+    """Whether the head is the table of the embedding."""
+    return {"tied": bool(config.get("tie_word_embeddings", False))}
+
+
+def write_tied(design: Design) -> dict[str, Any]:
+    """The same, from the head."""
+    head = design.get("head")
+    return {"tie_word_embeddings": head is not None and head.part is TiedHead}
+
+
+SETTINGS = (
+    Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+    Key("hidden_size", "width", "width"),
+    Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden"),
+    Depth("num_hidden_layers", "backbone.blocks"),
+    Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
+    Key("num_key_value_heads", f"{BLOCK}.mixer.key_heads", "key_heads", default=None),
+    Key("head_dim", f"{BLOCK}.mixer.head_width", "head_width", default=None),
+    Key("attention_dropout", f"{BLOCK}.mixer.dropout", default=0.0),
+    Key("rms_norm_eps", "backbone.norm.eps", "eps", default=1e-6),
+    Custom(rope, write_rope),
+)
+"""What the configs of Llama's relatives share."""
+
+
+def table(design: Design) -> list[Pair]:
+    """The body."""
+    return [
+        *layer("embedding.table", "embed_tokens", bias=False),
+        *layer(f"{BLOCK}.residual.0.norm", "layers.*.input_layernorm", bias=False),
+        *layer(f"{BLOCK}.mixer.qkv", *(f"layers.*.self_attn.{name}_proj" for name in "qkv")),
+        *layer(f"{BLOCK}.mixer.query_key_norm.0", "layers.*.self_attn.q_norm", bias=False),
+        *layer(f"{BLOCK}.mixer.query_key_norm.1", "layers.*.self_attn.k_norm", bias=False),
+        *layer(f"{BLOCK}.mixer.output", "layers.*.self_attn.o_proj"),
+        *layer(f"{BLOCK}.residual.1.norm", "layers.*.post_attention_layernorm", bias=False),
+        *layer(f"{BLOCK}.feedforward.up", "layers.*.mlp.gate_proj", "layers.*.mlp.up_proj", bias=False),
+        *layer(f"{BLOCK}.feedforward.down", "layers.*.mlp.down_proj", bias=False),
+        *layer("backbone.norm", "norm", bias=False),
+    ]
+
+
+def tops(name: str) -> dict[str, Top]:
+    """The classes that every relative of Llama has."""
+    return {
+        f"{name}ForCausalLM": Top(
+            settings=(Custom(tied, write_tied),), table=(*layer("head.project", "lm_head", bias=False),)
+        ),
+        f"{name}Model": Top(head=lambda config: None, prefix=""),
+        f"{name}ForSequenceClassification": Top(
+            head=last_token,
+            settings=(Labels("head.classes", "head.classes"),),
+            table=(*layer("head.classify", "score", bias=False),),
+        ),
+        f"{name}ForTokenClassification": Top(
+            head=each_token,
+            settings=(EACH,),
+            table=(*layer("head.project", "score"),),
+        ),
+        f"{name}ForQuestionAnswering": Top(
+            head=begin_and_end, prefix="transformer", table=(*layer("head.project", "qa_outputs"),)
+        ),
+    }
+
+
+register(
+    Family(
+        name="llama",
+        system="llama",
+        settings=(*SETTINGS, Key("attention_bias", f"{BLOCK}.mixer.bias", "bias", default=False)),
+        table=table,
+        prefix="model",
+        only={"hidden_act": "silu", "mlp_bias": False},
+        unused=("*.rotary_emb.inv_freq",),
+        tops=tops("Llama"),
     )
-    return made.set("backbone.blocks.*.mixer.dropout", config.attention_dropout)
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    bias = model.config.attention_bias
-    table = layer("embedding.table", "model.embed_tokens", bias=False)
-    for i in range(model.config.num_hidden_layers):
-        ours, theirs = f"backbone.blocks.{i}", f"model.layers.{i}"
-        own = f"{theirs}.self_attn"
-        table += layer(f"{ours}.residual.0.norm", f"{theirs}.input_layernorm", bias=False)
-        table += layer(f"{ours}.mixer.qkv", f"{own}.q_proj", f"{own}.k_proj", f"{own}.v_proj", bias=bias)
-        table += layer(f"{ours}.mixer.output", f"{own}.o_proj", bias=bias)
-        table += layer(f"{ours}.residual.1.norm", f"{theirs}.post_attention_layernorm", bias=False)
-        table += layer(f"{ours}.feedforward.up", f"{theirs}.mlp.gate_proj", f"{theirs}.mlp.up_proj", bias=False)
-        table += layer(f"{ours}.feedforward.down", f"{theirs}.mlp.down_proj", bias=False)
-    table += layer("backbone.norm", "model.norm", bias=False)
-    if model.lm_head.weight is not model.model.embed_tokens.weight:
-        table += layer("head.project", "lm_head", bias=False)
-    return table
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    fill(made, pairs(model), tensors(model))
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `LlamaForCausalLM` with our weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    ours = design_of(model)
-    mixer = ours.get("backbone.blocks.0.mixer")
-    scaling = ours.get("backbone.blocks.0.mixer.positions.llama3")
-    rope = {"rope_type": "default", "rope_theta": ours.get("backbone.blocks.0.mixer.positions.base")}
-    if scaling is not None:
-        rope |= {"rope_type": "llama3", **dict(zip(SCALING, (*scaling[:3], int(scaling[3]))))}
-    theirs: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=ours.get("embedding.vocabulary"),
-            hidden_size=ours.get("width"),
-            intermediate_size=ours.get("backbone.blocks.0.feedforward.hidden"),
-            num_hidden_layers=len(ours.get("backbone.blocks")),
-            num_attention_heads=mixer.get("heads"),
-            num_key_value_heads=mixer.get("key_heads"),
-            head_dim=mixer.get("head_width"),
-            rms_norm_eps=ours.get("backbone.norm.eps"),
-            rope_parameters=rope,
-            attention_bias=mixer.get("bias"),
-            attention_dropout=mixer.get("dropout"),
-            tie_word_embeddings=ours.get("head").part is TiedHead,
-        )
-    )
-    return pour(model, theirs, design(theirs), pairs(theirs))
+)

@@ -1,109 +1,116 @@
-"""T5 to and from Hugging Face transformers."""
+"""T5."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
-from everyformer.designs import Design, design_of
+from everyformer.designs import Design
 from everyformer.feedforward import Gated
 from everyformer.heads import TiedHead
-from everyformer.interop.names import activation, activation_of_theirs
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.t5 import t5
+from everyformer.interop.config import Config, Custom, Depth, Key
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.weights import Pair, layer
+
+BLOCK = "encoder.blocks.0"
 
 
-def design(model: Any) -> Design:
-    """The design of a `T5ForConditionalGeneration`."""
-    config = model.config
-    return t5(
-        vocabulary=config.vocab_size,
-        width=config.d_model,
-        hidden=config.d_ff,
-        depth=config.num_layers,
-        decoder_depth=config.num_decoder_layers,
-        heads=config.num_heads,
-        head_width=config.d_kv,
-        buckets=config.relative_attention_num_buckets,
-        farthest=config.relative_attention_max_distance,
-        activation=activation(config.dense_act_fn),
-        gated=config.is_gated_act,
-        tied=_tied(model),
-        dropout=config.dropout_rate,
-        eps=config.layer_norm_epsilon,
+def activation(config: Config) -> dict[str, Any]:
+    """'relu', 'gated-gelu' (which is the tanh approximation), 'gated-silu'."""
+    kind = config.get("feed_forward_proj", "relu")
+    gated, name = kind.startswith("gated-"), kind.removeprefix("gated-")
+    name = "gelu_new" if kind == "gated-gelu" else name
+    return {
+        "gated": gated,
+        **Key("activation", "activation", "activation", ACTIVATIONS).read(Config({"activation": name})),
+    }
+
+
+def write_activation(design: Design) -> dict[str, Any]:
+    """The same in their words."""
+    name = Key("", f"{BLOCK}.feedforward.activation", values=ACTIVATIONS).write(design)[""]
+    if design.get(f"{BLOCK}.feedforward").part is not Gated:
+        return {"feed_forward_proj": name}
+    return {"feed_forward_proj": "gated-gelu" if name == "gelu_new" else f"gated-{name}"}
+
+
+def head(config: Config) -> dict[str, Any]:
+    """A head of its own where the checkpoint holds one; its input is scaled unless the config says untied or not."""
+    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings") is not False)
+    scale = config.value("d_model") ** -0.5 if scaled else 1.0
+    return {"tied": "lm_head.weight" not in config.names, "head.scale": scale}
+
+
+def write_head(design: Design) -> dict[str, Any]:
+    """Scaled or not; the checkpoint says the rest."""
+    scaled = design.get("head.scale") != 1.0
+    return {"tie_word_embeddings": design.get("head").part is TiedHead and scaled, "scale_decoder_outputs": scaled}
+
+
+def table(design: Design) -> list[Pair]:
+    """Both stacks; a layer of the decoder has the cross-attention in its middle."""
+    pairs = layer("source.table", "shared", bias=False)
+    pairs += layer("source.table", "encoder.embed_tokens", bias=False) + layer(
+        "source.table", "decoder.embed_tokens", bias=False
     )
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    config = model.config
-    table = layer("source.table", "shared", bias=False)
-    for stack, depth in (("encoder", config.num_layers), ("decoder", config.num_decoder_layers)):
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
-        table += layer(f"{stack}.positions.table", bias, bias=False)
-        for i in range(depth):
-            table += _block(f"{stack}.blocks.{i}", f"{stack}.block.{i}.layer", stack == "decoder", config.is_gated_act)
-        table += layer(f"{stack}.norm", f"{stack}.final_layer_norm", bias=False)
-    return table if _tied(model) else table + layer("head.project", "lm_head", bias=False)
-
-
-def _block(ours: str, theirs: str, crosses: bool, gated: bool) -> list[Pair]:
-    own, cross, last = f"{theirs}.0.SelfAttention", f"{theirs}.1.EncDecAttention", 2 if crosses else 1
-    table = layer(f"{ours}.mixer.qkv", f"{own}.q", f"{own}.k", f"{own}.v", bias=False)
-    table += layer(f"{ours}.mixer.output", f"{own}.o", bias=False)
-    if crosses:
-        table += layer(f"{ours}.cross.0.query", f"{cross}.q", bias=False)
-        table += layer(f"{ours}.cross.0.key_value", f"{cross}.k", f"{cross}.v", bias=False)
-        table += layer(f"{ours}.cross.0.output", f"{cross}.o", bias=False)
-    dense = f"{theirs}.{last}.DenseReluDense"
-    up = (f"{dense}.wi_0", f"{dense}.wi_1") if gated else (f"{dense}.wi",)
-    table += layer(f"{ours}.feedforward.up", *up, bias=False)
-    table += layer(f"{ours}.feedforward.down", f"{dense}.wo", bias=False)
-    for i in range(last + 1):
-        table += layer(f"{ours}.residual.{i}.norm", f"{theirs}.{i}.layer_norm", bias=False)
-    return table
-
-
-def _tied(model: Any) -> bool:
-    return model.lm_head.weight is model.shared.weight
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    fill(made, pairs(model), tensors(model))
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `T5ForConditionalGeneration` with our weights."""
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    ours = design_of(model)
-    mixer, feedforward = ours.get("encoder.blocks.0.mixer"), ours.get("encoder.blocks.0.feedforward")
-    tied = ours.get("head").part is TiedHead
-    act = activation_of_theirs(feedforward.get("activation"))
-    if feedforward.part is Gated:
-        act = "gated-gelu" if act == "gelu_new" else f"gated-{act}"
-    config: Any = T5Config
-    theirs: Any = T5ForConditionalGeneration(
-        config(
-            vocab_size=ours.get("source.vocabulary"),
-            d_model=ours.get("width"),
-            d_kv=mixer.get("head_width"),
-            d_ff=feedforward.get("hidden"),
-            num_layers=len(ours.get("encoder.blocks")),
-            num_decoder_layers=len(ours.get("decoder.blocks")),
-            num_heads=mixer.get("heads"),
-            relative_attention_num_buckets=ours.get("encoder.positions.buckets"),
-            relative_attention_max_distance=ours.get("encoder.positions.farthest"),
-            feed_forward_proj=act,
-            dropout_rate=mixer.get("dropout"),
-            layer_norm_epsilon=ours.get("encoder.norm.eps"),
-            tie_word_embeddings=tied,
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        ours, theirs = f"{stack}.blocks.*", f"{stack}.block.*.layer"
+        dense = f"{theirs}.{last}.DenseReluDense"
+        gated = design.get(f"{stack}.blocks.0.feedforward").part is Gated
+        pairs += layer(
+            f"{stack}.positions.table", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias", bias=False
         )
+        pairs += layer(f"{ours}.mixer.qkv", *(f"{theirs}.0.SelfAttention.{name}" for name in "qkv"), bias=False)
+        pairs += layer(f"{ours}.mixer.output", f"{theirs}.0.SelfAttention.o", bias=False)
+        cross = f"{theirs}.1.EncDecAttention"
+        pairs += layer(f"{ours}.cross.0.query", f"{cross}.q", bias=False)
+        pairs += layer(f"{ours}.cross.0.key_value", f"{cross}.k", f"{cross}.v", bias=False)
+        pairs += layer(f"{ours}.cross.0.output", f"{cross}.o", bias=False)
+        up = ("wi_0", "wi_1") if gated else ("wi",)
+        pairs += layer(f"{ours}.feedforward.up", *(f"{dense}.{name}" for name in up), bias=False)
+        pairs += layer(f"{ours}.feedforward.down", f"{dense}.wo", bias=False)
+        pairs += layer(f"{ours}.residual.*.norm", f"{theirs}.*.layer_norm", bias=False)
+        pairs += layer(f"{stack}.norm", f"{stack}.final_layer_norm", bias=False)
+    return pairs
+
+
+def family(name: str, top: str, silent: dict[str, Any], fixed: dict[str, Any]) -> Family:
+    """T5, and mT5, which is the same but for what a `silent` config means, and for what is `fixed` whatever it says."""
+
+    def said(reads: Callable[[Config], dict[str, Any]]) -> Callable[[Config], dict[str, Any]]:
+        return lambda config: reads(Config({**silent, **config, **fixed}, config.names))
+
+    return Family(
+        name=name,
+        system="t5",
+        settings=(
+            Key("vocab_size", "source.vocabulary", "vocabulary"),
+            Key("d_model", "width", "width"),
+            Key("d_kv", f"{BLOCK}.mixer.head_width", "head_width", default=64),
+            Key("d_ff", f"{BLOCK}.feedforward.hidden", "hidden"),
+            Depth("num_layers", "encoder.blocks"),
+            Key("num_heads", f"{BLOCK}.mixer.heads", "heads"),
+            Key("relative_attention_num_buckets", "encoder.positions.buckets", "buckets", default=32),
+            Key("relative_attention_max_distance", "encoder.positions.farthest", "farthest", default=128),
+            Key("dropout_rate", f"{BLOCK}.mixer.dropout", "dropout", default=0.1),
+            Key("layer_norm_epsilon", "encoder.norm.eps", "eps", default=1e-6),
+            Custom(decoder_depth, lambda design: {"num_decoder_layers": len(design.get("decoder.blocks"))}),
+            Custom(said(activation), write_activation),
+            Custom(said(head), write_head),
+        ),
+        table=table,
+        unused=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
+        tops={top: Top(table=(*layer("head.project", "lm_head", bias=False),))},
     )
-    if not tied:
-        theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.detach().clone())
-    return pour(model, theirs, design(theirs), pairs(theirs))
+
+
+def decoder_depth(config: Config) -> dict[str, Any]:
+    """As deep as the encoder where nothing is said."""
+    depth = config.get("num_decoder_layers")
+    return {} if depth is None else Depth("num_decoder_layers", "decoder.blocks", "decoder_depth").read(config)
+
+
+register(family("t5", "T5ForConditionalGeneration", {}, {}))
+gated = {"feed_forward_proj": "gated-gelu"}
+register(family("mt5", "MT5ForConditionalGeneration", gated, {"scale_decoder_outputs": False}))

@@ -20,6 +20,8 @@ class Root(Part):
     """What whole models share: how weights start and are tied, and one pass with a cache."""
 
     system: str = ""
+    tokenizer: Any = None
+    """What makes ids of text, where the model was loaded with one."""
 
     def begin(self, start: Spec[Start]) -> None:
         """Start the weights, then tie what is tied; the last act of a constructor."""

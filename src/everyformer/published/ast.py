@@ -45,6 +45,7 @@ def ast(
     depth: int = 12,
     heads: int = 12,
     ratio: float = 4.0,
+    qkv_bias: bool = True,
     dropout: float = 0.0,
     eps: float = 1e-6,
 ) -> Design:
@@ -57,8 +58,8 @@ def ast(
     grid = SpectrogramPatches.grid(mels, frames, patch, stride)
     block = spec(
         Block,
-        mixer=spec(Attention, heads=heads),
-        feedforward=spec(MLP, ratio=ratio),
+        mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=True),
+        feedforward=spec(MLP, hidden=int(width * ratio)),
         residual=spec(PreNorm, norm=norm, dropout=dropout),
     )
     return Design(

@@ -42,6 +42,7 @@ def vit(
     depth: int = 12,
     heads: int = 12,
     ratio: float = 4.0,
+    qkv_bias: bool = True,
     dropout: float = 0.0,
     drop_path: float = 0.0,
     eps: float = 1e-6,
@@ -50,8 +51,8 @@ def vit(
 
     `image` is the size that positions are built for; they are resampled for others (section 3.2).
     """
-    mixer = spec(Attention, heads=heads)
-    mlp = spec(MLP, ratio=ratio)
+    mixer = spec(Attention, heads=heads, bias=qkv_bias, output_bias=True)
+    mlp = spec(MLP, hidden=int(width * ratio))
     norm = spec(LayerNorm, eps=eps)
     side = image // patch
     blocks = []

@@ -1,0 +1,170 @@
+"""A folder in the Hugging Face format: config, weights, tokenizer, processor; nothing in it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from everyformer.designs import Design
+from everyformer.errors import BadInput
+from everyformer.interop.config import Config
+from everyformer.interop.family import Family, family_of
+from everyformer.interop.files import Weights, fetch, read_json
+from everyformer.interop.weights import fill
+
+_AT_ONCE = 64
+
+
+@dataclass
+class Checkpoint:
+    """An opened checkpoint: `design`, `model` with its weights, `tokenizer`, and what can be done with them."""
+
+    folder: Path
+    config: Config
+    family: Family
+    top: str
+    """Their class that it is a checkpoint of."""
+    dtype: torch.dtype | None = None
+    new: tuple[str, ...] = ()
+    unused: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        new: Iterable[str] = (),
+        unused: Iterable[str] = (),
+    ) -> Checkpoint:
+        """The checkpoint in a folder, or under an id on the hub.
+
+        Args:
+            path: the folder, or the id.
+            dtype: what the weights become; as they are stored by default.
+            new: paths of parts that start afresh, such as "head".
+            unused: patterns of tensors in the file that are left where they are.
+        """
+        folder = fetch(str(path))
+        if not (folder / "config.json").is_file():
+            raise BadInput(f"'{folder}' has no config.json; give the folder of a checkpoint in the Hugging Face format")
+        weights = Weights(folder)
+        config = Config(read_json(folder / "config.json"), weights.shapes)
+        weights.close()
+        family = family_of(config)
+        return cls(folder, config, family, family.top(config), dtype, tuple(new), tuple(unused))
+
+    @cached_property
+    def design(self) -> Design:
+        """The design that it is."""
+        return self.family.design(self.config, self.top)
+
+    @cached_property
+    def model(self) -> Any:
+        """Our model, made of parts, with the weights of the file; they are held once."""
+        made = self.design.build(device="meta")
+        weights = Weights(self.folder)
+        try:
+            fill(
+                made,
+                self.family.pairs(self.design, self.top, weights.shapes),
+                weights,
+                shapes=weights.shapes,
+                dtype=self.dtype or self._stored(weights),
+                new=self.new,
+                unused=(*self.family.unused, *self.family.tops[self.top].unused, *self.unused),
+            )
+        finally:
+            weights.close()
+        made.tokenizer = self.tokenizer
+        return made.eval()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its `tokenizers.Tokenizer`, without padding; None where it has none."""
+        from tokenizers import Tokenizer
+
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            return None
+        try:
+            found = Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise BadInput(f"'{path}' is no tokenizer: {error}") from None
+        found.no_padding()
+        return found
+
+    @cached_property
+    def ids(self) -> dict[str, Any]:
+        """The ids of special tokens: bos, eos (one or several), pad, and what a decoder starts with."""
+        said = dict(self.config)
+        if (self.folder / "generation_config.json").is_file():
+            said |= read_json(self.folder / "generation_config.json")
+        names = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "pad_token_id", "start": "decoder_start_token_id"}
+        return {ours: said.get(theirs) for ours, theirs in names.items()}
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, with the special tokens that the tokenizer adds."""
+        if self.tokenizer is None:
+            raise BadInput(f"'{self.folder}' has no tokenizer.json; call the model with ids")
+        return [each.ids for each in self.tokenizer.encode_batch(list(texts))]
+
+    def generate(self, texts: Sequence[str], *, max_tokens: int = 100, **options: Any) -> list[str]:
+        """What follows each text, or what each text becomes where there is an encoder; options as `generation.generate`."""
+        from everyformer.generation import generate
+        from everyformer.models import Seq2Seq
+
+        ids = self.ids
+        pad = ids["pad"] if ids["pad"] is not None else 0
+        bos = {"bos": ids["start"]} if isinstance(self.model, Seq2Seq) else {}
+        given = {"eos": ids["eos"], "pad": pad, "max_tokens": max_tokens, **bos, **options}
+        return [self.tokenizer.decode(row) for row in generate(self.model, self.encode(texts), **given)]
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
+        """A vector for each text: as the checkpoint says where it is a sentence encoder, else the mean of its tokens."""
+        first, unit = self._pooling
+        vectors = []
+        for start in range(0, len(texts), _AT_ONCE):
+            rows = self.encode(texts[start : start + _AT_ONCE])
+            longest = max(map(len, rows))
+            mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows])
+            ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+            tokens = self.model.features(ids, mask=mask)
+            vectors.append(tokens.values[:, 0] if first else tokens.mean())
+        found = torch.cat(vectors)
+        return torch.nn.functional.normalize(found) if unit else found
+
+    @property
+    def _pooling(self) -> tuple[bool, bool]:
+        """Whether the first token stands for the text, and whether vectors have length one (Sentence Transformers)."""
+        path = self.folder / "modules.json"
+        if not path.is_file():
+            return False, False
+        kinds = path.read_text(encoding="utf-8")
+        pooling = self.folder / "1_Pooling" / "config.json"
+        said = read_json(pooling) if pooling.is_file() else {}
+        if not said.get("pooling_mode_cls_token") and not said.get("pooling_mode_mean_tokens", True):
+            raise BadInput(f"'{pooling}' pools neither the first token nor the mean of all; embed takes those two")
+        return bool(said.get("pooling_mode_cls_token")), "Normalize" in kinds
+
+    def _stored(self, weights: Weights) -> torch.dtype | None:
+        named = str(self.config.get("dtype") or self.config.get("torch_dtype") or "").removeprefix("torch.")
+        kind = getattr(torch, named, None) if named in ("float32", "float16", "bfloat16", "float64") else None
+        if kind is not None:
+            return kind
+        return next((weights[n].dtype for n, shape in weights.shapes.items() if len(shape) > 1), None)
+
+
+def load(
+    path: str | Path, *, dtype: torch.dtype | None = None, new: Iterable[str] = (), unused: Iterable[str] = ()
+) -> Any:
+    """Our model, made of parts, with the weights of a checkpoint; see `Checkpoint.open`. Its `tokenizer` is with it."""
+    return Checkpoint.open(path, dtype=dtype, new=new, unused=unused).model

@@ -1,0 +1,176 @@
+"""Families of checkpoints: what a config says, and one table of pairs of tensors, both read both ways."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from everyformer.designs import Design, design_of
+from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
+from everyformer.interop.config import Config, Setting
+from everyformer.interop.weights import Pair, write
+from everyformer.registry import find_system
+from everyformer.specs import Spec, check
+
+Table = Callable[[Design], Iterable[Pair]]
+_INERT = {"dropout", "start", "std"}
+"""Options that change how a model is trained, and not what it answers."""
+
+
+@dataclass(frozen=True)
+class Top:
+    """What one of their classes has on top of the body of its family."""
+
+    table: tuple[Pair, ...] = ()
+    """Its tensors, under their whole names."""
+    settings: tuple[Setting, ...] = ()
+    head: Callable[[Config], Spec[Any] | None] | None = None
+    """The head, where it is not the one that the system makes of its options."""
+    unused: tuple[str, ...] = ()
+    """Patterns of tensors that files of this class may have, and that nothing reads."""
+    prefix: str | None = None
+    """What the names of the body begin with, where it is not the family's: nothing in a class that is the body."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The checkpoints of one `model_type`, and the system that they are."""
+
+    name: str
+    """Their `model_type`."""
+    system: str
+    settings: tuple[Setting, ...]
+    table: Table
+    """The tensors of the body, under their names without the prefix."""
+    tops: Mapping[str, Top]
+    """By the names of their classes, as in `architectures`."""
+    prefix: str = ""
+    """What the names of the body begin with in a class that holds it."""
+    only: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of which the system has one value."""
+    unused: tuple[str, ...] = ("*.position_ids", "position_ids", "*.inv_freq")
+    """Patterns of tensors that hold no weights."""
+
+    def top(self, config: Config) -> str:
+        """The class that a config names; the first of the family where it names none."""
+        named = config.get("architectures") or [next(iter(self.tops))]
+        if named[0] not in self.tops:
+            raise UnknownName(f"class of '{self.name}' checkpoints", str(named[0]), self.tops)
+        return named[0]
+
+    def design(self, config: Config, top: str) -> Design:
+        """The design that a config of one of the classes describes."""
+        config.only(self.only)
+        chosen = self.tops[top]
+        said: dict[str, Any] = {}
+        for setting in (*self.settings, *chosen.settings):
+            said |= setting.read(config)
+        system = find_system(self.system)
+        options = {name: value for name, value in said.items() if "." not in name}
+        check(system.make, options)
+        made = replace(system.make(**options), name=self.system)
+        if chosen.head is not None:
+            made = made.set("head", chosen.head(config))
+        for path, value in said.items():
+            if "." in path:
+                made = made.set(path, value)
+        return made
+
+    def pairs(self, design: Design, top: str, names: Iterable[str] | None = None) -> list[Pair]:
+        """The whole table of a class; a body whose `names` are given may stand with or without its prefix."""
+        chosen = self.tops[top]
+        prefix = self.prefix if chosen.prefix is None else chosen.prefix
+        if names is not None:
+            prefix = next((p for p in (prefix, self.prefix) if any(name.startswith(f"{p}.") for name in names)), "")
+        return [*(pair.under(f"{prefix}." if prefix else "") for pair in self.table(design)), *chosen.table]
+
+    def back(self, model: nn.Module, top: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The config and the tensors of a model of ours as one of their classes; what cannot be said there is refused."""
+        design = design_of(model)
+        config: dict[str, Any] = {"architectures": [top], "model_type": self.name, **self.only}
+        for setting in (*self.settings, *self.tops[top].settings):
+            config |= setting.write(design)
+        made = write(model, self.pairs(design, top))
+        said = at_rest(self.design(Config(config, made), top))
+        difference = said.diff(at_rest(design))
+        if difference != "no difference":
+            raise DoesNotFit(f"{top} cannot hold this design; it would have to be:\n{difference}")
+        return config, made
+
+
+_families: dict[str, Family] = {}
+
+
+def register(family: Family) -> Family:
+    """Make a family known to `ef.load` and to export."""
+    _families[family.name] = family
+    return family
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """The families by `model_type`."""
+    package = importlib.import_module("everyformer.interop")
+    for found in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"everyformer.interop.{found.name}")
+    return _families
+
+
+def family_of(config: Config) -> Family:
+    """The family that a config names by its `model_type`, or else by its class."""
+    named = config.get("model_type")
+    if named is None:
+        top = (config.get("architectures") or [""])[0]
+        for family in families().values():
+            if top in family.tops:
+                return family
+        named = top
+    if named not in families():
+        raise UnknownName("family of checkpoints", str(named), families())
+    return families()[named]
+
+
+def back(model: nn.Module, top: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors of a model of ours as the class `top`, or the first that can hold its design."""
+    system = getattr(model, "system", "")
+    fitting = [family for family in families().values() if family.system == system]
+    if not fitting:
+        known = {family.system for family in families().values()}
+        raise UnknownName("system with a way to Hugging Face transformers", system or type(model).__name__, known)
+    errors: list[EveryformerError] = []
+    for family in fitting:
+        for name in family.tops if top is None else [top]:
+            if name not in family.tops:
+                errors.append(UnknownName(f"class of '{family.name}' checkpoints", name, family.tops))
+                continue
+            try:
+                return family.back(model, name)
+            except EveryformerError as error:
+                errors.append(error)
+    raise min(errors, key=_distance)
+
+
+def _distance(error: EveryformerError) -> tuple[bool, bool, int]:
+    """How far a design is from a class that refused it: the fewest differences first."""
+    return not isinstance(error, DoesNotFit), bool(getattr(error, "path", "")), str(error).count("\n")
+
+
+def at_rest(design: Design) -> Design:
+    """The design without what is only for training: dropout, random depth, how weights start."""
+    return Design(_resting(design.spec), design.name)
+
+
+def _resting(value: Any) -> Any:
+    if isinstance(value, tuple):
+        kept = [each for each in value if not (isinstance(each, Spec) and each.name == "norms.StochasticDepth")]
+        return tuple(map(_resting, kept))
+    if not isinstance(value, Spec):
+        return value
+    options = {name: _resting(each) for name, each in value.options.items() if name not in _INERT}
+    return Spec(value.part, options)

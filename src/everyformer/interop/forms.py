@@ -1,0 +1,104 @@
+"""How one of our tensors is laid out in theirs; each form is read both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Form:
+    """Base of forms."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        raise NotImplementedError
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Their tensors from ours, None for one that another pair writes; `sizes` are the rows of fused parts."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Joined(Form):
+    """Theirs one under the other; `transposed`: each stored (inputs, outputs)."""
+
+    transposed: bool = False
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        found = [each.mT if self.transposed else each for each in theirs]
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, cut apart."""
+        return [each.mT if self.transposed else each for each in ours.split(list(sizes))]
+
+
+@dataclass(frozen=True)
+class Interleaved(Form):
+    """One fused tensor whose rows are (heads, parts, K), where ours are (parts, heads, K): GPT-NeoX, BLOOM."""
+
+    heads: int
+    parts: int = 3
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return theirs[0].unflatten(0, (self.heads, self.parts, -1)).transpose(0, 1).flatten(0, 2)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, heads first."""
+        return [ours.unflatten(0, (self.parts, self.heads, -1)).transpose(0, 1).flatten(0, 2)]
+
+
+@dataclass(frozen=True)
+class Wrapped(Form):
+    """Theirs has `before` axes of length one in front of ours, and `after` behind."""
+
+    before: int = 0
+    after: int = 0
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return theirs[0].flatten(0, self.before).flatten(-1 - self.after)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, with the axes put back."""
+        return [ours[(None,) * self.before + (...,) + (None,) * self.after]]
+
+
+@dataclass(frozen=True)
+class Leading(Form):
+    """Learned tokens, (1, 1, D) each, to which the first rows of a table of positions (1, N, D), given last, are added.
+
+    Written back, the tokens hold the sum and those rows are zero (see `Following`).
+    """
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our leading tokens (k, D)."""
+        *tokens, positions = theirs
+        first = torch.cat([each[0] for each in tokens])
+        return first + positions[0, : len(first)]
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Their tokens; the table is written by its own pair."""
+        return [*(each[None, None] for each in ours), None]
+
+
+@dataclass(frozen=True)
+class Following(Form):
+    """A table (N, D), or (1, N, D) where `wrapped`, without its first `skip` rows, which are written back as zeros."""
+
+    skip: int
+    wrapped: bool = False
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """The rows that count."""
+        return (theirs[0][0] if self.wrapped else theirs[0])[self.skip :]
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """The whole table."""
+        table = torch.cat((ours.new_zeros(self.skip, ours.shape[1]), ours))
+        return [table[None] if self.wrapped else table]

@@ -1,0 +1,61 @@
+"""Models of timm: their attributes are read as a config, their tensors by the same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from everyformer.errors import UnknownName
+from everyformer.interop.config import Config, Setting
+from everyformer.interop.family import Family, Table, Top, families
+from everyformer.interop.weights import fill, tensors
+
+
+@dataclass(frozen=True)
+class TimmFamily:
+    """The models of one class of timm, and the system that they are."""
+
+    name: str
+    """The name of timm's class."""
+    system: str
+    facts: Callable[[Any], dict[str, Any]]
+    """What the settings read, from a live model."""
+    settings: tuple[Setting, ...]
+    table: Table
+    only: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def family(self) -> Family:
+        """The same as a family of one class."""
+        return Family(self.name, self.system, self.settings, self.table, {self.name: Top()}, only=self.only)
+
+
+_timm: dict[str, TimmFamily] = {}
+
+
+def register_timm(family: TimmFamily) -> TimmFamily:
+    """Make a family known to `from_timm`."""
+    _timm[family.name] = family
+    return family
+
+
+def timm_family(model: nn.Module) -> TimmFamily:
+    """The family of a live model."""
+    families()
+    name = type(model).__name__
+    if name not in _timm:
+        raise UnknownName("class of timm", name, _timm)
+    return _timm[name]
+
+
+def from_timm(model: nn.Module) -> Any:
+    """Our model with the weights of a model of timm; a tensor unused or unfilled is an error."""
+    found = timm_family(model)
+    theirs = tensors(model)
+    design = found.family.design(Config(found.facts(model), theirs), found.name)
+    made = design.build(device="meta")
+    fill(made, found.family.pairs(design, found.name), theirs)
+    return made.train(model.training)

@@ -1,0 +1,147 @@
+"""A small random model of every class of Hugging Face transformers that can be loaded, and what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers as tf
+
+from support.agreement import perturb
+from support.parity import ids, ragged
+
+VOCABULARY, CLASSES = 71, 5
+_BODY = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+}  # fmt: skip
+_END = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_ENCODER = {**_BODY, "max_position_embeddings": 24, "pad_token_id": 0, "num_labels": CLASSES}
+_TWO = {**_ENCODER, "num_labels": 2}
+_DECODER = {**_BODY, **_END, "num_labels": CLASSES}
+_LLAMA = {**_DECODER, "num_key_value_heads": 2, "max_position_embeddings": 64}
+_T5 = {
+    "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 10, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2,
+    "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
+    "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
+_PATCHES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "num_labels": 5,
+}
+_VIT = {**_PATCHES, "image_size": 16, "patch_size": 8}
+_SOUND = {"max_length": 37, "num_mel_bins": 20, "patch_size": 8, "frequency_stride": 5, "time_stride": 5}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One class with one config."""
+
+    name: str
+    """Their class."""
+    config: str
+    options: dict[str, Any]
+    given: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+    """What ours takes, and what theirs takes."""
+    apart: bool = False
+    """Whether an output map that is made tied gets weights of its own."""
+
+    def make(self) -> Any:
+        """The model, random."""
+        torch.manual_seed(0)
+        model = getattr(tf, self.name)(getattr(tf, self.config)(**self.options))
+        if self.apart:
+            model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        return perturb(model, std=0.2)
+
+
+def text() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sequences of different lengths."""
+    inputs, mask = ids(VOCABULARY, 3, 13), ragged(3, 13)
+    inputs = inputs.masked_fill(~mask, 0)
+    return {"inputs": inputs, "mask": mask}, {"input_ids": inputs, "attention_mask": mask.long()}
+
+
+def pairs_of_text() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same with segments."""
+    ours, theirs = text()
+    segments = ids(3, 3, 13, seed=5) - 1
+    return {**ours, "segments": segments}, {**theirs, "token_type_ids": segments}
+
+
+def translation() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sources and targets of different lengths."""
+    ours, theirs = text()
+    target, mask = ids(VOCABULARY, 3, 10, seed=4), ragged(3, 10)
+    return (
+        {**ours, "target": target, "target_mask": mask},
+        {**theirs, "decoder_input_ids": target, "decoder_attention_mask": mask.long()},
+    )
+
+
+def pictures() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures."""
+    given = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    return {"inputs": given}, {"pixel_values": given}
+
+
+def sound() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Spectrograms."""
+    given = torch.randn(2, 37, 20, generator=torch.Generator().manual_seed(2))
+    return {"inputs": given}, {"input_values": given}
+
+
+def _all(names: str, config: str, options: dict[str, Any], given: Any) -> list[Case]:
+    return [Case(name, config, options, given) for name in names.split()]
+
+
+_SCALED = {
+    "rope_type": "llama3", "rope_theta": 5000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+CASES = [
+    *_all(
+        "BertModel BertForMaskedLM BertForSequenceClassification BertForTokenClassification",
+        "BertConfig", _ENCODER, pairs_of_text,
+    ),
+    *_all("BertForNextSentencePrediction BertForQuestionAnswering", "BertConfig", _TWO, pairs_of_text),
+    *_all(
+        "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification",
+        "GPT2Config",
+        {"vocab_size": VOCABULARY, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 5, **_END},
+        text,
+    ),
+    *_all(
+        "LlamaForCausalLM LlamaModel LlamaForSequenceClassification LlamaForTokenClassification LlamaForQuestionAnswering",
+        "LlamaConfig", _LLAMA, text,
+    ),
+    Case("LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "rope_parameters": _SCALED, "tie_word_embeddings": True}, text),
+    Case("LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "head_dim": 12, "attention_bias": True}, text),
+    Case("T5ForConditionalGeneration", "T5Config", _T5, translation),
+    Case("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": False}, translation),
+    Case(
+        "T5ForConditionalGeneration", "T5Config",
+        {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, apart=True,
+    ),
+    Case("MT5ForConditionalGeneration", "MT5Config", _T5, translation),
+    *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
+    Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
+    *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
+]  # fmt: skip
+
+
+def ids_of(cases: list[Case]) -> list[str]:
+    """Names for pytest: the class, and what of the options sets a case apart."""
+    plain: dict[str, dict[str, Any]] = {}
+    named = []
+    for case in cases:
+        first = plain.setdefault(case.name, case.options)
+        changed = [
+            f"{k}={v if not isinstance(v, dict) else '...'}" for k, v in case.options.items() if first.get(k) != v
+        ]
+        named.append(" ".join([case.name, *changed]))
+    return named

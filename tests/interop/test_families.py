@@ -1,0 +1,93 @@
+"""Every class of every family: saved by transformers, loaded here, the same outputs; exported, opened there, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers as tf
+
+import everyformer as ef
+from everyformer.interop import to_folder
+from interop.cases import CASES, ids_of
+from support.agreement import close, same_answers
+
+each_case = pytest.mark.parametrize("case", CASES, ids=ids_of(CASES))
+_ANSWERS = ("logits", "pooler_output", "last_hidden_state")
+
+
+def answer_of(output):
+    """What a class of theirs answers with."""
+    if "start_logits" in output:
+        return torch.stack((output.start_logits, output.end_logits), -1)
+    return next(output[name] for name in _ANSWERS if output.get(name) is not None)
+
+
+def real_of(answer, ours):
+    """Where an answer belongs to a real token."""
+    mask = ours.get("target_mask", ours.get("mask"))
+    return mask if mask is not None and answer.shape[:2] == mask.shape else slice(None)
+
+
+@pytest.fixture
+def loaded(case, tmp_path):
+    """Their model, ours from the folder that theirs was saved to, and what both are given."""
+    theirs = case.make()
+    theirs.save_pretrained(tmp_path / "theirs")
+    return theirs, ef.load(tmp_path / "theirs"), *case.given()
+
+
+@each_case
+@torch.no_grad()
+def test_the_same_answers_and_hidden_states(case, loaded, tmp_path):
+    theirs, model, ours, given = loaded
+    stack = "decoder" if hasattr(model, "decoder") else "backbone"
+    hidden = []
+    for block in getattr(model, stack).blocks:
+        block.register_forward_hook(lambda module, inputs, output: hidden.append(output.values))
+    answer = model(**ours)
+    output = theirs(**given, output_hidden_states=True)
+    expected = answer_of(output)
+    answer = answer.values if isinstance(answer, ef.Tokens) else answer
+    real = real_of(expected, ours)
+    same_answers(answer[real], expected[real])
+    states = output.get("decoder_hidden_states", output.get("hidden_states"))
+    real = real_of(states[1], ours)
+    for mine, state in zip(hidden[:-1], states[1:-1], strict=True):
+        close(mine[real], state[real], "hidden state")
+    if stack == "backbone":
+        last, expected = model.features(**ours).values, theirs.base_model(**given)[0]
+        close(last[real], expected[real], "last hidden state")
+
+
+@each_case
+@torch.no_grad()
+def test_there_and_back_bit_for_bit(case, loaded, tmp_path):
+    theirs, model, _, given = loaded
+    config = ef.Checkpoint.open(tmp_path / "theirs").config
+    to_folder(model, tmp_path / "back", top=case.name, config=config)
+    again, told = getattr(tf, case.name).from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(told.values()), told
+    assert torch.equal(answer_of(again.eval()(**given)), answer_of(theirs(**given)))
+    mine, yours = model.state_dict(), ef.load(tmp_path / "back").state_dict()
+    assert all(torch.equal(tensor, yours[name]) for name, tensor in mine.items())
+
+
+GENERATING = [case for case in CASES if case.name.endswith(("LMHeadModel", "CausalLM", "ConditionalGeneration"))]
+
+
+@pytest.mark.parametrize("case", GENERATING, ids=ids_of(GENERATING))
+def test_the_same_tokens(case, loaded):
+    theirs, model, ours, given = loaded
+    source = "decoder_input_ids" in given
+    rows = [row[mask].tolist() for row, mask in zip(ours["inputs"], ours["mask"], strict=True)]
+    if not source:
+        given = {name: value.flip(1) for name, value in given.items()}  # padded left, as theirs asks for
+        rows = [row[::-1] for row in rows]
+    given = {name: given[name] for name in ("input_ids", "attention_mask")}
+    count = 9
+    expected = theirs.generate(**given, max_new_tokens=count, min_new_tokens=count, do_sample=False, eos_token_id=None)
+    expected = expected[:, -count:].tolist()
+    options = {"eos": None, "pad": 0, "max_tokens": count, **({"bos": 0} if source else {})}
+    for cache in (True, False):
+        assert ef.generation.generate(model, rows, cache=cache, **options) == expected
+    assert len({tuple(row) for row in expected}) > 1, "the sequences should differ"
