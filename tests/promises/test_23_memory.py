@@ -38,6 +38,7 @@ def test_evaluation_is_flat_in_the_number_of_samples(name: str, tmp_path: Path) 
 
 LOADING = """
 import re, sys, threading, time
+from pathlib import Path
 import torch
 from safetensors.torch import save_file
 import everyformer as ef
@@ -54,6 +55,9 @@ if sys.argv[1] == "save":
     model = design.build(seed=0)
     save_file({n: p.detach().clone() for n, p in model.named_parameters()}, sys.argv[2])
     sys.exit()
+if sys.argv[1] == "export":
+    ef.interop.to_folder(design.build(seed=0), Path(sys.argv[2]))
+    sys.exit()
 peak, over = 0, False
 
 def watch():
@@ -62,12 +66,16 @@ def watch():
         peak = max(peak, own())
         time.sleep(0.002)
 
-ef.create("gpt", vocabulary=1000, length=64, width=512, depth=1, heads=8, seed=0)  # what torch keeps for itself
+for device in ("cpu", "meta"):  # what torch keeps for itself
+    ef.design("gpt", vocabulary=1000, length=64, width=512, depth=1, heads=8).build(seed=0, device=device)
 before = own()
 watcher = threading.Thread(target=watch)
 watcher.start()
-model = design.build(seed=0)
-load_weights(model, sys.argv[2])
+if sys.argv[1] == "open":
+    model = ef.load(sys.argv[2])
+else:
+    model = design.build(seed=0)
+    load_weights(model, sys.argv[2])
 over = True
 watcher.join()
 print((peak - before) / (4 * parameters(model)))
@@ -75,13 +83,12 @@ print((peak - before) / (4 * parameters(model)))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory of its own is read from /proc")
-def test_loading_holds_the_weights_once(tmp_path: Path) -> None:
-    """The memory of a process that loads a run's weights grows by at most 1.2 times their size."""
+@pytest.mark.parametrize(("keep", "take", "name"), [("save", "load", "model.safetensors"), ("export", "open", "hf")])
+def test_loading_holds_the_weights_once(keep: str, take: str, name: str, tmp_path: Path) -> None:
+    """The memory of a process that loads a run's weights, or a checkpoint, grows by at most 1.2 times their size."""
     command = [sys.executable, "-c", LOADING]
-    subprocess.run([*command, "save", str(tmp_path / "model.safetensors")], check=True)
-    done = subprocess.run(
-        [*command, "load", str(tmp_path / "model.safetensors")], check=True, capture_output=True, text=True
-    )
+    subprocess.run([*command, keep, str(tmp_path / name)], check=True)
+    done = subprocess.run([*command, take, str(tmp_path / name)], check=True, capture_output=True, text=True)
     assert 0.9 < float(done.stdout) <= 1.2
 
 
