@@ -9,6 +9,7 @@ import torch
 from everyformer.designs import design_of
 from everyformer.interop import live
 from everyformer.interop.forms import Leading
+from everyformer.interop.live_tables import split_positions
 from everyformer.interop.timm import timm_family
 from everyformer.interop.weights import fill, resolve, tensors
 
@@ -50,7 +51,7 @@ def same_gradients(ours, pairs, given, nothing=()):
         close(found[name], wanted, f"gradient of {name}")
 
 
-def agree(ours, theirs, answer, expected, real=None):
+def equal(ours, theirs, answer, expected, real=None):
     """Compare answers where tokens are real, then the gradients of a random sum of them, tensor by tensor.
 
     `theirs` is a live model of transformers or of timm.
@@ -66,6 +67,23 @@ def agree(ours, theirs, answer, expected, real=None):
         return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given))
     family = timm_family(theirs)
     return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given)
+
+
+def agree(ours, theirs, pairs, answer, expected, leading, positions):
+    """Compare answers, then the gradients of a random sum of them, tensor by tensor.
+
+    The gradient of a leading token is that of its own place among their positions.
+    """
+    same_answers(answer, expected)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    (answer * weights).sum().backward()
+    (expected * weights).sum().backward()
+    given = {name: tensor.grad for name, tensor in tensors(theirs).items()}
+    tokens = torch.cat([given[name][0] for name in leading])
+    given = split_positions(given, leading, positions)
+    assert torch.equal(given["first"], 2 * tokens)
+    given["first"] = tokens
+    same_gradients(ours, pairs, given)
 
 
 def recorded(name, ours, pairs, nothing=(), fields=()):

@@ -7,7 +7,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import from_transformers
-from support.agreement import agree, perturb
+from support.agreement import equal, perturb
 
 
 def theirs_with(**changes):
@@ -21,7 +21,7 @@ def test_equals_hugging_face(changes):
     theirs = theirs_with(**changes)
     ours = from_transformers(theirs)
     sound = torch.randn(3, 37, 20)
-    agree(ours, theirs, ours(sound), theirs(sound).logits)
+    equal(ours, theirs, ours(sound), theirs(sound).logits)
 
 
 def test_base_has_the_published_size():

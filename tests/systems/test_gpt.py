@@ -6,7 +6,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import from_transformers
-from support.parity import agree, ids, perturb, ragged
+from support.agreement import equal
+from support.parity import ids, perturb, ragged
 
 
 def test_equals_hugging_face():
@@ -15,7 +16,7 @@ def test_equals_hugging_face():
     ours = from_transformers(theirs)
     inputs, mask = ids(71, 3, 13), ragged(3, 13)
     expected = theirs(inputs, attention_mask=mask.long()).logits
-    agree(ours, theirs, ours(inputs, mask=mask), expected, mask)
+    equal(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
 def test_equals_hugging_face_padded_left():
@@ -25,7 +26,7 @@ def test_equals_hugging_face_padded_left():
     inputs, mask = ids(71, 3, 13), ragged(3, 13, left=True)
     places = (mask.long().cumsum(1) - 1).clamp(min=0)
     expected = theirs(inputs, attention_mask=mask.long(), position_ids=places).logits
-    agree(ours, theirs, ours(inputs, mask=mask), expected, mask)
+    equal(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
 @pytest.mark.parametrize(("size", "count"), [("small", 124_439_808), ("medium", 354_823_168), ("xl", 1_557_611_200)])

@@ -6,7 +6,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import from_transformers
-from support.parity import agree, ids, perturb, ragged
+from support.agreement import equal
+from support.parity import ids, perturb, ragged
 
 SCALED = {
     "rope_type": "llama3",
@@ -42,7 +43,7 @@ def test_equals_hugging_face(changes, left):
     inputs, mask = ids(71, 3, 40), ragged(3, 40, left=left)
     places = (mask.long().cumsum(1) - 1).clamp(min=0)
     expected = theirs(inputs, attention_mask=mask.long(), position_ids=places).logits
-    agree(ours, theirs, ours(inputs, mask=mask), expected, mask)
+    equal(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
 def test_a_scaling_that_the_system_does_not_have_is_refused():

@@ -7,7 +7,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import from_transformers
-from support.parity import agree, ids, perturb, ragged
+from support.agreement import equal
+from support.parity import ids, perturb, ragged
 
 
 def build(version):
@@ -32,7 +33,7 @@ def test_equals_hugging_face(version):
         inputs, attention_mask=mask.long(), decoder_input_ids=target, decoder_attention_mask=target_mask.long()
     ).logits
     answer = ours(inputs, target, mask=mask, target_mask=target_mask)
-    agree(ours, theirs, answer, expected, target_mask)
+    equal(ours, theirs, answer, expected, target_mask)
 
 
 @pytest.mark.parametrize(("size", "count"), [("small", 60_506_624), ("base", 222_903_552), ("v1.1-base", 247_577_856)])

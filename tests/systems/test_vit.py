@@ -7,7 +7,7 @@ from transformers import ViTConfig, ViTForImageClassification
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import from_timm, from_transformers
-from support.agreement import agree, perturb, same_answers
+from support.agreement import equal, perturb, same_answers
 
 
 def theirs_with(**changes):
@@ -24,7 +24,7 @@ def test_equals_hugging_face(changes):
     theirs = theirs_with(**changes)
     ours = from_transformers(theirs)
     pictures = torch.randn(3, 2, 24, 24)
-    agree(ours, theirs, ours(pictures), theirs(pictures).logits)
+    equal(ours, theirs, ours(pictures), theirs(pictures).logits)
 
 
 def timm_vit(**changes):
@@ -37,7 +37,7 @@ def test_equals_timm():
     theirs = timm_vit(depth=3)
     ours = from_timm(theirs)
     pictures = torch.randn(2, 3, 32, 32)
-    agree(ours, theirs, ours(pictures), theirs(pictures))
+    equal(ours, theirs, ours(pictures), theirs(pictures))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (70, 64), (224, 160)])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.designs import parts_at
+from everyformer.designs import Design, design_of, parts_at
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.interop.forms import Form, Joined
 
@@ -125,6 +125,18 @@ def write(model: nn.Module, pairs: Iterable[Pair]) -> dict[str, Tensor]:
     return made
 
 
+def pour(model: nn.Module, into: Any, design: Design, pairs: Iterable[Pair]) -> Any:
+    """The way back: copy our weights into their model, whose design and table are given; the designs must be equal."""
+    difference = design.diff(design_of(model))
+    if difference != "no difference":
+        raise DoesNotFit(f"{type(into).__name__} cannot hold this design; it would have to be:\n{difference}")
+    theirs = tensors(into)
+    with torch.no_grad():
+        for name, value in write(model, pairs).items():
+            theirs[name].copy_(value)
+    return into.train(model.training)
+
+
 def _checked(
     found: Mapping[str, list[Pair]], ours: Mapping[str, Tensor], shapes: Shapes, left: Sequence[str]
 ) -> list[list[Pair]]:
@@ -182,7 +194,8 @@ def _complete(model: Any, new: Sequence[str], dtype: torch.dtype | None) -> None
     """Make what no checkpoint holds: new parts, and the constants that parts make for themselves; tie what is tied."""
     for path in new:
         for holder, name, part in parts_at(model, path):
-            made: Any = part.spec.build(*part.place)  # type: ignore[union-attr, operator]
+            old: Any = part
+            made = old.spec.build(*old.place)
             model.start(made)
             holder._modules[name] = made.to(dtype).train(model.training)
     for module in model.modules():
