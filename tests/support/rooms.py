@@ -12,6 +12,7 @@ from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
 from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, Router, mix
 from everyformer.heads.pools import Pool
+from everyformer.mixers import FeatureMap
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
@@ -87,6 +88,9 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Mixer):
         return mix(part, whole, shared)
     if isinstance(part, (FeedForward, Backbone, Head, Router)):
+    if isinstance(part, FeatureMap):
+        return features(part, whole)
+    if isinstance(part, (FeedForward, Backbone, Head)):
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
@@ -111,6 +115,12 @@ def position(part: Position, whole: Any, shared: Any) -> Tensor:
         found.append(part.rotate(heads, whole.places, shared))
         found.append(part.bias(heads, whole.places, whole.places, 0.5, shared))
     return torch.cat([x.flatten() for x in found if x is not None])
+
+
+def features(part: FeatureMap, whole: Any) -> Tensor:
+    """The features of queries and of keys, side by side."""
+    heads = whole.values.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return torch.cat((part.query(heads, whole.places), part.key(heads, whole.places)), -1)
 
 
 def _values(answer: Any) -> Tensor:

@@ -1,5 +1,40 @@
 """Parts that turn Tokens into an update of each token from the others."""
 
 from everyformer.mixers.attention import Attention, CrossAttention
+from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
+from everyformer.mixers.features import (
+    CosineFeatures,
+    EluFeatures,
+    FeatureMap,
+    FourierFeatures,
+    PositiveFeatures,
+    ReluFeatures,
+)
+from everyformer.mixers.fourier import FourierMixer
+from everyformer.mixers.gated_linear import GatedLinearAttention
+from everyformer.mixers.linear import LinearAttention
+from everyformer.mixers.low_rank import Linformer
+from everyformer.mixers.receptance import ChannelMix, TimeMix
+from everyformer.mixers.retention import Retention
+from everyformer.mixers.state_space import StateSpace
 
-__all__ = ["Attention", "CrossAttention"]
+__all__ = [
+    "Attention",
+    "ChannelMix",
+    "CosineFeatures",
+    "CrossAttention",
+    "DeltaNet",
+    "EluFeatures",
+    "FeatureMap",
+    "FourierFeatures",
+    "FourierMixer",
+    "GatedDeltaNet",
+    "GatedLinearAttention",
+    "Linformer",
+    "LinearAttention",
+    "PositiveFeatures",
+    "ReluFeatures",
+    "Retention",
+    "StateSpace",
+    "TimeMix",
+]
