@@ -25,7 +25,7 @@ class Linformer(Mixer):
     capabilities = frozenset({"ordered"})
 
     def __init__(
-        self, width: int, *, heads: int = 8, length: int = 512, rank: int = 128, bias: bool = True, dropout: float = 0.0
+        self, width: int, *, heads: int = 8, length: int = 4096, rank: int = 128, bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.heads, self.length, self.dropout = heads, length, dropout
