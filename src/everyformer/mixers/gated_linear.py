@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from everyformer.context import Context
 from everyformer.contracts import Mixer
 from everyformer.mixers.scan import remember
-from everyformer.mixers.shapes import head_width, merge, split
+from everyformer.mixers.shapes import merge, share, split
 from everyformer.registry import part
 from everyformer.tokens import Tokens
 
@@ -28,12 +28,12 @@ class GatedLinearAttention(Mixer):
     ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.slowness = heads, slowness
-        self.key_width = head_width("half the width", width // 2, heads)
+        self.key_width = share("half the width", width // 2, heads)
         inner = heads * self.key_width
         self.sizes = inner, inner, width, width
         self.project = nn.Linear(width, sum(self.sizes), bias=False)
         self.forget = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, inner))
-        self.norm = nn.RMSNorm(head_width("width", width, heads), eps=eps)
+        self.norm = nn.RMSNorm(share("width", width, heads), eps=eps)
         self.output = nn.Linear(width, width, bias=False)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:

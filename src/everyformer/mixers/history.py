@@ -48,13 +48,13 @@ def shift(owner: nn.Module, tokens: Tokens, context: Context) -> Float[Tensor, "
 
 
 class ShortConvolution(nn.Module):
-    """A causal convolution of each channel by itself over the last `kernel` tokens."""
+    """A causal convolution of each channel by itself over the last `kernel` tokens; weights (C, 1, kernel) as torch has them."""
 
     def __init__(self, channels: int, kernel: int, *, bias: bool = False) -> None:
         super().__init__()
         self.kernel = kernel
         bound = kernel**-0.5
-        self.weight = nn.Parameter(torch.empty(channels, kernel).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
 
     def forward(self, x: Float[Tensor, "B N C"], tokens: Tokens, context: Context) -> Float[Tensor, "B N C"]:
@@ -68,5 +68,5 @@ class ShortConvolution(nn.Module):
     def convolve(self, whole: Float[Tensor, "B PN C"]) -> Float[Tensor, "B N C"]:
         """sum_j weight_j x_{t - kernel + 1 + j}."""
         count = whole.shape[1] - self.kernel + 1
-        found = sum(self.weight[:, j] * whole[:, j : j + count] for j in range(self.kernel))
+        found = sum(self.weight[:, 0, j] * whole[:, j : j + count] for j in range(self.kernel))
         return found if self.bias is None else found + self.bias

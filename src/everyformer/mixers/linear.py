@@ -11,7 +11,7 @@ from everyformer.contracts import Mixer
 from everyformer.masks import Full
 from everyformer.mixers.features import EluFeatures, FeatureMap
 from everyformer.mixers.scan import gather, keep, recall, remember
-from everyformer.mixers.shapes import head_width, line, merge, split
+from everyformer.mixers.shapes import line, merge, share, split
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
@@ -32,7 +32,7 @@ class LinearAttention(Mixer):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.features: FeatureMap = self.make("features", features, head_width("width", width, heads), heads)
+        self.features: FeatureMap = self.make("features", features, share("width", width, heads), heads)
         self.output = nn.Linear(width, width, bias=bias)
         self.capabilities = self.capabilities | self.features.capabilities
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from everyformer.context import Context
 from everyformer.contracts import Mixer
 from everyformer.errors import BadInput
-from everyformer.mixers.shapes import head_width, merge, split
+from everyformer.mixers.shapes import merge, share, split
 from everyformer.registry import part
 from everyformer.tokens import Tokens
 
@@ -29,7 +29,7 @@ class Linformer(Mixer):
     ) -> None:
         super().__init__()
         self.heads, self.length, self.dropout = heads, length, dropout
-        head_width("width", width, heads)
+        share("width", width, heads)
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.keys = nn.Parameter(torch.randn(rank, length) * rank**-0.5)
         self.values = nn.Parameter(torch.randn(rank, length) * rank**-0.5)

@@ -22,9 +22,9 @@ class _Shifted(Mixer):
 
     capabilities = frozenset({"causal", "padding", "incremental", "ordered"})
 
-    def __init__(self, mixtures: Float[Tensor, "F D"]) -> None:
+    def __init__(self, *mixtures: Float[Tensor, " D"]) -> None:
         super().__init__()
-        self.mixtures = nn.Parameter(mixtures)
+        self.mixtures = nn.Parameter(torch.stack(mixtures)[:, None])
 
     def mixed(self, tokens: Tokens, context: Context) -> tuple[Float[Tensor, "B N D"], ...]:
         """Each mixture of the tokens and those before them."""
@@ -42,7 +42,7 @@ class TimeMix(_Shifted):
     def __init__(self, width: int, *, hidden: int | None = None, layer: int = 0, layers: int = 1) -> None:
         late, early = layer / max(layers - 1, 1), 1 - layer / layers
         mixture = (torch.arange(width) / width) ** early
-        super().__init__(torch.stack((mixture, mixture + 0.3 * late, mixture**0.5)))
+        super().__init__(mixture, mixture + 0.3 * late, mixture**0.5)
         hidden = hidden or width
         self.key = nn.Linear(width, hidden, bias=False)
         self.value = nn.Linear(width, hidden, bias=False)
@@ -69,7 +69,7 @@ class ChannelMix(_Shifted):
 
     def __init__(self, width: int, *, hidden: int | None = None, layer: int = 0, layers: int = 1) -> None:
         mixture = (torch.arange(width) / width) ** (1 - layer / layers)
-        super().__init__(torch.stack((mixture, mixture)))
+        super().__init__(mixture, mixture)
         hidden = hidden or 4 * width
         self.key = nn.Linear(width, hidden, bias=False)
         self.receptance = nn.Linear(width, width, bias=False)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Position
 from everyformer.mixers.scan import remember
-from everyformer.mixers.shapes import head_width, line, merge, split
+from everyformer.mixers.shapes import line, merge, share, split
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -39,7 +39,7 @@ class Retention(Mixer):
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.heads, self.key_width = heads, head_width("width", width, heads)
+        self.heads, self.key_width = heads, share("width", width, heads)
         self.sizes = width, width, expand * width, expand * width
         self.project = nn.Linear(width, sum(self.sizes), bias=False)
         self.positions: Position | None = self.make("positions", positions, width, heads)

@@ -19,7 +19,7 @@ def merge(x: Float[Tensor, "B H N K"]) -> Float[Tensor, "B N E"]:
     return x.transpose(1, 2).flatten(2)
 
 
-def head_width(name: str, width: int, heads: int) -> int:
+def share(name: str, width: int, heads: int) -> int:
     """The width of one of `heads` equal heads; `name` says whose width it is."""
     if heads < 1:
         raise ValueError(f"heads is at least 1; given {heads}")

@@ -11,7 +11,7 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer
 from everyformer.mixers.history import ShortConvolution
 from everyformer.mixers.scan import remember
-from everyformer.mixers.shapes import head_width, merge, split
+from everyformer.mixers.shapes import merge, share, split
 from everyformer.mixers.steps import step_bias
 from everyformer.registry import part
 from everyformer.tokens import Tokens
@@ -43,8 +43,8 @@ class StateSpace(Mixer):
         super().__init__()
         inner = expand * width
         self.heads, self.groups = heads, groups
-        self.value_width = head_width("the expanded width", inner, heads)
-        head_width("heads", heads, groups)
+        self.value_width = share("the expanded width", inner, heads)
+        share("heads", heads, groups)
         self.sizes, self.parts = (inner, inner + 2 * groups * state, heads), (inner, groups * state, groups * state)
         self.project = nn.Linear(width, sum(self.sizes), bias=bias)
         self.convolution = ShortConvolution(self.sizes[1], kernel, bias=convolution_bias)
