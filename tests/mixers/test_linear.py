@@ -67,7 +67,9 @@ def test_equals_the_equation(features, causal):
     same_as_function(Called(), literal(features, causal), torch.randn(2, 7, WIDTH))
 
 
-@pytest.mark.parametrize("features", ["EluFeatures", "ReluFeatures", "CosineFeatures", "PositiveFeatures", "FourierFeatures"])
+@pytest.mark.parametrize(
+    "features", ["EluFeatures", "ReluFeatures", "CosineFeatures", "PositiveFeatures", "FourierFeatures"]
+)
 def test_parallel_chunked_and_recurrent_are_equal(features):
     """The quadratic form, chunks of 64 and the recurrence with a cache."""
     made = mixer(features)
@@ -79,7 +81,8 @@ def test_parallel_chunked_and_recurrent_are_equal(features):
     )  # fmt: skip
     places = torch.arange(150)[None, :, None]
     weights = (made.features.query(query, places) @ made.features.key(key, places).mT).tril()
-    parallel = made.output((weights / weights.sum(-1, keepdim=True) @ value).transpose(1, 2).flatten(2))
+    total = weights.sum(-1, keepdim=True)
+    parallel = made.output((weights / torch.where(total == 0, 1, total) @ value).transpose(1, 2).flatten(2))
     state = Context(mask=Causal(), cache=Cache())
     steps = []
     for t in range(150):
@@ -94,7 +97,7 @@ def test_parallel_chunked_and_recurrent_are_equal(features):
 def estimate(features, kernel, orthogonal=True, seed=0):
     """The mean error of a random estimate of attention, over 8 draws."""
     generator = torch.Generator().manual_seed(seed)
-    query, key, value = (torch.randn(1, 1, 32, 8, generator=generator) for _ in range(3))
+    query, key, value = (torch.randn(1, 1, 32, 8, generator=generator) * size for size in (0.4, 0.4, 1))
     weights = kernel(query, key)
     wanted = weights / weights.sum(-1, keepdim=True) @ value
     errors = []
@@ -117,9 +120,9 @@ def gaussian(query, key):
 @pytest.mark.parametrize("kernel", [softmax, gaussian])
 def test_random_features_converge_at_the_rate_of_their_number(kernel):
     """16 times the features, a quarter of the error."""
-    few, many = estimate(256, kernel), estimate(4096, kernel)
+    few, many = estimate(512, kernel), estimate(8192, kernel)
     assert 2.5 < few / many < 6.5
-    assert many < 0.1
+    assert many < 0.03
 
 
 def test_orthogonal_directions_are_orthogonal_and_err_less():

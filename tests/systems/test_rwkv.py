@@ -16,7 +16,9 @@ def build(**changes):
     return perturb(RwkvForCausalLM(RwkvConfig(**given, **changes)))
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention_hidden_size": 16, "intermediate_size": 40}], ids=["plain", "widths"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_hidden_size": 16, "intermediate_size": 40}], ids=["plain", "widths"]
+)
 def test_equals_hugging_face(changes):
     theirs = build(**changes)
     ours = rwkv.from_transformers(theirs)

@@ -74,7 +74,8 @@ def to_transformers(model: Any) -> Any:
         "layer_norm_eps": ours.get("embedding.norm.eps"),
     }
     if "classes" in ours.get("head").options:
-        theirs: Any = FNetForSequenceClassification(FNetConfig(**shape, num_labels=ours.get("head.classes")))
+        shape["num_labels"] = ours.get("head.classes")
+        theirs: Any = FNetForSequenceClassification(FNetConfig(**shape))
     else:
         theirs = FNetForMaskedLM(FNetConfig(**shape))
     return pour(model, theirs, design(theirs), pairs(theirs))

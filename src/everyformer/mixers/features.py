@@ -72,7 +72,9 @@ class CosineFeatures(FeatureMap):
     def forward(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """Features that turn with the place."""
         if x.shape[2] > self.length:
-            raise BadInput(f"{x.shape[2]} tokens, and CosineFeatures reweights {self.length}; build with a larger length")
+            raise BadInput(
+                f"{x.shape[2]} tokens, and CosineFeatures reweights {self.length}; build with a larger length"
+            )
         angle = (math.pi / (2 * self.length)) * places[:, None].to(x.dtype)
         kept = F.relu(x)
         return torch.cat((kept * angle.cos(), kept * angle.sin()), -1)
@@ -98,7 +100,9 @@ class RandomFeatures(FeatureMap):
         blocks = -(-self.features // self.width)
         normal = torch.randn(blocks, self.width, self.width, generator=generator)
         if self.orthogonal:
-            normal = torch.linalg.qr(normal)[0].mT * torch.randn(normal.shape, generator=generator).norm(dim=-1)[..., None]
+            normal = (
+                torch.linalg.qr(normal)[0].mT * torch.randn(normal.shape, generator=generator).norm(dim=-1)[..., None]
+            )
         return normal.flatten(0, 1)[: self.features]
 
     def redraw(self, generator: torch.Generator | None = None) -> None:

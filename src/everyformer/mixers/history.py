@@ -68,5 +68,7 @@ class ShortConvolution(nn.Module):
     def convolve(self, whole: Float[Tensor, "B PN C"]) -> Float[Tensor, "B N C"]:
         """sum_j weight_j x_{t - kernel + 1 + j}."""
         count = whole.shape[1] - self.kernel + 1
-        found = sum(self.weight[:, 0, j] * whole[:, j : j + count] for j in range(self.kernel))
+        found = self.weight[:, 0, 0] * whole[:, :count]
+        for j in range(1, self.kernel):
+            found = found + self.weight[:, 0, j] * whole[:, j : j + count]
         return found if self.bias is None else found + self.bias

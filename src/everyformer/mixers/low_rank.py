@@ -25,7 +25,14 @@ class Linformer(Mixer):
     capabilities = frozenset({"ordered"})
 
     def __init__(
-        self, width: int, *, heads: int = 8, length: int = 4096, rank: int = 128, bias: bool = True, dropout: float = 0.0
+        self,
+        width: int,
+        *,
+        heads: int = 8,
+        length: int = 4096,
+        rank: int = 128,
+        bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.length, self.dropout = heads, length, dropout
@@ -42,7 +49,6 @@ class Linformer(Mixer):
             raise BadInput(f"{count} tokens, and Linformer was built for {self.length}; build with a larger length")
         query, key, value = self.qkv(tokens.values).chunk(3, -1)
         key, value = self.keys[:, :count] @ key, self.values[:, :count] @ value
-        parts = (split(x, self.heads) for x in (query, key, value))
-        return self.output(
-            merge(F.scaled_dot_product_attention(*parts, dropout_p=self.dropout if self.training else 0.0))
-        )
+        query, key, value = (split(x, self.heads) for x in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+        return self.output(merge(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)))
