@@ -100,9 +100,10 @@ class RandomFeatures(FeatureMap):
         blocks = -(-self.features // self.width)
         normal = torch.randn(blocks, self.width, self.width, generator=generator)
         if self.orthogonal:
-            normal = (
-                torch.linalg.qr(normal)[0].mT * torch.randn(normal.shape, generator=generator).norm(dim=-1)[..., None]
-            )
+            turned, upper = torch.linalg.qr(normal)
+            # without these signs no direction is uniform, and positive features are biased (Mezzadri, 2007)
+            turned = turned * upper.diagonal(dim1=-2, dim2=-1).sign()[:, None]
+            normal = turned.mT * torch.randn(normal.shape, generator=generator).norm(dim=-1, keepdim=True)
         return normal.flatten(0, 1)[: self.features]
 
     def redraw(self, generator: torch.Generator | None = None) -> None:
