@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from everyformer.backbones import Block, Decoder
+from everyformer.contracts import Mixer
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.feedforward import MLP
@@ -94,12 +97,9 @@ def performer(
     return made.swap("backbone.blocks.*.mixer", mixer)
 
 
-def _encoder(mixer: Spec, vocabulary: int, length: int, width: int, depth: int, dropout: float) -> Design:
+def _roberta(mixer: Spec[Mixer], **options: Any) -> Design:
     """BERT around another mixer, without segments, as RoBERTa has it."""
-    made = bert(
-        vocabulary=vocabulary, length=length, width=width, depth=depth, heads=1, segments=0, dropout=dropout, eps=1e-5
-    )
-    return made.swap("backbone.blocks.*.mixer", mixer)
+    return bert(**options, heads=1, segments=0, eps=1e-5).swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(
@@ -109,13 +109,14 @@ def _encoder(mixer: Spec, vocabulary: int, length: int, width: int, depth: int, 
     year=2022,
     arxiv="2202.08791",
     idea="Features that are not negative, reweighted by the cosine of the distance, stand in for softmax.",
-    tasks=("masked-language-modelling",),
+    tasks=("masked-language-modelling", "text-classification"),
     default="base",
     sizes={"nano": _NANO, "base": _BASE},
 )
 def cosformer(
     *,
     vocabulary: int = 50265,
+    classes: int | None = None,
     length: int = 512,
     width: int = 768,
     depth: int = 12,
@@ -124,7 +125,9 @@ def cosformer(
 ) -> Design:
     """Section 3.2 in place of RoBERTa's attention (section 4.2)."""
     mixer = spec(LinearAttention, heads=heads, features=spec(CosineFeatures, length=length))
-    return _encoder(mixer, vocabulary, length, width, depth, dropout)
+    return _roberta(
+        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
+    )
 
 
 @system(
@@ -134,13 +137,14 @@ def cosformer(
     year=2020,
     arxiv="2006.04768",
     idea="Attention has low rank: keys and values are first summed along the sequence into a few.",
-    tasks=("masked-language-modelling",),
+    tasks=("masked-language-modelling", "text-classification"),
     default="base",
     sizes={"nano": {**_NANO, "rank": 16}, "base": _BASE},
 )
 def linformer(
     *,
     vocabulary: int = 50265,
+    classes: int | None = None,
     length: int = 512,
     width: int = 768,
     depth: int = 12,
@@ -150,4 +154,6 @@ def linformer(
 ) -> Design:
     """Section 4, with projections shared by heads, in place of RoBERTa's attention (section 5)."""
     mixer = spec(Linformer, heads=heads, length=length, rank=rank, dropout=dropout)
-    return _encoder(mixer, vocabulary, length, width, depth, dropout)
+    return _roberta(
+        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
+    )
