@@ -87,10 +87,9 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return position(part, whole, shared)
     if isinstance(part, Mixer):
         return mix(part, whole, shared)
-    if isinstance(part, (FeedForward, Backbone, Head, Router)):
     if isinstance(part, FeatureMap):
         return features(part, whole)
-    if isinstance(part, (FeedForward, Backbone, Head)):
+    if isinstance(part, (FeedForward, Backbone, Head, Router)):
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
