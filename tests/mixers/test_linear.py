@@ -147,14 +147,14 @@ def test_cosine_reweighting_is_the_cosine_of_the_distance():
     """Equation 9: the weight of equal queries and keys falls from 1 to 0 over `length`."""
     made = CosineFeatures(4, length=32)
     x = torch.ones(1, 1, 32, 4)
-    features = made(x, torch.arange(32)[None, :, None])
+    features = made.map(x, torch.arange(32)[None, :, None])
     distance = torch.arange(32)[:, None] - torch.arange(32)
     close(features @ features.mT / 4, torch.cos(math.pi * distance / 64)[None, None])
 
 
 def test_cosine_reweighting_refuses_what_is_longer():
     with pytest.raises(ef.BadInput, match="33 tokens, and CosineFeatures reweights 32"):
-        CosineFeatures(4, length=32)(torch.ones(1, 1, 33, 4), torch.arange(33)[None, :, None])
+        CosineFeatures(4, length=32).map(torch.ones(1, 1, 33, 4), torch.arange(33)[None, :, None])
 
 
 def test_a_query_whose_features_are_all_zero_takes_nothing():
@@ -187,4 +187,4 @@ def test_the_state_of_a_cache_does_not_grow():
 
 def test_elu_is_the_published_function():
     x = torch.linspace(-3, 3, 13).view(1, 1, 13, 1)
-    close(ef.mixers.EluFeatures(1)(x, None), F.elu(x) + 1)
+    close(ef.mixers.EluFeatures(1).map(x, None), F.elu(x) + 1)

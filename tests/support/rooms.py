@@ -119,7 +119,7 @@ def position(part: Position, whole: Any, shared: Any) -> Tensor:
 def features(part: FeatureMap, whole: Any) -> Tensor:
     """The features of queries and of keys, side by side."""
     heads = whole.values.unflatten(-1, (HEADS, -1)).transpose(1, 2)
-    return torch.cat((part.query(heads, whole.places), part.key(heads, whole.places)), -1)
+    return torch.cat(part(heads, heads.flip(-1), whole.places), -1)
 
 
 def _values(answer: Any) -> Tensor:

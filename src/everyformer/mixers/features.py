@@ -17,17 +17,26 @@ from everyformer.registry import Part, part
 
 
 class FeatureMap(Part):
-    """Base: `query` and `key` give features (B, H, N, F), whose inner products are the weights of attention."""
+    """Base: features of queries and of keys, (B, H, N, F), whose inner products are the weights of attention."""
+
+    def forward(
+        self,
+        query: Float[Tensor, "B H N K"],
+        key: Float[Tensor, "B H N K"],
+        places: Shaped[Tensor, "#B N 1"],
+    ) -> tuple[Float[Tensor, "B H N F"], Float[Tensor, "B H N F"]]:
+        """The features of both."""
+        return self.query(query, places), self.key(key, places)
 
     def query(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """The features of queries."""
-        return self(x, places)
+        return self.map(x, places)
 
     def key(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """The features of keys."""
-        return self(x, places)
+        return self.map(x, places)
 
-    def forward(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
+    def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """The features of both, where they are the same function."""
         raise NotImplementedError
 
@@ -39,7 +48,7 @@ class EluFeatures(FeatureMap):
     def __init__(self, width: int, heads: int = 1) -> None:
         super().__init__()
 
-    def forward(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N K"]:
+    def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N K"]:
         """Positive features."""
         return F.elu(x) + 1
 
@@ -51,7 +60,7 @@ class ReluFeatures(FeatureMap):
     def __init__(self, width: int, heads: int = 1) -> None:
         super().__init__()
 
-    def forward(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N K"]:
+    def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N K"]:
         """Features that are not negative."""
         return F.relu(x)
 
@@ -69,7 +78,7 @@ class CosineFeatures(FeatureMap):
         super().__init__()
         self.length = length
 
-    def forward(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
+    def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """Features that turn with the place."""
         if x.shape[2] > self.length:
             raise BadInput(
@@ -135,7 +144,7 @@ class PositiveFeatures(RandomFeatures):
 class FourierFeatures(RandomFeatures):
     """cos(w x) and sin(w x) over sqrt(F): estimates a Gaussian kernel (Rahimi and Recht, 2007; Peng et al., RFA, 2021, 2.2)."""
 
-    def forward(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
+    def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """Twice as many features as directions; their products can be negative."""
         _, projected = self.project(x)
         return torch.cat((projected.cos(), projected.sin()), -1) * self.features**-0.5

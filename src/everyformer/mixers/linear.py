@@ -40,8 +40,7 @@ class LinearAttention(Mixer):
         """The mean of the values that each token sees, weighted by the products of features."""
         context = context or Context()
         query, key, value = (split(x, self.heads) for x in self.qkv(tokens.values).chunk(3, -1))
-        places = line(tokens, context)
-        query, key = self.features.query(query, places), self.features.key(key, places)
+        query, key = self.features(query, key, line(tokens, context))
         return self.output(merge(average(self, query, key, value, tokens, context)))
 
 
