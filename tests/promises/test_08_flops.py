@@ -65,14 +65,28 @@ def linformer(n: int, d: int) -> float:
     return 2 * n * d * 4 * d + 2 * 2 * 128 * n * d + 2 * 2 * n * 128 * d
 
 
+def latent(n: int, d: int) -> float:
+    """8 heads of 32 channels and 16 turned ones, a latent of 64."""
+    maps = d * (8 * 48 + 64 + 16 + 8 * 32) + 64 * 8 * 64
+    return 2 * n * maps + 2 * n * n * 8 * (48 + 32)
+
+
+def hyena(n: int, d: int) -> float:
+    """Four maps, a filter of 64 hidden channels, and two transforms of real numbers into complex ones and one back."""
+    return 2 * n * (4 * d * d + 64 * (3 + 64 + d)) + 3 * 2.5 * 2 * n * d * math.log2(2 * n)
+
+
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.Attention": (attention, 2.0),
     "mixers.ChannelMix": (lambda n, d: 2 * n * d * 9 * d, 1.0),
     "mixers.CrossAttention": (cross, 1.0),
     "mixers.DeltaNet": (delta, 1.0),
+    "mixers.DifferentialAttention": (lambda n, d: 2 * n * d * 4 * d + 3 * 2 * n * n * d, 2.0),
     "mixers.FourierMixer": (lambda n, d: 5 * n * d * math.log2(n * d), 1 + math.log(15 / 12) / math.log(8)),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),
+    "mixers.Hyena": (hyena, 1.015),
+    "mixers.LatentAttention": (latent, 2.0),
     "mixers.LinearAttention": (linear, 1.0),
     "mixers.Linformer": (linformer, 1.0),
     "mixers.Retention": (retention, 1.0),

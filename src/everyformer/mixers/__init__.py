@@ -2,6 +2,7 @@
 
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
+from everyformer.mixers.differential import DifferentialAttention
 from everyformer.mixers.features import (
     CosineFeatures,
     EluFeatures,
@@ -12,6 +13,8 @@ from everyformer.mixers.features import (
 )
 from everyformer.mixers.fourier import FourierMixer
 from everyformer.mixers.gated_linear import GatedLinearAttention
+from everyformer.mixers.hyena import Hyena
+from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.linear import LinearAttention
 from everyformer.mixers.low_rank import Linformer
 from everyformer.mixers.receptance import ChannelMix, TimeMix
@@ -24,6 +27,7 @@ __all__ = [
     "CosineFeatures",
     "CrossAttention",
     "DeltaNet",
+    "DifferentialAttention",
     "EluFeatures",
     "FeatureMap",
     "FourierFeatures",
@@ -31,6 +35,8 @@ __all__ = [
     "GatedDeltaNet",
     "GatedLinearAttention",
     "Linformer",
+    "Hyena",
+    "LatentAttention",
     "LinearAttention",
     "PositiveFeatures",
     "ReluFeatures",
