@@ -76,12 +76,21 @@ def hyena(n: int, d: int) -> float:
     return 2 * n * (4 * d * d + 64 * (3 + 64 + d)) + 3 * 2.5 * 2 * n * d * math.log2(2 * n)
 
 
+def toeplitz(n: int, d: int) -> float:
+    """64 features of each head times its values and a normaliser, each transformed there and back, and read."""
+    k = d // 8
+    each = 8 * 64 * (k + 1)
+    return 2 * n * d * 4 * d + 2 * 8 * 2 * n * k * 64 + 2 * 2.5 * 2 * n * each * math.log2(2 * n) + 2 * n * each
+
+
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.Attention": (attention, 2.0),
+    "mixers.CausalComparison": (lambda n, d: 0, 1.0),
     "mixers.ChannelMix": (lambda n, d: 2 * n * d * 9 * d, 1.0),
     "mixers.CrossAttention": (cross, 1.0),
     "mixers.DeltaNet": (delta, 1.0),
     "mixers.DifferentialAttention": (lambda n, d: 2 * n * d * 4 * d + 3 * 2 * n * n * d, 2.0),
+    "mixers.FixedPointAttention": (lambda n, d: 2 * n * d * 4 * d + 10 * 4 * n * n * d, 2.0),
     "mixers.FourierMixer": (lambda n, d: 5 * n * d * math.log2(n * d), 1 + math.log(15 / 12) / math.log(8)),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),
@@ -89,9 +98,13 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.LatentAttention": (latent, 2.0),
     "mixers.LinearAttention": (linear, 1.0),
     "mixers.Linformer": (linformer, 1.0),
+    "mixers.MixtureKeys": (lambda n, d: 2 * n * d * 4 * d + 2 * 4 * n * n * d, 2.0),
+    "mixers.PoNet": (lambda n, d: 2 * n * d * 6 * d + 4 * n * d, 1.0),
     "mixers.Retention": (retention, 1.0),
     "mixers.StateSpace": (state_space, 1.0),
     "mixers.TimeMix": (time_mix, 1.0),
+    "mixers.ToeplitzAttention": (toeplitz, 1 + math.log(13 / 10) / math.log(8)),
+    "mixers.TokenMatrix": (lambda n, d: 2 * n * n * d, 2.0),
 }
 """The closed formula in tokens and width of each mixer with its defaults, and how it grows from 512 to 4096 tokens."""
 FEEDFORWARD: dict[str, Callable[[int, int], float]] = {

@@ -1,6 +1,7 @@
 """Parts that turn Tokens into an update of each token from the others."""
 
 from everyformer.mixers.attention import Attention, CrossAttention
+from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.differential import DifferentialAttention
 from everyformer.mixers.features import (
@@ -11,18 +12,24 @@ from everyformer.mixers.features import (
     PositiveFeatures,
     ReluFeatures,
 )
+from everyformer.mixers.fixed_point import FixedPointAttention
 from everyformer.mixers.fourier import FourierMixer
 from everyformer.mixers.gated_linear import GatedLinearAttention
 from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.linear import LinearAttention
 from everyformer.mixers.low_rank import Linformer
+from everyformer.mixers.mixture_keys import MixtureKeys
+from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.state_space import StateSpace
+from everyformer.mixers.table import TokenMatrix
+from everyformer.mixers.toeplitz import ToeplitzAttention
 
 __all__ = [
     "Attention",
+    "CausalComparison",
     "ChannelMix",
     "CosineFeatures",
     "CrossAttention",
@@ -30,17 +37,22 @@ __all__ = [
     "DifferentialAttention",
     "EluFeatures",
     "FeatureMap",
+    "FixedPointAttention",
     "FourierFeatures",
     "FourierMixer",
     "GatedDeltaNet",
     "GatedLinearAttention",
-    "Linformer",
     "Hyena",
     "LatentAttention",
     "LinearAttention",
+    "Linformer",
+    "MixtureKeys",
+    "PoNet",
     "PositiveFeatures",
     "ReluFeatures",
     "Retention",
     "StateSpace",
     "TimeMix",
+    "ToeplitzAttention",
+    "TokenMatrix",
 ]
