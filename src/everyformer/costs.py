@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from everyformer.designs import Design, parts_at, tree_lines
 from everyformer.errors import EveryformerError
+
+
+def _complex(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
+    """5 n log2 n for each transform of n numbers (Cooley and Tukey, 1965)."""
+    return int(5 * math.prod(shape) * math.log2(math.prod(shape[axis] for axis in axes)))
+
+
+def _to_complex(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
+    """Half of that where the numbers are real."""
+    return _complex(shape, axes) // 2
+
+
+def _to_real(shape: torch.Size, axes: list[int], *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return _complex(out_shape, axes) // 2
+
+
+FOURIER = {
+    torch.ops.aten._fft_c2c: _complex,
+    torch.ops.aten._fft_r2c: _to_complex,
+    torch.ops.aten._fft_c2r: _to_real,
+}
+"""Fourier transforms, which PyTorch's counter leaves out."""
 
 
 def parameters(module: nn.Module) -> int:
@@ -26,7 +49,7 @@ def flops(model: nn.Module, batch: Mapping[str, Tensor] | None = None) -> dict[s
     batch = batch if batch is not None else model.example()  # type: ignore[operator]
     inputs = {name: value.to("meta") for name, value in batch.items()}
     with (
-        FlopCounterMode(display=False, depth=None) as counter,
+        FlopCounterMode(display=False, depth=None, custom_mapping=FOURIER) as counter,
         torch.enable_grad(),
     ):  # its module tracker breaks without
         model(**inputs)

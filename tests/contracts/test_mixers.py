@@ -14,9 +14,9 @@ from everyformer.masks import Block, Causal, Full, Mask, Prefix, Where, Window, 
 from everyformer.mixers.attend import Tap
 from everyformer.registry import CAPABILITIES, find_part, part
 from everyformer.tokens import Tokens, pack
-from support.parts import COUNT, HEADS, MEMORY, WIDTH, close, context, make, names, sample, tokens
+from support.parts import COUNT, HEADS, MEMORY, WIDTH, close, context, make, mixers, sample, tokens
 
-MIXERS = names("mixers")
+MIXERS = mixers()
 LENGTHS = (6, 3, 1)
 
 
@@ -87,6 +87,8 @@ def test_packed_equals_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", having())
 def test_padding_and_packing_change_no_gradient(name: str) -> None:
+    if not list(make(name).parameters()):
+        pytest.skip("has no parameters")
     shared = context()
     gradients = []
     for form in ("alone", "padded", "packed"):
@@ -295,11 +297,11 @@ def test_every_point_of_attention_is_read_and_replaced(name: str, point: str) ->
         handle.remove()
     close(mix(mixer, tokens(), context()), plain, 0.0)
     for tap in taps(copy.deepcopy(mixer), point):
-        tap.register_forward_hook(lambda m, i, output: 2 * output)
+        tap.register_forward_hook(lambda m, i, output: output.sin())
     close(mix(mixer, tokens(), context()), plain, 0.0)
     mixer = copy.deepcopy(mixer)
     for tap in taps(mixer, point):
-        tap.register_forward_hook(lambda m, i, output: 2 * output)
+        tap.register_forward_hook(lambda m, i, output: output.sin())
     assert (mix(mixer, tokens(), context()) - plain).abs().max() > 1e-3
 
 

@@ -11,7 +11,7 @@ from torch import nn
 import everyformer as ef
 from everyformer.contracts import FeedForward, Norm, Residual
 from everyformer.masks import Causal, Window
-from support.parts import HEADS, close, names, spec_of
+from support.parts import HEADS, close, mixers, names, spec_of
 from support.rooms import vocabulary_of
 from support.systems import causal, model_of, systems, tiny
 
@@ -25,7 +25,7 @@ def same(model: nn.Module) -> nn.Module:
 def swaps() -> list[tuple[str, Callable[[nn.Module], nn.Module]]]:
     """Every registered part, put into a built model wherever one of its kind stands."""
     found: list[tuple[str, Callable[[nn.Module], nn.Module]]] = [("as it is", same)]
-    for name in names("mixers", "feedforward", "norms"):
+    for name in [*mixers(), *names("feedforward", "norms")]:
         spec = spec_of(name)
         if name.startswith("mixers."):
             if "memory" in spec.part.capabilities or "grid" in spec.part.capabilities:

@@ -13,7 +13,7 @@ from everyformer.masks import Causal, Dilated, Mask, Window
 from everyformer.models import Model
 from everyformer.specs import signature
 from everyformer.tokens import Tokens
-from support.parts import HEADS, WIDTH, context, make, names, spec_of
+from support.parts import HEADS, WIDTH, context, make, mixers, spec_of
 
 VOCABULARY, COUNT = 23, 15
 LENGTHS = (15, 9, 1)
@@ -33,7 +33,7 @@ def incremental() -> list[str]:
     """Every mixer of tokens that works with a cache."""
     return [
         name
-        for name in names("mixers")
+        for name in mixers()
         if "incremental" in make(name).capabilities and "memory" not in make(name).capabilities
     ]
 

@@ -9,9 +9,9 @@ import everyformer as ef
 from everyformer.contracts import mix
 from everyformer.masks import Causal, Full
 from everyformer.registry import Part
-from support.parts import context, make, names, tokens
+from support.parts import context, make, mixers, names, tokens
 
-MIXERS = names("mixers")
+MIXERS = mixers()
 ROOMS = ("embeddings", "mixers", "feedforward", "norms", "backbones", "heads", "models")
 MEANINGS = {"mask", "target_mask"}
 

@@ -14,6 +14,8 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.masks import Window
+from everyformer.contracts import Mixer
+from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
 from everyformer.specs import Spec, signature
 from everyformer.tokens import Tokens
@@ -83,6 +85,11 @@ def names(*rooms: str) -> list[str]:
     return [f"{room}.{name}" for room in rooms for name in ef.parts(room)]
 
 
+def mixers() -> list[str]:
+    """'mixers.Part' of every registered mixer; the room also holds the parts that mixers are made of."""
+    return [name for name in names("mixers") if issubclass(find_part(name), Mixer)]
+
+
 def spec_of(name: str, **more: Any) -> Spec[Any]:
     """A spec of the part 'room.Part'."""
     cls = find_part(name)
@@ -97,6 +104,8 @@ def place_for(name: str, width: int = WIDTH) -> tuple[int, ...]:
     """What a place gives the part: its width, and for positions the number of heads."""
     found = inspect.signature(find_part(name)).parameters.values()
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if issubclass(find_part(name), FeatureMap):
+        width //= HEADS
     return (width, HEADS)[: len(given)]
 
 

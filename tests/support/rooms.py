@@ -12,6 +12,7 @@ from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
 from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, Router, mix
 from everyformer.heads.pools import Pool
+from everyformer.mixers import FeatureMap
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
@@ -86,6 +87,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return position(part, whole, shared)
     if isinstance(part, Mixer):
         return mix(part, whole, shared)
+    if isinstance(part, FeatureMap):
+        return features(part, whole)
     if isinstance(part, (FeedForward, Backbone, Head, Router)):
         return part(whole, shared)
     if isinstance(part, Depth):
@@ -111,6 +114,12 @@ def position(part: Position, whole: Any, shared: Any) -> Tensor:
         found.append(part.rotate(heads, whole.places, shared))
         found.append(part.bias(heads, whole.places, whole.places, 0.5, shared))
     return torch.cat([x.flatten() for x in found if x is not None])
+
+
+def features(part: FeatureMap, whole: Any) -> Tensor:
+    """The features of queries and of keys, side by side."""
+    heads = whole.values.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return torch.cat(part(heads, heads.flip(-1), whole.places), -1)
 
 
 def _values(answer: Any) -> Tensor:

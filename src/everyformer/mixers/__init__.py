@@ -2,11 +2,40 @@
 
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.bigbird import BigBirdAttention
+from everyformer.mixers.comparison import CausalComparison
+from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
+from everyformer.mixers.differential import DifferentialAttention
+from everyformer.mixers.features import (
+    CosineFeatures,
+    EluFeatures,
+    FeatureMap,
+    FourierFeatures,
+    PositiveFeatures,
+    ReluFeatures,
+)
+from everyformer.mixers.fixed_point import FixedPointAttention
+from everyformer.mixers.fourier import FourierMixer
+from everyformer.mixers.gated_linear import GatedLinearAttention
+from everyformer.mixers.hyena import Hyena
+from everyformer.mixers.latent import LatentAttention
+from everyformer.mixers.linear import LinearAttention
+from everyformer.mixers.low_rank import Linformer
 from everyformer.mixers.marked import GlobalLocal, LongformerAttention
+from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
+from everyformer.mixers.pooling_fusion import PoNet
+from everyformer.mixers.receptance import ChannelMix, TimeMix
+from everyformer.mixers.retention import Retention
+from everyformer.mixers.state_space import StateSpace
+from everyformer.mixers.table import TokenMatrix
+from everyformer.mixers.toeplitz import ToeplitzAttention
 
 __all__ = [
-    "Attention", "BigBirdAttention", "CrossAttention", "GlobalLocal", "LongformerAttention", "MultiResolution",
-    "NystromAttention",
+    "Attention", "BigBirdAttention", "CausalComparison", "ChannelMix", "CosineFeatures", "CrossAttention",
+    "DeltaNet", "DifferentialAttention", "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures",
+    "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention",
+    "LinearAttention", "Linformer", "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention",
+    "PoNet", "PositiveFeatures", "ReluFeatures", "Retention", "StateSpace", "TimeMix", "ToeplitzAttention",
+    "TokenMatrix",
 ]  # fmt: skip

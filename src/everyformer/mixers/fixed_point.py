@@ -1,0 +1,66 @@
+"""Attention that asks again with its own answer until the answer stays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from everyformer.context import Context
+from everyformer.contracts import Position
+from everyformer.masks import Full, Mask
+from everyformer.mixers.attention import Attention
+from everyformer.mixers.lowering import Lowered
+from everyformer.registry import part
+from everyformer.specs import Spec
+
+
+@part("mixers")
+class FixedPointAttention(Attention):
+    """Z <- (1 - a) Z + a softmax(Z K^T / sqrt(K)) V from the queries on (Mathur et al., Change of Thought, 2025).
+
+    At most `iterations` times; each token by itself stops where its answer moves by less than `tolerance` of its length.
+    The gradient is that of the last application alone, at the point where it stands (phantom gradient).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 8,
+        bias: bool = True,
+        positions: Spec[Position] | None = None,
+        mask: Mask = Full(),  # noqa: B008
+        iterations: int = 10,
+        tolerance: float = 1e-3,
+        damping: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, heads=heads, bias=bias, positions=positions, mask=mask, dropout=dropout)
+        if iterations < 1:
+            raise ValueError(f"iterations is at least 1; given {iterations}")
+        self.iterations, self.tolerance, self.damping = iterations, tolerance, damping
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lowered: Lowered,
+        bias: Tensor | None,
+        mass: Tensor | None,
+        context: Context,
+    ) -> Tensor:
+        def apply(z: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            seen = super(FixedPointAttention, self)._attend(z, key, value, lowered, bias, mass, context)
+            return seen if self.damping == 1 else (1 - self.damping) * z + self.damping * seen
+
+        if self.iterations == 1:
+            return apply(query, key, value)
+        with torch.no_grad():
+            z, moving = query, torch.ones_like(query[..., :1], dtype=torch.bool)
+            for _ in range(self.iterations - 1):
+                after = apply(z, key, value)
+                gap = (after - z).norm(dim=-1, keepdim=True)
+                z = torch.where(moving, after, z)
+                moving = moving & (gap > self.tolerance * after.norm(dim=-1, keepdim=True))
+        return apply(z + (query - query.detach()), key, value)

@@ -1,0 +1,75 @@
+"""Attention that scores each position by a mixture of keys."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Position
+from everyformer.masks import Full, Mask
+from everyformer.mixers.attention import Attention
+from everyformer.mixers.lowering import Deferred, Lowered
+from everyformer.registry import part
+from everyformer.specs import Spec
+
+
+@part("mixers")
+class MixtureKeys(Attention):
+    """Weights sum_r p_r N(q_i; k_j - m_r, sqrt(K) I), normalised over j (Nguyen et al., Transformer-MGK, 2022, eq. 8, 11; its shifted keys).
+
+    `components` keys a position, the first not shifted; shifts m and shares p are learned for each head. It is attention
+    over all components as keys of their own with equal values, biased by log p_r - |k|^2 / (2 sqrt(K)).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        bias: bool = True,
+        positions: Spec[Position] | None = None,
+        mask: Mask = Full(),  # noqa: B008
+        components: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, heads=heads, bias=bias, positions=positions, mask=mask, dropout=dropout)
+        if components < 1:
+            raise ValueError(f"components is at least 1; given {components}")
+        self.components = components
+        self.shifts = nn.Parameter(torch.randn(components - 1, heads, 1, self.head_width))
+        self.shares = nn.Parameter(torch.zeros(components, heads))
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lowered: Lowered,
+        bias: Tensor | None,
+        mass: Tensor | None,
+        context: Context,
+    ) -> Tensor:
+        keys = [key, *(key - shift for shift in self.shifts)]
+        shares = self.shares.log_softmax(0)[:, None, :, None]
+        far = [share - each.square().sum(-1) * (self.scale / 2) for share, each in zip(shares, keys)]
+        own = torch.cat(far, -1)[:, :, None]
+        bias = own if bias is None else own + self.repeated(bias)
+        mass = None if mass is None else self.repeated(mass)
+        lowered = self.widened(lowered, query.shape[2], query.device)
+        return super()._attend(
+            query, torch.cat(keys, 2), value.repeat(1, 1, self.components, 1), lowered, bias, mass, context
+        )
+
+    def repeated(self, x: Tensor) -> Tensor:
+        """What is said of each key, said of each component."""
+        return torch.cat((x,) * self.components, -1)
+
+    def widened(self, lowered: Lowered, count: int, device: torch.device) -> Lowered:
+        """The mask over all components."""
+        if isinstance(lowered, Deferred):
+            lowered = lowered.dense
+        allowed = lowered.allowed
+        if lowered.causal:
+            allowed = torch.ones(1, 1, count, count, dtype=torch.bool, device=device).tril()
+        return lowered if allowed is None else Lowered(allowed=self.repeated(allowed))
