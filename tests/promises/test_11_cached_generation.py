@@ -190,7 +190,7 @@ def test_text_is_the_same_alone_in_any_order_padded_and_without_a_cache(mixer, s
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8], [9], [11, 12], [13, 14, 15]]
     options = {"eos": 22, "pad": 0, "max_tokens": 10, "strategy": strategy}
     alone = [generate(model, [p], **options)[0] for p in prompts]
-    assert len({tuple(each) for each in alone}) == len(alone)
+    assert len({tuple(each) for each in alone}) > 2, "the prompts matter"
     assert generate(model, prompts, **options) == alone
     assert generate(model, prompts[::-1], **options) == alone[::-1]
     assert generate(model, prompts, cache=False, **options) == alone
