@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmarks.paired import OURS, against_fastest, in_turns, write
-from benchmarks.peers import torchvision_operators
 from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+from x_transformers import Encoder
 
 import everyformer as ef
+from benchmarks.paired import OURS, against_fastest, in_turns, write
 from everyformer.data import find_task
 from everyformer.training.precision import choose
 
@@ -51,8 +52,6 @@ class XTransformers(nn.Module):
     """x-transformers with flash attention."""
 
     def __init__(self) -> None:
-        from x_transformers import Encoder
-
         super().__init__()
         self.table = nn.Embedding(VOCABULARY, WIDTH)
         self.encoder = Encoder(dim=WIDTH, depth=DEPTH, heads=HEADS, attn_flash=True, ff_mult=HIDDEN // WIDTH)
@@ -63,9 +62,6 @@ class XTransformers(nn.Module):
 
 def models() -> dict[str, nn.Module]:
     """The contenders in float32."""
-    operators = torchvision_operators()  # noqa: F841  they last as long as the library that holds them
-    from transformers import BertConfig, BertModel
-
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,

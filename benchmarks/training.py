@@ -18,10 +18,11 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
 from benchmarks.encoder import VOCABULARY, WIDTH, models
 from benchmarks.paired import OURS, against_fastest, in_turns, write
-from torch import Tensor, nn
-
 from everyformer.data import find_task
 from everyformer.recipe import load_recipe
 from everyformer.training import train
@@ -104,12 +105,6 @@ def ours_on_multi30k(steps: int) -> dict[str, float]:
 
 def theirs_on_multi30k(steps: int) -> dict[str, float]:
     """Real target tokens a second of Seq2SeqTrainer with Marian of the same size, on the same ids."""
-    from transformers import (
-        MarianConfig,
-        MarianMTModel,
-        Seq2SeqTrainer,
-        Seq2SeqTrainingArguments,
-    )
 
     task = find_task("translation").open(**load_recipe("multi30k").data)
     size = task.facts["vocabulary"]

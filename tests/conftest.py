@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import benchmarks  # noqa: F401  it defines the operators that torchvision needs before timm and transformers import it
 import pytest
 import torch
-from benchmarks.peers import torchvision_operators
 
 if os.environ.get("EVERYFORMER_SHAPES"):
     from jaxtyping import install_import_hook
@@ -18,7 +18,6 @@ if os.environ.get("EVERYFORMER_SHAPES"):
     rooms = ("backbones", "embeddings", "feedforward", "heads", "mixers", "norms", "positions")
     install_import_hook([f"everyformer.{room}" for room in rooms], "beartype.beartype")
 
-_operators = torchvision_operators()
 torch.set_num_threads(1)
 
 
