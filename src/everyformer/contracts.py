@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.errors import DoesNotFit
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.masks import Mask
 from everyformer.registry import Part, parts
 from everyformer.tokens import Tokens, pack
+
+if TYPE_CHECKING:
+    from everyformer.specs import Spec
 
 
 class Embedding(Part):
@@ -145,6 +148,9 @@ class Slots(ScorePart):
 class Norm(Part):
     """Base of norms: `forward(values)` gives values of the same shape."""
 
+    together: bool = False
+    """Whether it takes its statistics from all tokens of a sample; the others take each token by itself."""
+
 
 class FeedForward(Part):
     """Base of feedforwards: `forward(tokens, context)` gives what is added to each token, from itself alone."""
@@ -179,9 +185,39 @@ class Residual(Part):
 class Backbone(Part):
     """Base of backbones and of blocks: `forward(tokens, context)` gives Tokens."""
 
+    gives: int | None = None
+    """The width of the tokens that it gives; None: the width that it takes."""
+    levels: str = ""
+    """The paths inside it where its features stand (`blocks.*`, `stages.*`), in a body of several levels."""
+
+    def chain(self, name: str, specs: tuple[Spec[Any], ...], width: int) -> nn.ModuleList:
+        """Build the bodies of the option `name`, each at the width that the one before gives; this one gives the last's."""
+        built = nn.ModuleList()
+        for i, each in enumerate(specs):
+            built.append(self.make(f"{name}.{i}", each, width))
+            width = getattr(built[-1], "gives", None) or width
+        self.gives, self.levels = width, f"{name}.*"
+        return built
+
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after the body."""
         raise NotImplementedError
+
+
+class Transition(Part):
+    """Base of what stands between stages: built with the width that it takes and the width that it gives."""
+
+    leading: bool = False
+    """Whether leading tokens pass it too; the others refuse them."""
+
+    def __call__(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on another grid and of another width."""
+        if tokens.prefix and not self.leading:
+            raise BadInput(
+                f"{tokens.prefix} leading tokens cannot pass {type(self).__name__}; "
+                "put them in front in the last stage (first=1), or take DepthwiseMerging"
+            )
+        return super().__call__(tokens, context)
 
 
 class Head(Part):

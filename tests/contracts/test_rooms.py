@@ -67,11 +67,15 @@ def test_a_feedforward_takes_each_token_by_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", of(Norm, "norms"))
-def test_a_norm_takes_each_token_by_itself(name: str) -> None:
+def test_a_norm_takes_each_token_or_each_sample_by_itself(name: str) -> None:
     part = make(name)
     before = part(tokens().values)
     assert before.shape == tokens().values.shape
-    only_token_changed(before, part(one_changed(2).values), 2)
+    if part.together:
+        alone = [part(tokens().values[row : row + 1]) for row in range(3)]
+        close(torch.cat(alone), before)
+    else:
+        only_token_changed(before, part(one_changed(2).values), 2)
 
 
 @pytest.mark.parametrize("name", of(Residual, "norms"))

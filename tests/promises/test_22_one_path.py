@@ -28,8 +28,8 @@ def test_train_eval_and_no_grad_agree(name: str) -> None:
     model = model_of(tiny(name))
     batch = batch_of(model)
     evaluated = model.eval()(**batch)
-    trained = model.train()(**batch)
-    close(trained, evaluated)
+    if not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
+        close(model.train()(**batch), evaluated)
     with torch.no_grad():
         close(model.eval()(**batch), evaluated)
     with torch.inference_mode():

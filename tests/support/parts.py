@@ -14,6 +14,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Mixer
+from everyformer.contracts import Mixer, Transition
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -42,6 +43,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "embeddings.ConvStem": {"image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
+    "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
+    "backbones.Stage": {"blocks": (_block, _block)},
+    "embeddings.ConvStem": {"image": 16},
+    "embeddings.OverlapPatches": {"image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
@@ -59,6 +64,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
+    "mixers.Chain": {
+        "mixer": ef.spec(ef.mixers.Depthwise),
+        "norm": ef.spec(ef.norms.LayerNorm),
+        "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
+    },
+    "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
+    "mixers.Spread": {"size": 2},
+    "mixers.Windows": {"size": 3, "shift": 1},
     "models.Model": {
         "width": WIDTH,
         "embedding": _text,
@@ -101,12 +114,13 @@ def spec_of(name: str, **more: Any) -> Spec[Any]:
 
 
 def place_for(name: str, width: int = WIDTH) -> tuple[int, ...]:
-    """What a place gives the part: its width, and for positions the number of heads."""
+    """What a place gives the part: its width, for positions the number of heads, for transitions the width that comes."""
     found = inspect.signature(find_part(name)).parameters.values()
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
     return (width, HEADS)[: len(given)]
+    return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]
 
 
 def make(name: str, *, seed: int = 0, width: int = WIDTH, **more: Any) -> Any:

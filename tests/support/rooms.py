@@ -11,6 +11,18 @@ from torch import Tensor, nn
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
 from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, Router, mix
+from everyformer.contracts import (
+    Backbone,
+    Embedding,
+    FeedForward,
+    Head,
+    Mixer,
+    Position,
+    Residual,
+    Transition,
+    mix,
+)  # fmt: skip
+from everyformer.embeddings.finish import lead
 from everyformer.heads.pools import Pool
 from everyformer.mixers import FeatureMap
 from everyformer.models.model import Root
@@ -68,7 +80,9 @@ def prepared(
         inputs = batch.pop("inputs")
         return lambda x: _values(part(x, **batch)), inputs
     grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)
-    whole = tokens(width=width, seed=seed, grid=grid or isinstance(part, Position))
+    whole = tokens(width=width, seed=seed, grid=grid or isinstance(part, (Position, Transition)))
+    if isinstance(part, Transition) and part.leading:
+        whole = lead(whole, whole.values[0, :1])
     if isinstance(part, (Head, Pool)):
         whole.prefix = 1
     shared = _in(dtype, width)
@@ -90,6 +104,7 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, FeatureMap):
         return features(part, whole)
     if isinstance(part, (FeedForward, Backbone, Head, Router)):
+    if isinstance(part, (FeedForward, Backbone, Head, Transition)):
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])

@@ -43,6 +43,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vit": {**_PICTURES, "patch": 4},
     "vit-lite": _PICTURES,
 }
+_PYRAMID = {"classes": 3, "image": 32, "depths": (1, 1)}
+_HEADS = {**_PYRAMID, "heads": (2, 4)}
+_SPATIAL = {**_HEADS, "widths": (16, 32), "reductions": (2, 1)}
+OPTIONS |= {
+    "convnext": {**_PYRAMID, "widths": (16, 32)},
+    "cvt": {**_HEADS, "widths": (16, 32)},
+    "pit": {**_HEADS, "width": 16, "patch": 8, "stride": 4},
+    "poolformer": {**_PYRAMID, "widths": (16, 32)},
+    "pvt": {**_SPATIAL, "ratios": (2.0, 2.0)},
+    "pvt-v2": {**_SPATIAL, "ratios": (2.0, 2.0)},
+    "segformer": _SPATIAL,
+    "swin": {**_HEADS, "width": 16, "depths": (2, 1), "window": 4},
+    "swin-v2": {**_HEADS, "width": 16, "depths": (2, 1), "window": 4},
+    "twins": {**_SPATIAL, "depths": (2, 2), "ratios": (2.0, 2.0), "window": 4},
+}
 LARGEST = 2_000_000
 
 

@@ -4,9 +4,11 @@ from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
+from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.stacks import Decoder, Encoder
+from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
 
 __all__ = [
-    "AdaptiveLoop", "Block", "Decoder", "DepthWeighted", "Encoder", "Fused", "Injection", "Loop", "ParallelBlock",
-    "Project", "TurnSignal",
+    "AdaptiveLoop", "Block", "ConvMerging", "Decoder", "DepthWeighted", "DepthwiseMerging", "Encoder", "Fused",
+    "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "Stage", "TurnSignal",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ class Block(Backbone):
     """mixer, then each of `cross`, then feedforward, one after the other (Vaswani et al., 2017, figure 1).
 
     `residual` says where the norm stands and how updates are added: one for all, or one for each layer in order.
+    A feedforward that looks at neighbours (`ConvMLP`) is a mixer and stands in the same place.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Block(Backbone):
         *,
         mixer: Spec[Mixer] | None = spec(Attention),  # noqa: B008
         cross: tuple[Spec[Mixer], ...] = (),
-        feedforward: Spec[FeedForward] | None = spec(MLP),  # noqa: B008
+        feedforward: Spec[FeedForward] | Spec[Mixer] | None = spec(MLP),  # noqa: B008
         residual: Spec[Residual] | tuple[Spec[Residual], ...] = spec(PreNorm),  # noqa: B008
     ) -> None:
         super().__init__()
@@ -67,8 +68,13 @@ class Block(Backbone):
         for cross in self.cross:
             tokens = next(residuals)(tokens, lambda t, cross=cross: cross(t, context), context)
         if self.feedforward is not None:
-            tokens = next(residuals)(tokens, lambda t: self.feedforward(t, context), context)
+            tokens = next(residuals)(tokens, lambda t: self._feed(t, context), context)
         return tokens
+
+    def _feed(self, tokens: Tokens, context: Context) -> Tensor:
+        if isinstance(self.feedforward, Mixer):
+            return mix(self.feedforward, tokens, context)
+        return self.feedforward(tokens, context)
 
 
 @part("backbones")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from everyformer.backbones.blocks import Block
 from everyformer.backbones.depth import Depth
 from everyformer.context import Context
@@ -35,9 +33,9 @@ class Encoder(Backbone):
     ) -> None:
         super().__init__()
         self.mask = mask
-        self.blocks: nn.ModuleList = self.make("blocks", blocks, width)
+        self.blocks = self.chain("blocks", blocks, width)
         self.depth = self.make("depth", depth, width, len(blocks))
-        self.norm = self.make("norm", norm, width)
+        self.norm = self.make("norm", norm, self.gives)
         for path, module in self.named_modules():
             if isinstance(module, (Mixer, Router)):
                 require(module, mask, path)

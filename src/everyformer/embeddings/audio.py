@@ -10,8 +10,8 @@ from everyformer.context import Context, running_positions
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.checks import check_ragged
 from everyformer.embeddings.finish import Finish
-from everyformer.embeddings.image import grid_places
 from everyformer.errors import BadInput
+from everyformer.grids import as_tokens
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -97,9 +97,7 @@ class SpectrogramPatches(Finish):
                 f"a spectrogram of {inputs.shape[1]} frames, and patches of {self.patch}; "
                 f"pad it to at least {self.patch} frames"
             )
-        cells = self.project(inputs.mT[:, None])
-        grid = cells.shape[-2], cells.shape[-1]
-        return self.finish(Tokens(cells.flatten(2).mT, positions=grid_places(grid, cells.device), grid=grid))
+        return self.finish(as_tokens(self.project(inputs.mT[:, None])))
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Spectrograms of zeros."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
-from everyformer.embeddings.image import check_picture, grid_places
+from everyformer.embeddings.image import check_picture
+from everyformer.grids import as_tokens
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -61,8 +62,7 @@ class ConvStem(Finish):
         for conv in self.convs:
             # ReLU keeps order, so it gives the same after the pooling, on a quarter of the cells.
             cells = F.relu(F.max_pool2d(conv(cells), 3, 2, 1))
-        grid = cells.shape[-2], cells.shape[-1]
-        return self.finish(Tokens(cells.flatten(2).mT, positions=grid_places(grid, cells.device), grid=grid))
+        return self.finish(as_tokens(cells))
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""
@@ -77,3 +77,43 @@ class ConvStem(Finish):
             image = (image + 2 * (kernel // 2) - kernel) // stride + 1
             image = (image - 1) // 2 + 1
         return image, image
+
+
+@part("embeddings")
+class OverlapPatches(Finish):
+    """Patches that overlap: one strided convolution, as wide as `kernel` (Wang et al., PVT v2, 2022, section 3.2).
+
+    Takes pictures of any size.
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        kernel: int = 7,
+        stride: int = 4,
+        padding: int = 3,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        self.channels, self.image = channels, image
+        self.project = nn.Conv2d(channels, width, kernel, stride, padding)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of pictures."""
+        check_picture(inputs, self.channels)
+        return self.finish(as_tokens(self.project(inputs)))
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros."""
+        size = image or self.image
+        return {"inputs": torch.zeros(batch, self.channels, size, size)}

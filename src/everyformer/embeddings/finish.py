@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.contracts import Embedding, Norm, Position
@@ -34,22 +35,22 @@ class Finish(Embedding):
 
     def finish(self, tokens: Tokens) -> Tokens:
         """The tokens as the backbone takes them."""
-        values = tokens.values
         if self.positions is not None:
             added = self.positions(tokens)
-            values = values if added is None else values + added
+            tokens = tokens if added is None else tokens.update(tokens.values + added)
         if self.first is not None:
-            tokens, values = self._lead(tokens, values, self.first)
-        if self.norm is not None:
-            values = self.norm(values)
+            tokens = lead(tokens, self.first)
+        values = tokens.values if self.norm is None else self.norm(tokens.values)
         return tokens.update(values if self.dropout is None else self.dropout(values))
 
-    def _lead(self, tokens: Tokens, values: Tensor, first: Tensor) -> tuple[Tokens, Tensor]:
-        batch, count = values.shape[0], len(first)
-        lead = first.to(values.dtype).expand(batch, -1, -1)
-        mask = tokens.mask
-        if mask is not None:
-            mask = torch.cat((mask.new_ones(batch, count), mask), 1)
-        places = tokens.places
-        places = torch.cat((places.new_zeros(places.shape[0], count, places.shape[2]), places), 1)
-        return tokens.replace(mask=mask, positions=places, prefix=tokens.prefix + count), torch.cat((lead, values), 1)
+
+def lead(tokens: Tokens, first: Float[Tensor, "F D"]) -> Tokens:
+    """The tokens with `first` ones, which belong to no place, in front."""
+    batch, count = tokens.batch, len(first)
+    values = torch.cat((first.to(tokens.values.dtype).expand(batch, -1, -1), tokens.values), 1)
+    mask = tokens.mask
+    if mask is not None:
+        mask = torch.cat((mask.new_ones(batch, count), mask), 1)
+    places = tokens.places
+    places = torch.cat((places.new_zeros(places.shape[0], count, places.shape[2]), places), 1)
+    return tokens.replace(values=values, mask=mask, positions=places, prefix=tokens.prefix + count)

@@ -11,15 +11,10 @@ from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
+from everyformer.grids import as_tokens
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
-
-
-def grid_places(grid: tuple[int, ...], device: torch.device) -> Tensor:
-    """The row and column of each cell, (1, N, 2)."""
-    axes = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
-    return torch.stack([a.flatten() for a in axes], -1)[None]
 
 
 @part("embeddings")
@@ -58,10 +53,7 @@ class Patches(Finish):
         height, width = inputs.shape[-2:]
         if height % self.patch or width % self.patch:
             inputs = F.pad(inputs, (0, -width % self.patch, 0, -height % self.patch))
-        cells = self.project(inputs)
-        grid = cells.shape[-2], cells.shape[-1]
-        values = cells.flatten(2).mT
-        return self.finish(Tokens(values, positions=grid_places(grid, values.device), grid=grid))
+        return self.finish(as_tokens(self.project(inputs)))
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""

@@ -3,6 +3,8 @@
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.bigbird import BigBirdAttention
 from everyformer.mixers.comparison import CausalComparison
+from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
+from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.differential import DifferentialAttention
 from everyformer.mixers.features import (
@@ -26,16 +28,19 @@ from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.receptance import ChannelMix, TimeMix
+from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
+from everyformer.mixers.windows import Spread, Windows
 
 __all__ = [
-    "Attention", "BigBirdAttention", "CausalComparison", "ChannelMix", "CosineFeatures", "CrossAttention",
-    "DeltaNet", "DifferentialAttention", "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures",
-    "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention",
-    "LinearAttention", "Linformer", "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "PoNet", "PositiveFeatures", "ReluFeatures", "Retention", "StateSpace", "TimeMix", "ToeplitzAttention",
-    "TokenMatrix",
+    "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ConvAttention", "ConvMLP",
+    "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise", "DifferentialAttention",
+    "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedDeltaNet",
+    "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention", "LinearAttention", "Linformer",
+    "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention", "PoNet", "Pooling",
+    "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "Spread", "StateSpace", "TimeMix",
+    "ToeplitzAttention", "TokenMatrix", "Windows",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head, Residual
+from everyformer.designs import matches
 from everyformer.errors import DoesNotFit, UnknownName
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import Part, part
@@ -94,7 +95,7 @@ class Model(Root):
         super().__init__()
         self.embedding = self.make("embedding", embedding, width)
         self.backbone = self.make("backbone", backbone, width)
-        self.head = self.make("head", head, width)
+        self.head = self.make("head", head, getattr(self.backbone, "gives", None) or width)
         self.reversible = self.make("reversible", reversible)
         self.begin(start)
 
@@ -119,6 +120,30 @@ class Model(Root):
         if self.reversible is not None:
             inputs, _ = self.reversible(inputs)
         return run(self.backbone, enter(self.embedding, inputs, context, fields), context)
+
+    def stages(
+        self, inputs: Tensor, *, out: str | None = None, context: Context | None = None, **fields: Any
+    ) -> dict[str, Tokens]:
+        """The tokens after each level of the backbone by its path: stages of a pyramid, blocks of an encoder.
+
+        `out` is a pattern of paths of any parts that give tokens instead (`backbone.stages.2.blocks.*`).
+        """
+        pattern = out or f"backbone.{self.backbone.levels}"
+        named = {path: module for path, module in self.named_modules() if isinstance(module, (Backbone, Embedding))}
+        found = [path for path in named if matches(path, pattern)]
+        if not found:
+            raise UnknownName("part that gives tokens", pattern, named)
+        kept: dict[str, Tokens] = {}
+        hooks = [
+            named[path].register_forward_hook(lambda *call, path=path: kept.__setitem__(path, call[-1]))
+            for path in found
+        ]
+        try:
+            self.features(inputs, context=context, **fields)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return kept
 
     def prepare(self, context: Context | None = None) -> Context:
         """The context that generation begins with."""

@@ -1,12 +1,12 @@
 """Parts that normalise values, and that say how a residual is added."""
 
 from everyformer.norms.adaptive import AdaptivePreNorm
-from everyformer.norms.arrangements import PostNorm, PreNorm, SandwichNorm, TrunkNorm
+from everyformer.norms.arrangements import PostNorm, PreNorm, SandwichNorm, TrunkNorm, UpdateNorm
 from everyformer.norms.branches import LayerScale, StochasticDepth
-from everyformer.norms.normalisers import Identity, LayerNorm, RMSNorm
+from everyformer.norms.normalisers import Identity, LayerNorm, RMSNorm, SampleNorm
 from everyformer.norms.reversible import ReversibleInstance
 
 __all__ = [
     "AdaptivePreNorm", "Identity", "LayerNorm", "LayerScale", "PostNorm", "PreNorm", "RMSNorm", "ReversibleInstance",
-    "SandwichNorm", "StochasticDepth", "TrunkNorm",
+    "SampleNorm", "SandwichNorm", "StochasticDepth", "TrunkNorm", "UpdateNorm",
 ]  # fmt: skip

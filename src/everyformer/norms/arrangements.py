@@ -74,6 +74,26 @@ class PostNorm(_Arrangement):
 
 
 @part("norms")
+class UpdateNorm(_Arrangement):
+    """x + norm(f(x)): the update is normalised, the trunk is not (Liu et al., Swin V2, 2022, section 3.2)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm, dropout, branches)
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The tokens with the normalised update added."""
+        update = self.norm(layer(tokens))
+        return tokens.update(tokens.values + self.branch(update, tokens, context))
+
+
+@part("norms")
 class SandwichNorm(_Arrangement):
     """x + norm'(f(norm(x))) (Ding et al., CogView, 2021, section 2.4; Gemma 2)."""
 

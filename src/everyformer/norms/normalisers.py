@@ -54,3 +54,22 @@ class Identity(Norm):
     def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """The values as they are."""
         return values
+
+
+@part("norms")
+class SampleNorm(Norm):
+    """(x - mean) / sqrt(var + eps) over all tokens and channels of a sample, scaled and shifted per channel: group norm
+    of one group (Wu and He, 2018, equation 1; Yu et al., PoolFormer, 2022, table 5).
+    """
+
+    together = True
+
+    def __init__(self, width: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, values: Float[Tensor, "B *n D"]) -> Float[Tensor, "B *n D"]:
+        """Normalised values."""
+        return F.layer_norm(values, values.shape[1:], eps=self.eps) * self.weight + self.bias

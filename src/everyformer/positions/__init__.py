@@ -2,6 +2,7 @@
 
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal
 from everyformer.positions.biases import ALiBi, Buckets
+from everyformer.positions.grid import LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative
 from everyformer.positions.rotary import Rotary, RotaryGrid
@@ -11,8 +12,10 @@ __all__ = [
     "Buckets",
     "Learned",
     "LearnedGrid",
+    "LogGrid",
     "RasterSinusoidal",
     "Relative",
+    "RelativeGrid",
     "Rotary",
     "RotaryGrid",
     "Sinusoidal",

@@ -1,0 +1,105 @@
+"""What stands between the stages of a pyramid: a map onto a coarser grid of another width."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Norm, Transition
+from everyformer.grids import as_cells, as_map, as_tokens
+from everyformer.norms import LayerNorm
+from everyformer.registry import part
+from everyformer.specs import Spec, spec
+from everyformer.tokens import Tokens
+
+
+@part("backbones")
+class PatchMerging(Transition):
+    """Each 2x2 neighbourhood as one vector, through one linear map without bias (Liu et al., Swin, 2021, section 3.1).
+
+    `norm` stands before the map (Swin), `after` behind it (Swin V2). An odd row or column is filled up with zeros.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        to: int,
+        *,
+        norm: Spec[Norm] | None = spec(LayerNorm),  # noqa: B008
+        after: Spec[Norm] | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm = self.make("norm", norm, 4 * width)
+        self.project = nn.Linear(4 * width, to, bias=False)
+        self.after = self.make("after", after, to)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on half the grid; the rows of a neighbourhood vary first, as in the official code."""
+        cells = as_cells(tokens)
+        rows, columns = cells.shape[1:3]
+        if rows % 2 or columns % 2:
+            cells = F.pad(cells, (0, 0, 0, columns % 2, 0, rows % 2))
+        values = cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        values = self.project(values if self.norm is None else self.norm(values))
+        values = values if self.after is None else self.after(values)
+        return as_tokens(values.permute(0, 3, 1, 2))
+
+
+@part("backbones")
+class ConvMerging(Transition):
+    """A strided convolution, which overlaps where its kernel is wider than its stride (Wang et al., PVT v2, 2022, 3.2).
+
+    `before` and `norm` stand before and behind it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        to: int,
+        *,
+        kernel: int = 3,
+        stride: int = 2,
+        padding: int = 0,
+        before: Spec[Norm] | None = None,
+        norm: Spec[Norm] | None = None,
+    ) -> None:
+        super().__init__()
+        self.before = self.make("before", before, width)
+        self.project = nn.Conv2d(width, to, kernel, stride, padding)
+        self.norm = self.make("norm", norm, to)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on the coarser grid."""
+        if self.before is not None:
+            tokens = tokens.update(self.before(tokens.values))
+        merged = as_tokens(self.project(as_map(tokens)))
+        return merged if self.norm is None else merged.update(self.norm(merged.values))
+
+
+@part("backbones")
+class DepthwiseMerging(Transition):
+    """A strided convolution of each channel alone into `to` / width channels; leading tokens have a linear map
+    of their own (Heo et al., PiT, 2021, section 3.2).
+    """
+
+    leading = True
+
+    def __init__(self, width: int, to: int, *, kernel: int = 3, stride: int = 2, padding: int = 1) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(width, to, kernel, stride, padding, groups=width)
+        self.lead = nn.Linear(width, to)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on the coarser grid, the leading ones before them."""
+        merged = as_tokens(self.project(as_map(tokens)))
+        return _led(merged, self.lead(tokens.values[:, : tokens.prefix]))
+
+
+def _led(tokens: Tokens, leading: Tensor) -> Tokens:
+    """The tokens with those of each sample in front."""
+    count = leading.shape[1]
+    assert tokens.positions is not None
+    places = F.pad(tokens.positions, (0, 0, count, 0))
+    return tokens.replace(values=torch.cat((leading, tokens.values), 1), positions=places, prefix=count)

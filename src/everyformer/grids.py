@@ -1,0 +1,48 @@
+"""Tokens as the map of rows and columns that they fill, and back."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from everyformer.errors import BadInput
+from everyformer.tokens import Tokens
+
+
+def places_of(grid: tuple[int, ...], device: torch.device) -> Int[Tensor, "1 N k"]:
+    """The row and column of each cell."""
+    axes = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+    return torch.stack([a.flatten() for a in axes], -1)[None]
+
+
+def as_map(tokens: Tokens) -> Float[Tensor, "B D Y X"]:
+    """The tokens after the leading ones as a map, channels before rows and columns."""
+    return as_cells(tokens).permute(0, 3, 1, 2)
+
+
+def as_cells(tokens: Tokens) -> Float[Tensor, "B Y X D"]:
+    """The tokens after the leading ones as a map, channels last."""
+    grid = tokens.grid
+    if grid is None or len(grid) != 2 or math.prod(grid) != tokens.count - tokens.prefix:
+        raise BadInput(
+            f"expected tokens that fill a grid of rows and columns; given {tokens.count} tokens with grid={grid}; "
+            "take an embedding of pictures, and nothing before this that drops tokens, pads or packs"
+        )
+    return tokens.values[:, tokens.prefix :].unflatten(1, grid)
+
+
+def as_update(tokens: Tokens, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B N D"]:
+    """A map as the update of `tokens`: zero for the leading ones."""
+    values = cells.flatten(2).mT
+    if not tokens.prefix:
+        return values
+    return torch.cat((values.new_zeros(len(values), tokens.prefix, values.shape[2]), values), 1)
+
+
+def as_tokens(cells: Float[Tensor, "B D Y X"]) -> Tokens:
+    """A map as tokens of its grid."""
+    grid = cells.shape[2], cells.shape[3]
+    return Tokens(cells.flatten(2).mT, positions=places_of(grid, cells.device), grid=grid)

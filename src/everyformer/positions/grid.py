@@ -1,0 +1,93 @@
+"""Biases by where two cells of a map stand to each other."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Position
+from everyformer.registry import part
+
+
+class _Offsets(Position):
+    """Base: a bias per head for each offset of rows and columns, read from one row per head."""
+
+    stands = "attention"
+    window: int
+
+    def rows(self) -> Float[Tensor, "H T"]:
+        """The bias of every offset, rows of offsets first."""
+        raise NotImplementedError
+
+    def bias(
+        self,
+        query: Float[Tensor, "B H N K"],
+        query_places: Shaped[Tensor, "#B N k"],
+        key_places: Shaped[Tensor, "#B M k"],
+        scale: float,
+        context: Context,
+    ) -> Float[Tensor, "#B H N M"]:
+        """The bias of every offset; tokens on a line stand in one column."""
+        key = "offsets", self.window, id(query_places), id(key_places)
+        if key not in context.lowered:
+            context.lowered[key] = query_places, key_places, self.index(query_places, key_places)
+        index = context.lowered[key][2]
+        found = self.rows().index_select(1, index.flatten()).unflatten(1, index.shape)
+        return found.transpose(0, 1)
+
+    def index(
+        self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
+    ) -> Int[Tensor, "#B N M"]:
+        """The column of the table for each query and key, rows of offsets first."""
+        reach = self.window - 1
+        offset = query_places[:, :, None, :2].long() - key_places[:, None, :, :2].long()
+        offset = F.pad(offset, (0, 2 - offset.shape[-1])).clamp(-reach, reach) + reach
+        return offset[..., 0] * (2 * self.window - 1) + offset[..., 1]
+
+
+@part("positions")
+class RelativeGrid(_Offsets):
+    """A learned bias per head for each offset of rows and columns within a window (Liu et al., Swin, 2021, equation 4).
+
+    Smaller windows read the same table; an offset beyond it counts as the farthest one.
+    """
+
+    def __init__(self, width: int, heads: int = 1, *, window: int = 7, std: float = 0.02) -> None:
+        super().__init__()
+        if window < 1:
+            raise ValueError(f"a window is at least 1 cell wide; given {window}")
+        self.window = window
+        self.table = nn.Parameter(torch.empty(heads, (2 * window - 1) ** 2))
+        nn.init.trunc_normal_(self.table, std=std)
+
+    def rows(self) -> Float[Tensor, "H T"]:
+        """The table itself."""
+        return self.table
+
+
+@part("positions")
+class LogGrid(_Offsets):
+    """16 sigmoid(MLP(offset)) with offsets on a logarithmic scale (Liu et al., Swin V2, 2022, equations 3 and 4).
+
+    `trained` is the window that the scale was made for, where that is another.
+    """
+
+    def __init__(
+        self, width: int, heads: int = 1, *, window: int = 7, trained: int | None = None, hidden: int = 512
+    ) -> None:
+        super().__init__()
+        if window < 1:
+            raise ValueError(f"a window is at least 1 cell wide; given {window}")
+        self.window, self.scale = window, 8 / max((trained or window) - 1, 1)
+        self.up = nn.Linear(2, hidden)
+        self.down = nn.Linear(hidden, heads, bias=False)
+
+    def rows(self) -> Float[Tensor, "H T"]:
+        """The network at every offset."""
+        side = torch.arange(1 - self.window, self.window, device=self.up.weight.device).to(self.up.weight.dtype)
+        offsets = torch.cartesian_prod(side, side) * self.scale
+        offsets = offsets.sign() * torch.log2(offsets.abs() + 1) / 3
+        return 16 * self.down(F.relu(self.up(offsets))).T.sigmoid()
