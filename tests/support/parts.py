@@ -13,7 +13,6 @@ import torch
 
 import everyformer as ef
 from everyformer.context import Context
-from everyformer.contracts import Mixer
 from everyformer.contracts import Mixer, Transition
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
@@ -45,7 +44,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
     "backbones.Stage": {"blocks": (_block, _block)},
-    "embeddings.ConvStem": {"image": 16},
     "embeddings.OverlapPatches": {"image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},

@@ -53,8 +53,8 @@ class MultiResolution(Mixer):
         qkv = self.qkv(tokens.values).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)
         scale = query.shape[-1] ** -0.5
-        blocks = [self._blocks(x) for x in (query * scale, key, value)]
-        mixed = self._attend(*blocks, tokens.count).flatten(1, 2)[:, : tokens.count]
+        query, key, value = (self._blocks(x) for x in (query * scale, key, value))
+        mixed = self._attend(query, key, value, tokens.count).flatten(1, 2)[:, : tokens.count]
         return self.output(mixed.unflatten(0, (tokens.batch, self.heads)).transpose(1, 2).flatten(2))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, count: int) -> Float[Tensor, "Z n b K"]:
