@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.page import page
+
 from everyformer.report.tables import parts_page, systems_page
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -15,3 +17,7 @@ def test_the_page_of_parts_is_up_to_date() -> None:
 
 def test_the_page_of_systems_is_up_to_date() -> None:
     assert (DOCS / "systems.md").read_text() == systems_page()
+
+
+def test_the_page_of_benchmarks_is_up_to_date() -> None:
+    assert (DOCS / "performance.md").read_text() == page()
