@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 class Policy:
     """Base of cache policies: asked after each pass which of the cached tokens to keep."""
 
-    def keep(self, cache: Cache) -> Int[Tensor, " M"] | None:
-        """The columns of the cache that stay, in order; None for all."""
+    closes: bool = False
+    """Whether the gap that is left is closed: tokens that stood before it move up to those that stand after it."""
+
+    def keep(self, cache: Cache) -> Int[Tensor, " M"] | Int[Tensor, "B M"] | None:
+        """The columns of the cache that stay, in order, the same for all sequences or for each; None for all."""
         raise NotImplementedError
 
 
@@ -37,6 +41,8 @@ class Cache:
         """(B, count), true where a cached token is real; None where all are."""
         self.places: Tensor | None = None
         """(#B, count), where each held token stood in its sequence, once any were dropped; None before."""
+        self.moves: dict[nn.Module, Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]]] = {}
+        """How the entry of a module changes when its tokens move by (#B, M) places."""
         self._dropped: Tensor | int = 0
         self._grown: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
         self._turns: dict[tuple[nn.Module, int], Cache] = {}
@@ -82,23 +88,39 @@ class Cache:
         columns = None if self.policy is None else self.policy.keep(self)
         if columns is not None:
             self.keep(columns)
+            if self.policy.closes:
+                self.close()
 
-    def keep(self, columns: Int[Tensor, " M"]) -> None:
+    def keep(self, columns: Int[Tensor, " M"] | Int[Tensor, "B M"]) -> None:
         """Drop all held tokens but those at `columns`; those to come go on counting from all that were seen."""
         if self.places is None:
             self.places = (
                 torch.arange(self.count, device=columns.device)[None] if self.mask is None else order(self.mask)
             )
         before = self.offset()
-        self.places = self.places.index_select(1, columns)
-        self.mask = None if self.mask is None else self.mask.index_select(1, columns)
-        self.count = len(columns)
+        self.places = _columns(self.places, 1, columns)
+        self.mask = None if self.mask is None else _columns(self.mask, 1, columns)
+        self.count = columns.shape[-1]
         self._dropped = self._dropped + before - self.offset()
         for owner, name in list(self._grown):
-            held = self.states[owner][name].index_select(2, columns)
-            self.states[owner][name], self._grown[owner, name] = held, (held, held)
+            self._replace(owner, name, _columns(self.states[owner][name], 2, columns))
         for turn in self._turns.values():
             turn.keep(columns)
+
+    def close(self) -> None:
+        """Move the held tokens up, so that they stand one after the other and the last one where it stood."""
+        assert self.places is not None
+        behind = torch.arange(self.count, device=self.places.device)[None] if self.mask is None else order(self.mask)
+        places = behind + self.offset() - (self.count if self.mask is None else self.mask.sum(1, keepdim=True))
+        by, self.places = places - self.places, places
+        for owner, move in self.moves.items():
+            for name, value in move(self.states[owner], by).items():
+                self._replace(owner, name, value)
+        for turn in self._turns.values():
+            turn.close()
+
+    def _replace(self, owner: nn.Module, name: str, held: Tensor) -> None:
+        self.states[owner][name], self._grown[owner, name] = held, (held, held)
 
     @property
     def rewinds(self) -> bool:
@@ -190,6 +212,16 @@ class Cache:
         return picked
 
 
+def _columns(x: Tensor, dim: int, columns: Tensor) -> Tensor:
+    """Of dimension `dim` the columns (M,), or (B, M) for each sequence its own."""
+    columns = columns.to(x.device)
+    if columns.ndim == 1:
+        return x.index_select(dim, columns)
+    x = x.expand(len(columns), *x.shape[1:])
+    index = columns.view(len(columns), *(1,) * (dim - 1), -1, *(1,) * (x.ndim - dim - 1))
+    return x.gather(dim, index.expand(*x.shape[:dim], -1, *x.shape[dim + 1 :]))
+
+
 @dataclass
 class Context:
     """What a forward pass shares: set by the model and its backbones, read by any part."""
@@ -244,6 +276,7 @@ def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
         positions=pick(tokens.positions),
         weights=pick(tokens.weights),
         origin=pick(tokens.origin),
+        marked=pick(tokens.marked),
     )
 
 

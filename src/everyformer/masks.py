@@ -125,19 +125,33 @@ class First(Mask):
 
 
 @dataclass(frozen=True)
+class From(Mask):
+    """Every token sees the tokens from place `start` on, and those see every token."""
+
+    start: int
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= self.start) | (key >= self.start)
+
+    def touches(self, query: Span, key: Span) -> Tensor:
+        return (query[1] >= self.start) | (key[1] >= self.start)
+
+
+@dataclass(frozen=True)
 class Block(Mask):
-    """A token sees the tokens of its own block of `size`, and those of the `back` blocks before it."""
+    """A token sees the tokens of its own block of `size`, of the `back` blocks before it and the `ahead` after it."""
 
     size: int
     back: int = 0
+    ahead: int = 0
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         gap = query // self.size - key // self.size
-        return (gap >= 0) & (gap <= self.back)
+        return (gap >= -self.ahead) & (gap <= self.back)
 
     def touches(self, query: Span, key: Span) -> Tensor:
         nearest = query[0] // self.size - key[1] // self.size
-        return (query[1] // self.size >= key[0] // self.size) & (nearest <= self.back)
+        return (query[1] // self.size + self.ahead >= key[0] // self.size) & (nearest <= self.back)
 
 
 @dataclass(frozen=True)
@@ -145,16 +159,18 @@ class Random(Mask):
     """The tokens of each block of `size` see `count` blocks drawn at random (Zaheer et al., BigBird, 2020, section 2).
 
     The blocks are drawn among the first `blocks` by `seed`; after those the draws begin again from the first block's.
+    Where `besides` is given, blocks of which it allows something are drawn only where no others are left.
     """
 
     size: int
     count: int
     blocks: int
     seed: int = 0
+    besides: Mask | None = None
 
     def drawn(self, block: Int[Tensor, "*b N"]) -> Int[Tensor, "*b N r"]:
         """The blocks that those of each query see."""
-        return _draws(self.blocks, self.count, self.seed).to(block.device)[block % self.blocks]
+        return _draws(self).to(block.device)[block % self.blocks]
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         drawn = self.drawn((query // self.size)[..., 0])[..., None, :]
@@ -171,10 +187,14 @@ class Random(Mask):
 
 
 @lru_cache(maxsize=64)
-def _draws(blocks: int, count: int, seed: int) -> Tensor:
+def _draws(mask: Random) -> Tensor:
     """(blocks, count): different blocks for each block."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(blocks, blocks, generator=generator).argsort(-1)[:, :count]
+    chance = torch.rand(mask.blocks, mask.blocks, generator=torch.Generator().manual_seed(mask.seed))
+    if mask.besides is not None:
+        first = torch.arange(mask.blocks) * mask.size
+        last = first + mask.size - 1
+        chance = chance + mask.besides.touches((first[:, None], last[:, None]), (first[None], last[None]))
+    return chance.argsort(-1)[:, : mask.count]
 
 
 @dataclass(frozen=True)
@@ -216,7 +236,7 @@ class Either(Mask):
 
 
 KINDS: dict[str, type[Mask]] = {
-    kind.__name__: kind for kind in (Full, Causal, Window, Dilated, Prefix, First, Block, Random, Both, Either)
+    kind.__name__: kind for kind in (Full, Causal, Window, Dilated, Prefix, First, From, Block, Random, Both, Either)
 }
 """The masks that can be written to YAML by name."""
 

@@ -34,6 +34,8 @@ class Tokens:
     """Which of these tokens each source token went into; None: each into itself."""
     lengths: Int[Tensor, " S"] | None = None
     """The lengths of packed sequences; None where the batch is not packed."""
+    marked: Bool[Tensor, "B N"] | None = None
+    """True for tokens that some parts treat apart, as those that see all and are seen by all; None where none are."""
 
     def replace(self, **changes: Any) -> Self:
         """The same tokens with some fields exchanged."""
@@ -42,7 +44,8 @@ class Tokens:
     def update(self, values: Float[Tensor, "B N D"]) -> Self:
         """The same tokens with other values."""
         return type(self)(
-            values, self.mask, self.positions, self.grid, self.prefix, self.weights, self.origin, self.lengths
+            values, self.mask, self.positions, self.grid, self.prefix, self.weights, self.origin, self.lengths,
+            self.marked,
         )  # fmt: skip
 
     @property
@@ -123,6 +126,7 @@ def pack(tokens: Tokens) -> Tokens:
         prefix=tokens.prefix,
         weights=None if tokens.weights is None else tokens.weights[mask][None],
         lengths=mask.sum(1),
+        marked=None if tokens.marked is None else tokens.marked[mask][None],
     )
 
 
@@ -144,6 +148,7 @@ def unpack(tokens: Tokens, values: Tensor | None = None) -> Tokens:
         positions=spread(tokens.places),
         prefix=tokens.prefix,
         weights=None if tokens.weights is None else spread(tokens.weights),
+        marked=None if tokens.marked is None else spread(tokens.marked),
     )
 
 
@@ -175,8 +180,8 @@ class Groups:
         def each(x: Tensor | None) -> list[Any]:
             return [None] * len(self.shapes) if x is None else self.apart(x)
 
-        fields = (packed.values if values is None else values), packed.positions, packed.weights
+        fields = (packed.values if values is None else values), packed.positions, packed.weights, packed.marked
         return [
-            Tokens(values, positions=positions, prefix=packed.prefix, weights=weights)
-            for values, positions, weights in zip(*map(each, fields), strict=True)
+            Tokens(values, positions=positions, prefix=packed.prefix, weights=weights, marked=marked)
+            for values, positions, weights, marked in zip(*map(each, fields), strict=True)
         ]

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch.utils import _pytree
 
 from everyformer.context import Cache, Context, running_positions
-from everyformer.tokens import Tokens, documents, order, pack, unpack, within
+from everyformer.tokens import Groups, Tokens, documents, order, pack, unpack, within
 from support.parts import close, make, tokens
 
 MASK = torch.tensor([[0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).bool()
 
 
 def test_pack_then_unpack_gives_every_real_token_back() -> None:
-    whole = tokens(4, 4).replace(mask=MASK, weights=torch.arange(16.0).view(4, 4), prefix=1)
+    whole = tokens(4, 4).replace(mask=MASK, weights=torch.arange(16.0).view(4, 4), marked=MASK.flip(1), prefix=1)
     packed = pack(whole)
     assert packed.values.shape == (1, 9, whole.width)
     assert packed.lengths.tolist() == [3, 2, 0, 4]
@@ -26,6 +26,8 @@ def test_pack_then_unpack_gives_every_real_token_back() -> None:
     assert back.mask.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
     assert torch.equal(back.values[back.mask], whole.values[MASK])
     assert torch.equal(back.weights[back.mask], whole.weights[MASK])
+    assert torch.equal(back.marked[back.mask], whole.marked[MASK])
+    assert Groups(packed.lengths, 9).tokens(packed)[0].marked.tolist() == [[False, True]]
     assert back.prefix == 1
     assert not back.values[~back.mask].any()
 

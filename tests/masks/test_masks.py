@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.errors import EveryformerError
-from everyformer.masks import KINDS, Block, Causal, Dilated, First, Full, Prefix, Random, Where, Window, prefix_lm
+from everyformer.masks import KINDS, Block, Causal, Dilated, First, From, Full, Prefix, Random, Where, Window, prefix_lm
 from everyformer.specs import from_plain, to_plain
 
 DRAWN = {
@@ -22,8 +22,10 @@ DRAWN = {
     "Dilated": (Dilated(2), "101010 010101 101010 010101 101010 010101"),
     "Prefix": (Prefix(2), "110000 110000 110000 110000 110000 110000"),
     "First": (First(2), "111111 111111 000000 000000 000000 000000"),
+    "From": (From(4), "000011 000011 000011 000011 111111 111111"),
     "Block": (Block(2), "110000 110000 001100 001100 000011 000011"),
     "Block, one back": (Block(2, 1), "110000 110000 111100 111100 001111 001111"),
+    "Block, one ahead": (Block(2, ahead=1), "111100 111100 001111 001111 000011 000011"),
     "Where": (Where(lambda q, k: q + k == 5), "000001 000010 000100 001000 010000 100000"),
     "Random": (Random(2, 1, 3), "000011 000011 110000 110000 000011 000011"),
     "prefix_lm": (prefix_lm(3), "111000 111000 111000 111100 111110 111111"),
@@ -63,8 +65,9 @@ LITERAL = {
     Dilated: lambda m, q, k: math.remainder(q - k, m.step) == 0,
     Prefix: lambda m, q, k: k < m.length,
     First: lambda m, q, k: q < m.length,
+    From: lambda m, q, k: max(q, k) >= m.start,
     Block: lambda m, q, k: any(
-        b * m.size <= q < (b + 1) * m.size and b - m.back <= k // m.size <= b for b in range(99)
+        b * m.size <= q < (b + 1) * m.size and b - m.back <= k // m.size <= b + m.ahead for b in range(99)
     ),
 }
 small = st.integers(0, 5)
@@ -75,7 +78,8 @@ simple = st.one_of(
     st.integers(1, 4).map(Dilated),
     small.map(Prefix),
     small.map(First),
-    st.tuples(st.integers(1, 4), small).map(lambda n: Block(*n)),
+    small.map(From),
+    st.tuples(st.integers(1, 4), small, small).map(lambda n: Block(*n)),
 )
 masks = st.recursive(
     simple,
@@ -136,3 +140,11 @@ def test_a_mask_by_function_cannot_be_written_down():
 def test_joining_with_full_changes_nothing():
     assert (Full() & Causal()) == Causal() == (Causal() & Full()) == (Causal() & Causal())
     assert (Causal() | Full()) == Full()
+
+
+def test_random_blocks_are_drawn_besides_those_that_are_seen():
+    near = Block(2, 1, 1) | Prefix(2)
+    drawn = Random(2, 2, 9, besides=near).drawn(torch.arange(9))
+    for block, found in enumerate(drawn.tolist()):
+        assert not set(found) & {0, block - 1, block, block + 1}
+        assert len(set(found)) == 2

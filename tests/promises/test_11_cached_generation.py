@@ -8,7 +8,7 @@ from torch import Tensor
 
 import everyformer as ef
 from everyformer.context import Cache, Context, Policy
-from everyformer.generation import Beam, Greedy, generate
+from everyformer.generation import Beam, Greedy, Sinks, generate
 from everyformer.masks import Causal, Dilated, Mask, Window
 from everyformer.models import Model
 from everyformer.specs import signature
@@ -154,17 +154,7 @@ class Copied(Policy):
         return torch.arange(cache.count)
 
 
-class Recent(Policy):
-    """The last `size` columns: all that a window of as many can see."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def keep(self, cache: Cache) -> Tensor | None:
-        return torch.arange(cache.count - self.size, cache.count) if cache.count > self.size else None
-
-
-@pytest.mark.parametrize("policy", [Everything(), Copied()])
+@pytest.mark.parametrize("policy", [Everything(), Copied(), Sinks(2, 20)])
 @pytest.mark.parametrize("mixer", incremental())
 @torch.no_grad()
 def test_a_policy_with_room_for_everything_changes_nothing(mixer, policy):
@@ -181,12 +171,12 @@ def test_a_policy_that_drops_what_nothing_attends_to_changes_nothing(positions):
     ids = torch.randint(VOCABULARY, (3, COUNT), generator=torch.Generator().manual_seed(1))
     whole = model(ids)
     for sizes in CHUNKS.values():
-        state = begin(3, False, Recent(4))
+        state = begin(3, False, Sinks(0, 4))
         check(chunked(model, ids, sizes, state), whole)
         assert state.cache.count == 4
     real = torch.arange(COUNT) >= COUNT - torch.tensor(LENGTHS)[:, None]
     after = torch.randint(VOCABULARY, (3, 6), generator=torch.Generator().manual_seed(2))
-    state = begin(3, False, Recent(4))
+    state = begin(3, False, Sinks(0, 4))
     chunked(model, ids, (COUNT,), state, real)
     rest = chunked(model, after, (1, 2, 3), state)
     for row in range(3):

@@ -13,6 +13,7 @@ import torch
 
 import everyformer as ef
 from everyformer.context import Context
+from everyformer.masks import Window
 from everyformer.registry import find_part
 from everyformer.specs import Spec, signature
 from everyformer.tokens import Tokens
@@ -38,6 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Encoder": {"blocks": (_block, _block)},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "embeddings.ConvStem": {"image": 16},
+    "embeddings.MarkedText": {"vocabulary": VOCABULARY},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
@@ -50,6 +52,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.TiedHead": {"vocabulary": VOCABULARY},
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
+    "mixers.BigBirdAttention": {"block": 1, "random": 0},
+    "mixers.GlobalLocal": {"mask": Window(1, 1)},
+    "mixers.LongformerAttention": {"mask": Window(1, 1)},
+    "mixers.MultiResolution": {"block": 2, "exact": 1},
+    "mixers.NystromAttention": {"landmarks": 2},
     "models.Model": {
         "width": WIDTH,
         "embedding": _text,

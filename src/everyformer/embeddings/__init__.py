@@ -5,8 +5,8 @@ from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem
 from everyformer.embeddings.image import Patches
 from everyformer.embeddings.series import TimeSteps, Variates
-from everyformer.embeddings.text import Text
+from everyformer.embeddings.text import MarkedText, Text
 
 __all__ = [
-    "Bytes", "ConvStem", "Patches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps", "Variates",
+    "Bytes", "ConvStem", "MarkedText", "Patches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps", "Variates",
 ]  # fmt: skip

@@ -82,3 +82,44 @@ class Text(Finish):
     def example(self, batch: int = 1, length: int = 16) -> dict[str, Tensor]:
         """Ids of zeros."""
         return {"inputs": torch.zeros(batch, length, dtype=torch.long)}
+
+
+@part("embeddings")
+class MarkedText(Text):
+    """Text of which some tokens are marked: those of a question, say, which are to see all and be seen by all.
+
+    The first `leading` tokens of each sequence are marked in any case.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        vocabulary: int,
+        leading: int = 1,
+        positions: Spec[Position] | None = None,
+        segments: int = 0,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width, vocabulary=vocabulary, positions=positions, segments=segments, norm=norm, dropout=dropout
+        )  # fmt: skip
+        self.leading = leading
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Int[Tensor, "B N"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B N"] | None = None,
+        lengths: Int[Tensor, " S"] | None = None,
+        segments: Int[Tensor, "B N"] | None = None,
+        marked: Bool[Tensor, "B N"] | None = None,
+    ) -> Tokens:
+        """Tokens of ids; `marked` is true for those that are marked."""
+        tokens = super().forward(inputs, context, mask=mask, lengths=lengths, segments=segments)
+        if marked is not None and marked.shape != inputs.shape:
+            raise BadInput(f"marked of shape {tuple(marked.shape)} beside ids of shape {tuple(inputs.shape)}")
+        first = (tokens.places[..., 0] < self.leading).expand(inputs.shape)
+        return tokens.replace(marked=first if marked is None else first | marked)

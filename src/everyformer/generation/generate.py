@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.context import Cache, Context
+from everyformer.context import Cache, Context, Policy
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation.decoding import Decoding, cacheable, takes_padding
 from everyformer.generation.stops import Ends, Stop
@@ -40,6 +40,7 @@ def hypotheses(
     stop: Iterable[Stop] = (),
     stream: Stream | None = None,
     cache: bool = True,
+    policy: Policy | None = None,
 ) -> list[list[Hypothesis]]:
     """For each sequence its hypotheses, the best first (several where the strategy is `Beam`).
 
@@ -56,6 +57,7 @@ def hypotheses(
         stop: sequences of ids, and `StopText`s, that end a sequence; they stay at its end.
         stream: called with the number of the sequence and each new token.
         cache: off, each step computes all tokens again, as it must where a mixer is not incremental.
+        policy: which of the cached tokens of a decoder-only model are kept.
     """
     chosen: Strategy = Greedy() if strategy is None else strategy.build() if isinstance(strategy, Spec) else strategy
     ends = Ends(eos, stop)
@@ -71,7 +73,7 @@ def hypotheses(
         prompts = _prompts(inputs, mask, lengths, begin)
         found: list[list[Hypothesis]] = [[] for _ in prompts]
         for rows in _batches(model, prompts):
-            decoding = _continuation(model, [prompts[r] for r in rows], pad, cache)
+            decoding = _continuation(model, [prompts[r] for r in rows], pad, cache, policy)
             named = None if stream is None else lambda i, token, rows=rows: stream(rows[i], token)
             for row, best in zip(rows, _run(chosen, decoding, ends, max_tokens, named)):
                 found[row] = best
@@ -111,9 +113,11 @@ def _translation(
     return Decoding(model, context, torch.tensor(begin, device=device).expand(batch, -1))
 
 
-def _continuation(model: Model, prompts: Ids, pad: int, cache: bool) -> Decoding:
+def _continuation(model: Model, prompts: Ids, pad: int, cache: bool, policy: Policy | None) -> Decoding:
     ids, mask = _padded(prompts, pad, _device(model), left=True)
-    context = Context(cache=Cache() if cache and cacheable(model.backbone) else None)
+    context = Context(cache=Cache(policy) if cache and cacheable(model.backbone) else None)
+    if policy is not None and context.cache is None:
+        raise DoesNotFit("a cache policy needs a cache, and a mixer here works with none", "backbone")
     return Decoding(model, context, ids, mask)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -135,14 +138,18 @@ class Attention(_Attention):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those that it may see."""
         context = context or Context()
-        qkv = self.qkv(tokens.values)
+        projected = self.project(tokens.values)
         if tokens.lengths is None:
-            return self.output(self._mix(qkv, tokens, context))
+            return self.output(self._mix(projected, tokens, context))
         groups = context.groups(tokens)
         if not groups.shapes:
             return torch.zeros_like(tokens.values)
-        mixed = [self._mix(each.values, each, context) for each in groups.tokens(tokens, qkv)]
+        mixed = [self._mix(each.values, each, context) for each in groups.tokens(tokens, projected)]
         return self.output(groups.together(mixed))
+
+    def project(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
+        """Queries, keys and values of all heads."""
+        return self.qkv(values)
 
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
         query, key, value = qkv.split(self.sizes, -1)
@@ -157,28 +164,44 @@ class Attention(_Attention):
             query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
         if context.cache is not None:
             key, value, key_places = self._remember(key, value, places, context)
+            if positions is not None:
+                context.cache.moves[self] = partial(_moved, positions)
             if tokens.weights is not None:
                 raise BadInput("merged tokens cannot be decoded with a cache; generate without one")
 
-        def call(
-            query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Tensor | None
-        ) -> Tensor:
+        def call(query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Pair) -> Tensor:
             bias = None if positions is None else positions.bias(query, *places, self.scale, context)
-            return self._attend(query, key, value, lowered, bias, mass, context)
+            return self._attend(query, key, value, lowered, bias, mass[1], context)
 
         lowered = lower(context.mask & self.mask, tokens, context)
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
             lowered = lowered.rest
+        key_places = places if key_places is None else key_places
+        mass = tokens.weights, tokens.weights
+        mixed = self._by_blocks(call, lowered, query, key, value, (places, key_places), mass)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _by_blocks(
+        self,
+        call: Callable[..., Tensor],
+        lowered: Lowered,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *along: Pair,
+    ) -> Float[Tensor, "B H N V"]:
+        """`call(query, key, value, lowered, *pairs)`, for each group of blocks where the mask lists them, else once.
+
+        `along` is what the queries and the keys have of something; pieces of it are the pairs.
+        """
         if isinstance(lowered, Listed):
             if not self.taps.watched and all(each.piecewise for each in self._scored()):
-                mixed = lowered.gathered.attend(
-                    lambda q, k, v, allowed, places, mass: call(q, k, v, Lowered(allowed=allowed), places, mass[1]),
-                    query, key, value, places, tokens.weights,
+                return lowered.gathered.attend(
+                    lambda q, k, v, allowed, *pairs: call(q, k, v, Lowered(allowed=allowed), *pairs),
+                    query, key, value, *(queries for queries, _ in along),
                 )  # fmt: skip
-                return mixed.transpose(1, 2).flatten(2)
             lowered = lowered.dense
-        mixed = call(query, key, value, lowered, (places, places if key_places is None else key_places), tokens.weights)
-        return mixed.transpose(1, 2).flatten(2)
+        return call(query, key, value, lowered, *along)
 
     def _plain(self, positions: Position | None, tokens: Tokens) -> bool:
         """Whether nothing is asked but softmax of the products."""
@@ -194,6 +217,12 @@ class Attention(_Attention):
             new["places"] = places.expand(key.shape[0], -1, -1)[:, None]
         kept = context.cache.extend(self, **new)
         return kept["key"], kept["value"], kept["places"][:, 0] if "places" in kept else None
+
+
+def _moved(positions: Position, kept: dict[str, Tensor], by: Tensor) -> dict[str, Tensor]:
+    """What is kept of tokens that now stand `by` places later."""
+    key = positions.rotate(kept["key"], by[..., None], Context())
+    return {"key": key, "places": kept["places"] + by[:, None, :, None]}
 
 
 @part("mixers")

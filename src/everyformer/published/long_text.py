@@ -1,0 +1,195 @@
+"""BERT's encoder with an attention that long texts can afford: Longformer, BigBird, Nystroemformer, MRA."""
+
+from __future__ import annotations
+
+from everyformer.contracts import Mixer
+from everyformer.designs import Design
+from everyformer.embeddings import MarkedText
+from everyformer.masks import Window
+from everyformer.mixers import BigBirdAttention, LongformerAttention, MultiResolution, NystromAttention
+from everyformer.positions import Learned
+from everyformer.published.bert import bert
+from everyformer.registry import system
+from everyformer.specs import Spec, spec
+
+TASKS = ("masked-language-modelling", "text-classification")
+BASE = {"width": 768, "depth": 12, "heads": 12}
+TINY = {"width": 128, "depth": 2, "heads": 2}
+
+
+def with_mixer(design: Design, mixer: Spec[Mixer]) -> Design:
+    """The design with another mixer in every block."""
+    return design.swap("backbone.blocks.*.mixer", mixer)
+
+
+@system(
+    "longformer",
+    title="Longformer: The Long-Document Transformer",
+    authors="Beltagy et al.",
+    year=2020,
+    arxiv="2004.05150",
+    idea="Every token sees a window, a few marked tokens see all and are seen by all: cost grows with the length.",
+    tasks=TASKS,
+    default="base",
+    sizes={
+        "tiny": {**TINY, "window": 64},
+        "base": BASE,
+        "large": {"width": 1024, "depth": 24, "heads": 16},
+    },
+)
+def longformer(
+    *,
+    vocabulary: int = 50265,
+    classes: int | None = None,
+    length: int = 4096,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    window: int | tuple[int, ...] = 512,
+    leading: int = 1,
+    segments: int = 1,
+    activation: str = "gelu",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    eps: float = 1e-5,
+) -> Design:
+    """Section 3 and 5: RoBERTa with windows of `window` tokens, half of them before and half after, one size for all
+    layers or one for each; the first `leading` tokens and those that a batch has `marked` see all.
+    """
+    windows = window if isinstance(window, tuple) else (window,) * depth
+    design = bert(
+        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
+        segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout, eps=eps,
+    )  # fmt: skip
+    norm = design.get("embedding.norm")
+    design = design.swap(
+        "embedding",
+        spec(
+            MarkedText, vocabulary=vocabulary, leading=leading, positions=spec(Learned, length=length),
+            segments=segments, norm=norm, dropout=dropout,
+        ),
+    )  # fmt: skip
+    for i, each in enumerate(windows):
+        mask = Window(each // 2, each // 2)
+        mixer = spec(LongformerAttention, heads=heads, mask=mask, dropout=attention_dropout)
+        design = design.swap(f"backbone.blocks.{i}.mixer", mixer)
+    return design
+
+
+@system(
+    "bigbird",
+    title="Big Bird: Transformers for Longer Sequences",
+    authors="Zaheer et al.",
+    year=2020,
+    arxiv="2007.14062",
+    idea="A window, some random blocks and a few that see all keep what full attention can express at a linear cost.",
+    tasks=TASKS,
+    default="base",
+    sizes={
+        "tiny": {**TINY, "block": 16, "random": 1},
+        "base": BASE,
+        "large": {"width": 1024, "depth": 24, "heads": 16},
+    },
+)
+def bigbird(
+    *,
+    vocabulary: int = 50358,
+    classes: int | None = None,
+    length: int = 4096,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    block: int = 64,
+    random: int = 3,
+    segments: int = 2,
+    activation: str = "gelu_tanh",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    eps: float = 1e-12,
+) -> Design:
+    """BigBird-ITC (appendix E.1, table 8): each layer draws random blocks of its own, the same for all heads."""
+    design = bert(
+        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
+        segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout, eps=eps,
+    )  # fmt: skip
+    for i in range(depth):
+        mixer = spec(BigBirdAttention, heads=heads, block=block, random=random, seed=i, dropout=attention_dropout)
+        design = design.swap(f"backbone.blocks.{i}.mixer", mixer)
+    return design
+
+
+@system(
+    "nystromformer",
+    title="Nyströmformer: A Nyström-Based Algorithm for Approximating Self-Attention",
+    authors="Xiong et al.",
+    year=2021,
+    arxiv="2102.03902",
+    idea="A few landmark queries and keys stand for all of them: the softmax matrix by the Nyström method, at linear cost.",
+    tasks=TASKS,
+    default="base",
+    sizes={"tiny": {**TINY, "landmarks": 16, "kernel": 33}, "base": BASE},
+)
+def nystromformer(
+    *,
+    vocabulary: int = 30000,
+    classes: int | None = None,
+    length: int = 510,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    landmarks: int = 64,
+    kernel: int | None = 65,
+    segments: int = 2,
+    activation: str = "gelu_tanh",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    eps: float = 1e-5,
+) -> Design:
+    """Section 4.1: BERT with 64 landmarks and a convolution of the values beside each attention."""
+    design = bert(
+        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
+        segments=segments, activation=activation, dropout=dropout, eps=eps,
+    )  # fmt: skip
+    mixer = spec(NystromAttention, heads=heads, landmarks=landmarks, kernel=kernel, dropout=attention_dropout)
+    return with_mixer(design, mixer)
+
+
+@system(
+    "mra-attention",
+    title="Multi Resolution Analysis (MRA) for Approximate Self-Attention",
+    authors="Zeng et al.",
+    year=2022,
+    arxiv="2207.10284",
+    idea="Scores of block means everywhere, exact scores only in the blocks where those are largest.",
+    tasks=TASKS,
+    default="base",
+    sizes={"tiny": {**TINY, "block": 16, "exact": 2}, "base": BASE},
+)
+def mra(
+    *,
+    vocabulary: int = 50265,
+    classes: int | None = None,
+    length: int = 512,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    block: int = 32,
+    exact: int = 4,
+    first: int = 0,
+    diagonal: int = 0,
+    segments: int = 1,
+    activation: str = "gelu",
+    dropout: float = 0.1,
+    eps: float = 1e-5,
+) -> Design:
+    """MRA-2 in RoBERTa (section 5.1): `exact` blocks for each row of blocks, shared out among the rows by need."""
+    design = bert(
+        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
+        segments=segments, activation=activation, dropout=dropout, eps=eps,
+    )  # fmt: skip
+    mixer = spec(MultiResolution, heads=heads, block=block, exact=exact, first=first, diagonal=diagonal)
+    return with_mixer(design, mixer)
