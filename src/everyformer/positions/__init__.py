@@ -3,7 +3,7 @@
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal
 from everyformer.positions.biases import ALiBi, Buckets
 from everyformer.positions.raster import RasterSinusoidal
-from everyformer.positions.relative import Relative
+from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LearnedGrid",
     "RasterSinusoidal",
     "Relative",
+    "RelativeWaves",
     "Rotary",
     "RotaryGrid",
     "Sinusoidal",
