@@ -53,6 +53,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
     "mixers.BigBirdAttention": {"block": 1, "random": 0},
+    "mixers.CombinerAttention": {"segment": 2},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},

@@ -10,7 +10,9 @@ from everyformer.context import Cache, Context
 from everyformer.costs import on_meta, parameters
 from everyformer.generation import Sinks
 from everyformer.interop.weights import fill, layer, tensors
+from everyformer.masks import Causal, Full
 from support.parity import agree, ids, perturb, ragged
+from support.parts import close, make, tokens
 
 
 def neo_pairs(depth):
@@ -51,9 +53,7 @@ def test_masformer_has_gpt_neos_size():
 @pytest.mark.parametrize(("full", "seen"), [((), 2 * 4 + 1), ((0,), 20), ((1,), 20)], ids=str)
 def test_how_far_masformer_sees(full, seen):
     """Two layers of span 5 reach 2 (5 - 1) + 1 tokens; one full layer reaches all."""
-    model = ef.create(
-        "masformer", vocabulary=11, width=16, depth=2, heads=2, length=20, full=full, span=5
-    ).eval()
+    model = ef.create("masformer", vocabulary=11, width=16, depth=2, heads=2, length=20, full=full, span=5).eval()
     embedded = model.embedding(ids(11, 1, 20))
     values = embedded.values.detach().requires_grad_()
     model.backbone(embedded.update(values)).values[0, -1].square().sum().backward()
@@ -63,6 +63,46 @@ def test_how_far_masformer_sees(full, seen):
 def test_layers_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="layers from 0 to 1; given"):
         ef.design("masformer", depth=2, full=(2,))
+
+
+def expectations(q, k, v, segment, causal):
+    """The matrix of all weights (section 3.2): p(j) of the own segment, p(segment) p(j in it) of the others."""
+    count, weights = len(q), torch.zeros(len(q), len(q))
+    spans = [range(start, min(start + segment, count)) for start in range(0, count, segment)]
+    for i in range(count):
+        own = i // segment
+        direct = [j for j in spans[own] if j <= i or not causal]
+        through = [r for r in range(len(spans)) if (r < own if causal else r != own)]
+        logits = [q[i] @ k[j] for j in direct] + [q[i] @ k[list(spans[r])].amax(0) for r in through]
+        shares = torch.stack(logits).softmax(0)
+        for share, j in zip(shares, direct):
+            weights[i, j] = share
+        for share, r in zip(shares[len(direct) :], through, strict=True):
+            inside = (k[list(spans[r])] @ q[list(spans[r])].amax(0)).softmax(0)
+            weights[i, list(spans[r])] = share * inside
+    return weights
+
+
+@pytest.mark.parametrize("mask", [Causal(), Full()], ids=str)
+@pytest.mark.parametrize("count", [12, 10, 3])
+def test_combiner_is_its_expectations(count, mask):
+    mixer = make("mixers.CombinerAttention", heads=1, segment=4)
+    values = tokens(count, batch=1)
+    q, k, v = mixer.qkv(values.values)[0].chunk(3, -1)
+    causal = isinstance(mask, Causal)
+    weights = expectations(q * 32**-0.5, k, v, 4, causal)
+    close(weights.sum(-1), torch.ones(count))
+    assert (weights > 0).equal(torch.ones(count, count).tril() > 0 if causal else torch.ones(count, count) > 0)
+    close(mixer(values, Context(mask=mask))[0], mixer.output(weights @ v))
+
+
+@pytest.mark.parametrize("mask", [Causal(), Full()], ids=str)
+@pytest.mark.parametrize("segment", [1, 11])
+def test_combiner_with_one_segment_or_segments_of_one_is_attention(segment, mask):
+    mixer = make("mixers.CombinerAttention", heads=4, segment=segment)
+    plain = ef.mixers.Attention(32, heads=4)
+    plain.load_state_dict(mixer.state_dict())
+    close(mixer(tokens(11), Context(mask=mask)), plain(tokens(11), Context(mask=mask)))
 
 
 def literal(p, ids, segment, memory, heads=4, depth=2, farthest=14):

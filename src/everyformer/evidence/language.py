@@ -18,20 +18,27 @@ _SHORT = ("training.steps=600", "training.lr=3e-3", "training.evaluate_every=600
 _LLAMA = ("design.system=llama", "design.size=nano")
 
 
-def trigrams(text: Sequence[int], held_out: Sequence[int]) -> float:
-    """Nats a token of an interpolated trigram model (add-one unigrams)."""
+def ngrams(text: Sequence[int], held_out: Sequence[int], shares: Sequence[float]) -> float:
+    """Nats a token of an interpolated model of as many orders as there are shares (add-one unigrams)."""
     text, held_out = tuple(text), tuple(held_out)
-    counts = [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for n in (1, 2, 3)]
+    orders = range(1, len(shares) + 1)
+    counts = [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for n in orders]
     kinds = len({*text, *held_out})
-    total = 0.0
-    for i in range(2, len(held_out)):
-        one = (counts[0][held_out[i : i + 1]] + 1) / (len(text) + kinds)
-        before = counts[0][held_out[i - 1 : i]]
-        two = counts[1][held_out[i - 1 : i + 1]] / before if before else one
-        pair = counts[1][held_out[i - 2 : i]]
-        three = counts[2][held_out[i - 2 : i + 1]] / pair if pair else two
-        total -= math.log(0.6 * three + 0.3 * two + 0.1 * one)
-    return total / (len(held_out) - 2)
+    total, start = 0.0, len(shares) - 1
+    for i in range(start, len(held_out)):
+        known = (counts[0][held_out[i : i + 1]] + 1) / (len(text) + kinds)
+        mixed = shares[0] * known
+        for n in orders[1:]:
+            before = counts[n - 2][held_out[i - n + 1 : i]]
+            known = counts[n - 1][held_out[i - n + 1 : i + 1]] / before if before else known
+            mixed += shares[n - 1] * known
+        total -= math.log(mixed)
+    return total / (len(held_out) - start)
+
+
+def trigrams(text: Sequence[int], held_out: Sequence[int]) -> float:
+    """Nats a token of an interpolated trigram model."""
+    return ngrams(text, held_out, (0.1, 0.3, 0.6))
 
 
 def _trigrams_of_shakespeare() -> float:

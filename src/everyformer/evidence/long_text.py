@@ -24,7 +24,10 @@ from everyformer.mixers import Attention, BigBirdAttention, LongformerAttention,
 from everyformer.recipe import load_recipe
 from everyformer.tokens import Tokens
 
-_SHORT = ("design.size=tiny", "design.length=64", "data.length=64", "training.epochs=2", "training.threads=1")
+_SHORT = (
+    "design.size=tiny", "design.width=64", "design.length=64", "data.length=64", "training.epochs=2", "training.lr=2e-3",
+    "training.threads=1",
+)  # fmt: skip
 OPTIONS = {
     "bigbird": ("design.block=4",),
     "longformer": ("design.window=16",),

@@ -2,6 +2,7 @@
 
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.bigbird import BigBirdAttention
+from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.lean import lean_attention
 from everyformer.mixers.marked import GlobalLocal, LongformerAttention
 from everyformer.mixers.multiresolution import MultiResolution
@@ -9,6 +10,6 @@ from everyformer.mixers.nystrom import NystromAttention
 from everyformer.mixers.segments import SegmentAttention
 
 __all__ = [
-    "Attention", "BigBirdAttention", "CrossAttention", "GlobalLocal", "LongformerAttention", "MultiResolution",
+    "Attention", "BigBirdAttention", "CombinerAttention", "CrossAttention", "GlobalLocal", "LongformerAttention", "MultiResolution",
     "NystromAttention", "SegmentAttention", "lean_attention",
 ]  # fmt: skip

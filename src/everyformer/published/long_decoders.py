@@ -1,4 +1,4 @@
-"""Decoders for long texts: MASFormer, Transformer-XL."""
+"""Decoders for long texts: MASFormer, Combiner, Transformer-XL."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from everyformer.embeddings import Text
 from everyformer.feedforward import MLP
 from everyformer.heads import TiedHead
 from everyformer.masks import Full, Window
-from everyformer.mixers import Attention, SegmentAttention
+from everyformer.mixers import Attention, CombinerAttention, SegmentAttention
 from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PostNorm, PreNorm
 from everyformer.positions import Learned, RelativeWaves
+from everyformer.published.gpt import gpt
+from everyformer.published.long_text import with_mixer
 from everyformer.registry import system
 from everyformer.scores import KeyBias
 from everyformer.specs import spec
@@ -73,6 +75,38 @@ def masformer(
             start=spec(Normal, std=0.02, scaled=True),
         )
     )
+
+
+@system(
+    "combiner",
+    title="Combiner: Full Attention Transformer with Sparse Computation Cost",
+    authors="Ren et al.",
+    year=2021,
+    arxiv="2107.05768",
+    idea="Attend to near tokens directly and to all others through summaries, as a conditional expectation: none is lost.",
+    tasks=("language-modelling",),
+    default="base",
+    sizes={
+        "nano": {"width": 128, "depth": 4, "heads": 4, "length": 256, "segment": 16},
+        "base": {"width": 768, "depth": 12, "heads": 12, "length": 2048, "segment": 64},
+    },
+)
+def combiner(
+    *,
+    vocabulary: int = 32000,
+    length: int = 2048,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    segment: int = 64,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 4.1, the fixed pattern, in GPT-2's decoder; the paper's language models vary in size (section 5.2)."""
+    design = gpt(
+        vocabulary=vocabulary, length=length, width=width, hidden=hidden, depth=depth, heads=heads, dropout=dropout
+    )
+    return with_mixer(design, spec(CombinerAttention, heads=heads, segment=segment))
 
 
 @system(
