@@ -180,6 +180,7 @@ class System(Published):
             if option not in known:
                 raise UnknownName(f"option of '{self.name}'", option, [*known, "size"])
         chosen = {**self.sizes.get(size or self.default or "", {}), **options}
+        chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
         check(self.make, chosen)
         try:
             return self.make(**chosen)

@@ -86,3 +86,8 @@ def test_importing_loads_neither_torch_nor_what_single_commands_need() -> None:
         f"print([m for m in {heavy[1:]} if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_list_of_a_recipe_is_a_tuple_of_a_design() -> None:
+    assert ef.design("masformer", "nano", full=[1, 2]) == ef.design("masformer", "nano", full=(1, 2))
+    assert ef.design("masformer", "nano", full=[]) == ef.design("masformer", "nano", full=())

@@ -16,6 +16,7 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer, Transition
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
+from everyformer.masks import Window
 from everyformer.registry import find_part
 from everyformer.specs import Spec, signature
 from everyformer.tokens import Tokens
@@ -58,6 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
     "mixers.BigBirdAttention": {"block": 1, "random": 0},
+    "mixers.CombinerAttention": {"segment": 2},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},

@@ -8,6 +8,6 @@ from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.text import MarkedText, Text
 
 __all__ = [
-    "Bytes", "ConvStem", "MarkedText", "OverlapPatches", "Patches", "SpectrogramFrames", "SpectrogramPatches", "Text",
-    "TimeSteps", "Variates",
+    "Bytes", "ConvStem", "MarkedText", "OverlapPatches", "Patches", "SpectrogramFrames", "SpectrogramPatches",
+    "Text", "TimeSteps", "Variates",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.bigbird import BigBirdAttention
+from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
@@ -20,6 +21,7 @@ from everyformer.mixers.fourier import FourierMixer
 from everyformer.mixers.gated_linear import GatedLinearAttention
 from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.latent import LatentAttention
+from everyformer.mixers.lean import lean_attention
 from everyformer.mixers.linear import LinearAttention
 from everyformer.mixers.low_rank import Linformer
 from everyformer.mixers.marked import GlobalLocal, LongformerAttention
@@ -30,17 +32,18 @@ from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
+from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 from everyformer.mixers.windows import Spread, Windows
 
 __all__ = [
-    "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ConvAttention", "ConvMLP",
-    "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise", "DifferentialAttention",
-    "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedDeltaNet",
-    "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention", "LinearAttention", "Linformer",
-    "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention", "PoNet", "Pooling",
-    "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "Spread", "StateSpace", "TimeMix",
-    "ToeplitzAttention", "TokenMatrix", "Windows",
+    "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
+    "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise",
+    "DifferentialAttention", "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
+    "GatedDeltaNet", "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention", "LinearAttention",
+    "Linformer", "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention", "PoNet", "Pooling",
+    "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "SegmentAttention", "Spread", "StateSpace",
+    "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

@@ -163,9 +163,9 @@ class Attention(_Attention):
             places = tokens.places
             query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
         if context.cache is not None:
-            key, value, key_places = self._remember(key, value, places, context)
+            key, value, key_places = self._remember(key, value, places, tokens, positions, context)
             if positions is not None:
-                context.cache.moves[self] = partial(_moved, positions)
+                context.cache.moves[self] = partial(self._moved, positions)
             if tokens.weights is not None:
                 raise BadInput("merged tokens cannot be decoded with a cache; generate without one")
 
@@ -210,19 +210,25 @@ class Attention(_Attention):
         return not (biased or dropped or self._scored() or self.taps.watched)
 
     def _remember(
-        self, key: Tensor, value: Tensor, places: Tensor | None, context: Context
+        self,
+        key: Tensor,
+        value: Tensor,
+        places: Tensor | None,
+        tokens: Tokens,
+        positions: Position | None,
+        context: Context,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The keys, values and places of all tokens so far, once those of this pass are kept."""
         new = {"key": key, "value": value}
         if places is not None:
             new["places"] = places.expand(key.shape[0], -1, -1)[:, None]
         kept = context.cache.extend(self, **new)
         return kept["key"], kept["value"], kept["places"][:, 0] if "places" in kept else None
 
-
-def _moved(positions: Position, kept: dict[str, Tensor], by: Tensor) -> dict[str, Tensor]:
-    """What is kept of tokens that now stand `by` places later."""
-    key = positions.rotate(kept["key"], by[..., None], Context())
-    return {"key": key, "places": kept["places"] + by[:, None, :, None]}
+    def _moved(self, positions: Position, kept: dict[str, Tensor], by: Tensor) -> dict[str, Tensor]:
+        """What is kept of tokens that now stand `by` places later."""
+        key = positions.rotate(kept["key"], by[..., None], Context())
+        return {"key": key, "places": kept["places"] + by[:, None, :, None]}
 
 
 @part("mixers")

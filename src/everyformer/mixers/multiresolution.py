@@ -53,11 +53,15 @@ class MultiResolution(Mixer):
         qkv = self.qkv(tokens.values).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)
         scale = query.shape[-1] ** -0.5
-        query, key, value = (self._blocks(x) for x in (query * scale, key, value))
-        mixed = self._attend(query, key, value, tokens.count).flatten(1, 2)[:, : tokens.count]
+        mixed = self.approximate(query * scale, key, value)
         return self.output(mixed.unflatten(0, (tokens.batch, self.heads)).transpose(1, 2).flatten(2))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, count: int) -> Float[Tensor, "Z n b K"]:
+    def approximate(
+        self, query: Float[Tensor, "Z N K"], key: Float[Tensor, "Z N K"], value: Float[Tensor, "Z N V"]
+    ) -> Float[Tensor, "Z N V"]:
+        """About softmax(q k^T) v."""
+        count = query.shape[1]
+        query, key, value = (self._blocks(x) for x in (query, key, value))
         rows = query.shape[1]
         real = (torch.arange(rows * self.block, device=query.device) < count).unflatten(0, (rows, self.block))
         size = real.sum(1)
@@ -67,7 +71,7 @@ class MultiResolution(Mixer):
         chosen = torch.zeros_like(coarse, dtype=torch.bool).flatten(1).scatter(1, index, True).view_as(coarse)
         low = state(coarse + size.to(coarse.dtype).log(), means[2], ~chosen)
         low = State(*(each[:, :, None] for each in low))
-        return self._exact(query, key, value, index, real).merge(low).finish()
+        return self._exact(query, key, value, index, real).merge(low).finish().flatten(1, 2)[:, :count]
 
     def _chosen(self, coarse: Float[Tensor, "Z n n"]) -> Int[Tensor, "Z m"]:
         """The places of the blocks that are worked exactly, row times n plus column."""

@@ -55,12 +55,15 @@ class NystromAttention(Mixer):
         qkv = self.qkv(tokens.values).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         scale = query.shape[-1] ** -0.25
-        mixed = self._mix(query * scale, key * scale, value)
+        mixed = self.approximate(query * scale, key * scale, value)
         if self.conv is not None:
             mixed = mixed + self.conv(value)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Float[Tensor, "B H N K"]:
+    def approximate(
+        self, query: Float[Tensor, "B H N K"], key: Float[Tensor, "B H N K"], value: Float[Tensor, "B H N V"]
+    ) -> Float[Tensor, "B H N V"]:
+        """About softmax(q k^T) v."""
         if query.shape[2] <= self.landmarks:
             return self._dropped((query @ key.mT).softmax(-1)) @ value
         near, far = segment_means(query, self.landmarks), segment_means(key, self.landmarks)

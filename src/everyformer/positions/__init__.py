@@ -4,19 +4,10 @@ from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal
 from everyformer.positions.biases import ALiBi, Buckets
 from everyformer.positions.grid import LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
-from everyformer.positions.relative import Relative
+from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi",
-    "Buckets",
-    "Learned",
-    "LearnedGrid",
-    "LogGrid",
-    "RasterSinusoidal",
-    "Relative",
-    "RelativeGrid",
-    "Rotary",
-    "RotaryGrid",
-    "Sinusoidal",
-]
+    "ALiBi", "Buckets", "Learned", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid",
+    "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal",
+]  # fmt: skip

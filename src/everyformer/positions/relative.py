@@ -1,4 +1,4 @@
-"""Relative positions that queries look up (Shaw et al., 2018)."""
+"""Relative positions that queries look up, learned (Shaw et al., 2018) or made of waves (Dai et al., 2019)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Position
+from everyformer.positions.additive import sinusoid
 from everyformer.registry import part
 
 
@@ -38,11 +39,52 @@ class Relative(Position):
         context: Context,
     ) -> Float[Tensor, "B H N M"]:
         """q_i a_ij, scaled as the scores are."""
-        key = "relative", self.farthest, id(query_places), key_places.shape
-        if key not in context.lowered:
-            distance = key_places[:, None, :, 0] - query_places[:, :, None, 0]
-            index = distance.long().clamp(-self.farthest, self.farthest) + self.farthest
-            context.lowered[key] = query_places, index[:, None]
-        _, index = context.lowered[key]
         scores = query @ self.table.weight.to(query.dtype).T * scale
-        return torch.gather(scores, -1, index.expand(*scores.shape[:2], -1, -1))
+        return _looked_up(scores, self.farthest, query_places, key_places, context)
+
+
+@part("positions")
+class RelativeWaves(Position):
+    """(q_i + v) W_R R_(i - j): a sinusoid of each distance, mapped, met by the query and a learned v of each head.
+
+    Terms (b) and (d) of Transformer-XL (Dai et al., 2019, section 3.3); `scores.KeyBias` is term (c). Distances are
+    clipped at `farthest`.
+    """
+
+    stands = "attention"
+
+    def __init__(self, width: int, heads: int = 1, *, farthest: int = 256) -> None:
+        super().__init__()
+        if farthest < 1:
+            raise ValueError(f"farthest is at least 1; given {farthest}")
+        self.farthest, self.heads = farthest, heads
+        self.project = nn.Linear(width, width, bias=False)
+        self.vector = nn.Parameter(torch.randn(heads, 1, width // heads) * 0.02)
+
+    def bias(
+        self,
+        query: Float[Tensor, "B H N K"],
+        query_places: Shaped[Tensor, "#B N k"],
+        key_places: Shaped[Tensor, "#B M k"],
+        scale: float,
+        context: Context,
+    ) -> Float[Tensor, "B H N M"]:
+        """Both terms, scaled as the scores are."""
+        distance = -torch.arange(-self.farthest, self.farthest + 1, device=query.device)
+        waves = sinusoid(distance, self.project.in_features)
+        waves = torch.cat((waves[:, ::2], waves[:, 1::2]), -1).to(query.dtype)
+        table = self.project(waves).unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        scores = (query + self.vector.to(query.dtype)) @ table.mT * scale
+        return _looked_up(scores, self.farthest, query_places, key_places, context)
+
+
+def _looked_up(
+    scores: Float[Tensor, "B H N d"], farthest: int, query_places: Tensor, key_places: Tensor, context: Context
+) -> Float[Tensor, "B H N M"]:
+    """Of the scores of a query with every distance, from -farthest to farthest, those with the keys."""
+    key = "relative", farthest, id(query_places), key_places.shape
+    if key not in context.lowered:
+        distance = key_places[:, None, :, 0] - query_places[:, :, None, 0]
+        context.lowered[key] = query_places, (distance.long().clamp(-farthest, farthest) + farthest)[:, None]
+    _, index = context.lowered[key]
+    return torch.gather(scores, -1, index.expand(*scores.shape[:2], -1, -1))

@@ -78,6 +78,20 @@ class LengthScale(ScoreStep):
 
 
 @part("scores")
+class KeyBias(ScoreStep):
+    """u k_j / sqrt(K) is added, with a learned u for each head: some keys matter to all (Dai et al., 2019, section 3.3)."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__(heads, width)
+        self.vector = nn.Parameter(torch.randn(heads, 1, width) * 0.02)
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The scores with the bias of their key."""
+        vector = self.vector.to(scores.dtype)
+        return scores + vector @ at.key.mT * vector.shape[-1] ** -0.5
+
+
+@part("scores")
 class HandedOn(ScoreStep):
     """A layer adds the scores of the layer before and hands on its own (He et al., RealFormer, 2021, equation 2).
 
