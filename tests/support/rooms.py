@@ -12,7 +12,7 @@ from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
 from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, Router, mix
 from everyformer.heads.pools import Pool
-from everyformer.mixers import FeatureMap
+from everyformer.mixers import Directions, FeatureMap
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
@@ -89,6 +89,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return mix(part, whole, shared)
     if isinstance(part, FeatureMap):
         return features(part, whole)
+    if isinstance(part, Directions):
+        return whole.values @ part().mT
     if isinstance(part, (FeedForward, Backbone, Head, Router)):
         return part(whole, shared)
     if isinstance(part, Depth):

@@ -129,13 +129,25 @@ def test_bigbird_equals_hugging_face(count, monkeypatch):
 
     monkeypatch.setattr(BigBirdBlockSparseAttention, "_bigbird_block_rand_mask_with_head", drawn)
     mask = torch.ones(2, count, dtype=torch.bool)
-    same(theirs, ids(61, 2, count), mask, {"token_type_ids": ids(3, 2, count, seed=5) - 1}, segments=ids(3, 2, count, seed=5) - 1)
+    same(
+        theirs,
+        ids(61, 2, count),
+        mask,
+        {"token_type_ids": ids(3, 2, count, seed=5) - 1},
+        segments=ids(3, 2, count, seed=5) - 1,
+    )
 
 
 def test_bigbird_in_full_equals_hugging_face():
     config = BigBirdConfig(**SHAPE, max_position_embeddings=48, attention_type="original_full")
     theirs = perturb(BigBirdForMaskedLM(config))
-    same(theirs, ids(61, 3, 13), ragged(3, 13), {"token_type_ids": ids(3, 3, 13, seed=5) - 1}, segments=ids(3, 3, 13, seed=5) - 1)
+    same(
+        theirs,
+        ids(61, 3, 13),
+        ragged(3, 13),
+        {"token_type_ids": ids(3, 3, 13, seed=5) - 1},
+        segments=ids(3, 3, 13, seed=5) - 1,
+    )
 
 
 def test_short_bigbird_is_full_attention():
@@ -206,7 +218,9 @@ def test_mra_equals_hugging_face(prior, monkeypatch):
     same(theirs, ids(61, 2, 128), torch.ones(2, 128).bool(), {"token_type_ids": segments}, segments=segments)
 
 
-@pytest.mark.parametrize("options", [{"block": 4, "exact": 3}, {"block": 1, "exact": 0}], ids=["all exact", "blocks of one"])
+@pytest.mark.parametrize(
+    "options", [{"block": 4, "exact": 3}, {"block": 1, "exact": 0}], ids=["all exact", "blocks of one"]
+)
 def test_mra_with_every_block_exact_is_attention(options):
     mixer = ef.mixers.MultiResolution(32, heads=4, **options)
     plain = ef.mixers.Attention(32, heads=4)

@@ -12,9 +12,10 @@ from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import ngrams, trigrams
 from everyformer.evidence.measures import next_token, recalled
 from everyformer.evidence.runs import scored, trained
-from everyformer.mixers import FourierFeatures, PositiveFeatures
+from everyformer.mixers import Directions, IndependentDirections, OrthogonalDirections, PositiveFeatures
 from everyformer.recipe import load_recipe
 from everyformer.registry import find_system
+from everyformer.specs import spec
 
 _STEPS = ("training.steps=400", "training.evaluate_every=400", "training.warmup=40")
 _SMALL = ("design.size=nano", "design.width=64", "design.depth=2")
@@ -129,19 +130,20 @@ def performer_estimates() -> Finding:
     query, key, value = (torch.randn(1, 1, 256, 16, generator=generator) * size for size in (0.7, 0.7, 1.0))
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
-    def error(features: int, orthogonal: bool, kind: type[PositiveFeatures] | type[FourierFeatures]) -> float:
+    def error(features: int, law: type[Directions]) -> float:
         found = []
         for draw in range(40):
             torch.manual_seed(draw)
-            made = kind(16, features=features, orthogonal=orthogonal)
-            weights = made.query(query, None) @ made.key(key, None).mT  # type: ignore[arg-type]
+            made = PositiveFeatures(16, features=features, directions=spec(law))
+            left, right = made(query, key, torch.arange(256)[None, :, None])
+            weights = left @ right.mT
             found.append((weights @ value / weights.sum(-1, keepdim=True) - wanted).square().mean().sqrt())
         return torch.stack(found).mean().item()
 
     figures = {
         str(many): {
-            "orthogonal": error(many, True, PositiveFeatures),
-            "independent": error(many, False, PositiveFeatures),
+            "orthogonal": error(many, OrthogonalDirections),
+            "independent": error(many, IndependentDirections),
         }
         for many in (16, 64, 256, 1024, 4096)
     }

@@ -5,6 +5,14 @@ from everyformer.mixers.bigbird import BigBirdAttention
 from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.differential import DifferentialAttention
+from everyformer.mixers.directions import (
+    Directions,
+    FastfoodDirections,
+    GeneratedDirections,
+    IndependentDirections,
+    MixtureDirections,
+    OrthogonalDirections,
+)
 from everyformer.mixers.features import (
     CosineFeatures,
     EluFeatures,
@@ -32,10 +40,10 @@ from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 
 __all__ = [
-    "Attention", "BigBirdAttention", "CausalComparison", "ChannelMix", "CosineFeatures", "CrossAttention",
-    "DeltaNet", "DifferentialAttention", "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures",
-    "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention",
-    "LinearAttention", "Linformer", "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "PoNet", "PositiveFeatures", "ReluFeatures", "Retention", "StateSpace", "TimeMix", "ToeplitzAttention",
-    "TokenMatrix",
+    "Attention", "BigBirdAttention", "CausalComparison", "ChannelMix", "CosineFeatures", "CrossAttention", "DeltaNet",
+    "DifferentialAttention", "Directions", "EluFeatures", "FastfoodDirections", "FeatureMap", "FixedPointAttention",
+    "FourierFeatures", "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections", "GlobalLocal",
+    "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention", "Linformer", "LongformerAttention",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
+    "PositiveFeatures", "ReluFeatures", "Retention", "StateSpace", "TimeMix", "ToeplitzAttention", "TokenMatrix",
 ]  # fmt: skip
