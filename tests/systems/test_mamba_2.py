@@ -49,3 +49,8 @@ def test_goes_back():
 @pytest.mark.parametrize(("size", "published"), [("130m", 129e6), ("370m", 368e6), ("780m", 780e6), ("2.7b", 2.7e9)])
 def test_sizes_are_the_published_ones(size, published):
     assert parameters(on_meta(ef.design("mamba-2", size))) == pytest.approx(published, rel=0.01)
+
+
+def test_a_limit_of_step_sizes_is_refused():
+    with pytest.raises(ef.DoesNotFit, match=r"time_step_limit=\[0.0, 0.1\]"):
+        from_transformers(build(time_step_limit=(0.0, 0.1)))

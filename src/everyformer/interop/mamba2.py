@@ -18,8 +18,9 @@ SINGLE = {"step_bias": "dt_bias", "rate": "A_log", "skip": "D", "scale": "norm.w
 
 
 def heads(config: Config) -> dict[str, Any]:
-    """The width of a head; their limit of step sizes is the one that limits nothing."""
-    limit = [float(each) for each in config.get("time_step_limit", (0.0, math.inf))]
+    """The width of a head; their limit of step sizes (infinity is a dictionary in their files) must limit nothing."""
+    said = config.get("time_step_limit", (0.0, math.inf))
+    limit = [float(each["__float__"] if isinstance(each, dict) else each) for each in said]
     if limit != [0.0, math.inf]:
         raise DoesNotFit(f"the config has time_step_limit={limit}, and the system here has no limit")
     return {"head_width": config.value("head_dim", 64)}
