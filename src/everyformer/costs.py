@@ -54,7 +54,7 @@ def flops(model: nn.Module, batch: Mapping[str, Tensor] | None = None) -> dict[s
     ):  # its module tracker breaks without
         model(**inputs)
     prefix = type(model).__name__
-    counted: dict[str, int] = {}
+    counted: dict[str, int] = {"": 0}
     for path, by_operation in counter.get_flop_counts().items():
         name = "" if path in ("Global", prefix) else path.removeprefix(prefix + ".")
         counted[name] = max(counted.get(name, 0), int(sum(by_operation.values())))

@@ -314,12 +314,12 @@ def test_unwatched_the_fast_kernel_runs(name: str, monkeypatch: pytest.MonkeyPat
     )
     mixer = make(name)
     mix(mixer, tokens(), context())
-    assert calls
+    fast = len(calls)
     calls.clear()
     for tap in taps(mixer):
         tap.register_forward_hook(lambda *_: None)
     mix(mixer, tokens(), context())
-    assert not calls
+    assert len(calls) == fast - 1 >= 0
 
 
 def test_what_is_declared_is_held_to() -> None:

@@ -9,7 +9,17 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.context import Cache, Context
 from everyformer.masks import Causal, Full
-from everyformer.mixers import CosineFeatures, FourierFeatures, LinearAttention, PositiveFeatures
+from everyformer.mixers import (
+    CosineFeatures,
+    FastfoodDirections,
+    FourierFeatures,
+    GeneratedDirections,
+    IndependentDirections,
+    LinearAttention,
+    MixtureDirections,
+    OrthogonalDirections,
+    PositiveFeatures,
+)
 from everyformer.tokens import Tokens
 from support.agreement import close, perturb, same_as_function
 
@@ -80,7 +90,8 @@ def test_parallel_chunked_and_recurrent_are_equal(features):
         x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in made.qkv(whole.values).chunk(3, -1)
     )  # fmt: skip
     places = torch.arange(150)[None, :, None]
-    weights = (made.features.query(query, places) @ made.features.key(key, places).mT).tril()
+    query, key = made.features(query, key, places)
+    weights = (query @ key.mT).tril()
     total = weights.sum(-1, keepdim=True)
     parallel = made.output((weights / torch.where(total == 0, 1, total) @ value).transpose(1, 2).flatten(2))
     state = Context(mask=Causal(), cache=Cache())
@@ -103,8 +114,12 @@ def estimate(features, kernel, orthogonal=True, seed=0):
     errors = []
     for draw in range(8):
         torch.manual_seed(draw)
-        made = (PositiveFeatures if kernel is softmax else FourierFeatures)(8, features=features, orthogonal=orthogonal)
-        weights = made.query(query, None) @ made.key(key, None).mT
+        law = OrthogonalDirections if orthogonal else IndependentDirections
+        made = (PositiveFeatures if kernel is softmax else FourierFeatures)(
+            8, features=features, directions=ef.spec(law)
+        )
+        left, right = made(query, key, None)
+        weights = left @ right.mT
         errors.append((weights / weights.sum(-1, keepdim=True) @ value - wanted).square().mean().sqrt())
     return torch.stack(errors).mean().item()
 
@@ -126,21 +141,54 @@ def test_random_features_converge_at_the_rate_of_their_number(kernel):
 
 
 def test_orthogonal_directions_are_orthogonal_and_err_less():
-    made = PositiveFeatures(8, features=16)
-    for block in made.directions.split(8):
+    for block in OrthogonalDirections(8, 16)().split(8):
         product = block @ block.T
         close(product, torch.diag(product.diagonal()))
     assert estimate(64, softmax) < estimate(64, softmax, orthogonal=False)
 
 
 def test_redrawing_changes_the_directions_as_the_generator_says():
-    made = PositiveFeatures(8, features=20)
-    before = made.directions.clone()
+    made = OrthogonalDirections(8, 20)
+    before = made().clone()
     made.redraw(torch.Generator().manual_seed(3))
-    once = made.directions.clone()
+    once = made().clone()
     made.redraw(torch.Generator().manual_seed(3))
-    assert torch.equal(made.directions, once)
+    assert torch.equal(made(), once)
     assert not torch.equal(before, once)
+
+
+def test_a_mixture_of_one_standard_gaussian_is_performers_law():
+    made = MixtureDirections(8, 20, components=1)
+    assert torch.equal(made(), made.noise)
+    made = perturb(MixtureDirections(8, 20, components=3), std=0.5)
+    for i, row in enumerate(made()):
+        close(row, made.means[i % 3] + made.scales[i % 3].exp() * made.noise[i])
+
+
+def test_fastfood_is_the_product_of_its_matrices():
+    made = FastfoodDirections(6, 13)
+    rows = []
+    for block in range(2):
+        h = torch.tensor([[(-1.0) ** bin(i & j).count("1") for j in range(8)] for i in range(8)])
+        p = torch.eye(8)[made.order[block]]
+        rows.append(made.lengths[block].diag() @ h @ made.normals[block].diag() @ p @ h @ made.signs[block].diag())
+    close(made(), torch.cat(rows)[:13, :6] / 8**0.5)
+    lengths = FastfoodDirections(8, 800)().norm(dim=-1)
+    assert abs(lengths.square().mean() - 8) < 0.5
+
+
+@pytest.mark.parametrize("law", [MixtureDirections, GeneratedDirections, FastfoodDirections])
+def test_what_is_learned_has_its_derivative(law):
+    torch.manual_seed(0)
+    made = FourierFeatures(4, features=6, directions=ef.spec(law)).double()
+    query, key = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64)
+    names = [name for name, _ in made.named_parameters()]
+
+    def function(*values):
+        left, right = torch.func.functional_call(made, dict(zip(names, values)), (query, key, None))
+        return left @ right.mT
+
+    assert torch.autograd.gradcheck(function, tuple(p.detach().requires_grad_() for p in made.parameters()))
 
 
 def test_cosine_reweighting_is_the_cosine_of_the_distance():

@@ -144,7 +144,9 @@ def test_a_mixer_costs_what_its_formula_says(name: str, count: int) -> None:
 
 @pytest.mark.parametrize("name", mixers())
 def test_a_mixer_grows_as_declared(name: str) -> None:
-    _, exponent = MIXERS[name]
+    formula, exponent = MIXERS[name]
+    if not formula(512, 8):
+        pytest.skip("it multiplies nothing")
     grown = math.log(counted(name, 4096, 8) / counted(name, 512, 8)) / math.log(8)
     assert grown == pytest.approx(exponent, abs=0.05)
 

@@ -24,7 +24,7 @@ from everyformer.contracts import (
 )  # fmt: skip
 from everyformer.embeddings.finish import lead
 from everyformer.heads.pools import Pool
-from everyformer.mixers import FeatureMap
+from everyformer.mixers import Directions, FeatureMap
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
@@ -104,6 +104,9 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, FeatureMap):
         return features(part, whole)
     if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
+    if isinstance(part, Directions):
+        return whole.values @ part().mT
+    if isinstance(part, (FeedForward, Backbone, Head, Router)):
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])

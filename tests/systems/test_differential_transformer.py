@@ -7,10 +7,11 @@ import torch
 from transformers import DiffLlamaConfig, DiffLlamaForCausalLM
 
 import everyformer as ef
-from everyformer.interop import diffllama
+from everyformer.interop import from_transformers
 from everyformer.mixers import Attention, DifferentialAttention
 from everyformer.tokens import Tokens
-from support.parity import agree, ids, perturb, ragged
+from support.agreement import equal
+from support.parity import ids, perturb, ragged
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -20,16 +21,16 @@ def test_equals_hugging_face(left):
         num_key_value_heads=2, max_position_embeddings=64, attn_implementation="eager",
     )  # fmt: skip
     theirs = perturb(DiffLlamaForCausalLM(config))
-    ours = diffllama.from_transformers(theirs)
+    ours = from_transformers(theirs)
     inputs, mask = ids(61, 3, 20), ragged(3, 20, left=left)
     places = (mask.long().cumsum(1) - 1).clamp(min=0)
     expected = theirs(inputs, attention_mask=mask.long(), position_ids=places).logits
-    agree(ours, theirs, diffllama.pairs(theirs), ours(inputs, mask=mask), expected, mask)
+    equal(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
 def test_noise_that_both_heads_see_cancels():
     """Equal scores in both heads of a pair and l = 1: nothing is left."""
-    mixer = DifferentialAttention(16, heads=2, start=0.5)
+    mixer = DifferentialAttention(16, heads=2, initial=0.5)
     with torch.no_grad():
         query, key, _ = mixer.qkv.weight.split(16)
         query[8:] = query[:8]
@@ -42,7 +43,7 @@ def test_noise_that_both_heads_see_cancels():
 def test_without_the_second_head_it_is_normalised_attention():
     """l = 0: the first heads alone, on the values of both."""
     torch.manual_seed(0)
-    mixer, plain = DifferentialAttention(16, heads=2, start=0.0), Attention(16, heads=2, bias=False)
+    mixer, plain = DifferentialAttention(16, heads=2, initial=0.0), Attention(16, heads=2, bias=False)
     plain.load_state_dict({name: t for name, t in mixer.state_dict().items() if name != "vectors"})
     with torch.no_grad():
         mixer.vectors.zero_()

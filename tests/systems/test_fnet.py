@@ -6,9 +6,10 @@ from transformers import FNetConfig, FNetForMaskedLM, FNetForSequenceClassificat
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import fnet
+from everyformer.interop import from_transformers, to_transformers
 from everyformer.interop.weights import tensors
-from support.parity import agree, ids, perturb
+from support.agreement import equal
+from support.parity import ids, perturb
 
 SHAPE = {
     "vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 40, "max_position_embeddings": 20,
@@ -19,20 +20,20 @@ SHAPE = {
 @pytest.mark.parametrize("kind", [FNetForMaskedLM, FNetForSequenceClassification])
 def test_equals_hugging_face(kind):
     theirs = perturb(kind(FNetConfig(**SHAPE, num_labels=5)))
-    ours = fnet.from_transformers(theirs)
+    ours = from_transformers(theirs)
     inputs, segments = ids(61, 3, 20).clamp(min=4), torch.arange(20).expand(3, -1) % 3
     expected = theirs(inputs, token_type_ids=segments).logits
-    agree(ours, theirs, fnet.pairs(theirs), ours(inputs, segments=segments), expected)
+    equal(ours, theirs, ours(inputs, segments=segments), expected)
 
 
 @pytest.mark.parametrize("classes", [None, 5])
 def test_goes_back(classes):
     ours = perturb(ef.create("fnet", seed=0, vocabulary=61, width=24, hidden=40, depth=2, length=20, classes=classes))
-    theirs = fnet.to_transformers(ours)
+    theirs = to_transformers(ours)
     inputs = ids(61, 2, 20).clamp(min=4)
     found, expected = ours(inputs), theirs(inputs).logits
     assert (found - expected).abs().max() <= 1e-5 * max(1, expected.abs().max().item())
-    again = tensors(fnet.from_transformers(theirs))
+    again = tensors(from_transformers(theirs))
     assert all(torch.equal(one, again[name]) for name, one in tensors(ours).items())
 
 

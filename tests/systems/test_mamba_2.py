@@ -5,9 +5,10 @@ from transformers import Mamba2Config, Mamba2ForCausalLM
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import mamba2
+from everyformer.interop import from_transformers, to_transformers
 from everyformer.interop.weights import tensors
-from support.parity import agree, ids, perturb, ragged
+from support.agreement import equal
+from support.parity import ids, perturb, ragged
 
 
 def build(**changes):
@@ -30,21 +31,26 @@ def build(**changes):
 def test_equals_hugging_face(changes, left):
     """With biases their padding on the left is not zero and reaches the first tokens through the convolution."""
     theirs = build(**changes)
-    ours = mamba2.from_transformers(theirs)
+    ours = from_transformers(theirs)
     inputs, mask = ids(61, 3, 40), ragged(3, 40, left=left)
     expected = theirs(inputs, attention_mask=mask.long()).logits
-    agree(ours, theirs, mamba2.pairs(theirs), ours(inputs, mask=mask), expected, mask)
+    equal(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
 def test_goes_back():
     ours = perturb(ef.create("mamba-2", "nano", seed=0, vocabulary=61, width=32, depth=1, groups=2))
-    theirs = mamba2.to_transformers(ours)
+    theirs = to_transformers(ours)
     inputs = ids(61, 2, 20)
     assert (ours(inputs) - theirs(inputs).logits).abs().max() <= 1e-5
-    again = tensors(mamba2.from_transformers(theirs))
+    again = tensors(from_transformers(theirs))
     assert all((one == again[name]).all() for name, one in tensors(ours).items())
 
 
 @pytest.mark.parametrize(("size", "published"), [("130m", 129e6), ("370m", 368e6), ("780m", 780e6), ("2.7b", 2.7e9)])
 def test_sizes_are_the_published_ones(size, published):
     assert parameters(on_meta(ef.design("mamba-2", size))) == pytest.approx(published, rel=0.01)
+
+
+def test_a_limit_of_step_sizes_is_refused():
+    with pytest.raises(ef.DoesNotFit, match=r"time_step_limit=\[0.0, 0.1\]"):
+        from_transformers(build(time_step_limit=(0.0, 0.1)))

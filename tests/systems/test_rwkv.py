@@ -6,9 +6,10 @@ from transformers import RwkvConfig, RwkvForCausalLM
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import rwkv
+from everyformer.interop import from_transformers, to_transformers
 from everyformer.interop.weights import tensors
-from support.parity import agree, ids, perturb
+from support.agreement import equal
+from support.parity import ids, perturb
 
 
 def build(**changes):
@@ -21,17 +22,17 @@ def build(**changes):
 )
 def test_equals_hugging_face(changes):
     theirs = build(**changes)
-    ours = rwkv.from_transformers(theirs)
+    ours = from_transformers(theirs)
     inputs = ids(61, 2, 70)
-    agree(ours, theirs, rwkv.pairs(theirs), ours(inputs), theirs(inputs, use_cache=False).logits)
+    equal(ours, theirs, ours(inputs), theirs(inputs, use_cache=False).logits)
 
 
 def test_goes_back():
     ours = perturb(ef.create("rwkv", seed=0, vocabulary=61, width=24, inner=16, depth=2))
-    theirs = rwkv.to_transformers(ours)
+    theirs = to_transformers(ours)
     inputs = ids(61, 2, 20)
     assert (ours(inputs) - theirs(inputs, use_cache=False).logits).abs().max() <= 1e-5
-    again = tensors(rwkv.from_transformers(theirs))
+    again = tensors(from_transformers(theirs))
     assert all(torch.equal(one, again[name]) for name, one in tensors(ours).items())
 
 

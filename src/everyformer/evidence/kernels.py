@@ -57,7 +57,7 @@ def _learns(system: str) -> Callable[[], Finding]:
     return run
 
 
-for _name in ("cosformer", "fnet", "linformer"):
+for _name in ("cosformer", "fnet", "linformer", "ponet", "self-transformer"):
     evidence(_name, kind="learns", claim="Accuracy on AG News is above logistic regression on counts of letters.")(
         _learns(_name)
     )

@@ -1,81 +1,84 @@
-"""FNet to and from Hugging Face transformers."""
+"""FNet."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from everyformer.designs import Design, design_of
-from everyformer.interop.names import activation, activation_of_theirs, only
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.fnet import fnet
+from everyformer.designs import Design
+from everyformer.interop.bert import EACH, LENGTH, POOLER, begin_and_end, each_token, embeddings, pooled
+from everyformer.interop.config import Config, Custom, Key, Labels
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.weights import Pair, layer
+
+BLOCK = "backbone.blocks.1"
 
 
-def design(model: Any) -> Design:
-    """The design of a `FNetForMaskedLM` or a `FNetForSequenceClassification`."""
-    config = model.config
-    only(config, use_tpu_fourier_optimizations=False)
-    return fnet(
-        vocabulary=config.vocab_size,
-        classes=config.num_labels if hasattr(model, "classifier") else None,
-        length=config.max_position_embeddings,
-        width=config.hidden_size,
-        hidden=config.intermediate_size,
-        depth=config.num_hidden_layers,
-        segments=config.type_vocab_size,
-        activation=activation(config.hidden_act),
-        dropout=config.hidden_dropout_prob,
-        eps=config.layer_norm_eps,
+def depth(config: Config) -> dict[str, Any]:
+    """How many layers, after the map of the embedding."""
+    return {"depth": config.value("num_hidden_layers")}
+
+
+def write_depth(design: Design) -> dict[str, Any]:
+    """The same, counted."""
+    return {"num_hidden_layers": len(design.get("backbone.blocks")) - 1}
+
+
+def table(design: Design) -> list[Pair]:
+    """The body: the map after the embedding is the first block of ours."""
+    found = [
+        *embeddings(),
+        *layer("embedding.positions.table", "embeddings.position_embeddings", bias=False),
+        *layer("backbone.blocks.0.linear", "embeddings.projection"),
+        *layer("head.hidden", "pooler.dense"),
+    ]
+    for i in range(len(design.get("backbone.blocks")) - 1):
+        ours, theirs = f"backbone.blocks.{i + 1}", f"encoder.layer.{i}"
+        found += layer(f"{ours}.residual.0.norm", f"{theirs}.fourier.output.LayerNorm")
+        found += layer(f"{ours}.feedforward.up", f"{theirs}.intermediate.dense")
+        found += layer(f"{ours}.feedforward.down", f"{theirs}.output.dense")
+        found += layer(f"{ours}.residual.1.norm", f"{theirs}.output.LayerNorm")
+    return found
+
+
+register(
+    Family(
+        name="fnet",
+        system="fnet",
+        settings=(
+            Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+            Key("hidden_size", "width", "width"),
+            Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden"),
+            Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "gelu_new"),
+            Key("hidden_dropout_prob", f"{BLOCK}.residual.dropout", "dropout", default=0.1),
+            Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-12),
+            Key("type_vocab_size", "embedding.segments", "segments", default=4),
+            LENGTH,
+            Custom(depth, write_depth),
+        ),
+        table=table,
+        prefix="fnet",
+        only={"use_tpu_fourier_optimizations": False},
+        tops={
+            "FNetModel": Top(head=pooled, prefix=""),
+            "FNetForMaskedLM": Top(
+                table=(
+                    *layer("head.transform.linear", "cls.predictions.transform.dense"),
+                    *layer("head.transform.norm", "cls.predictions.transform.LayerNorm"),
+                    Pair("head.project.bias", ("cls.predictions.bias",)),
+                    *layer("head.project", "cls.predictions.decoder"),
+                ),
+                unused=("*pooler.*", "cls.seq_relationship.*"),
+            ),
+            "FNetForSequenceClassification": Top(
+                settings=(Labels("head.classes"),), table=(*layer("head.classify", "classifier"),)
+            ),
+            "FNetForTokenClassification": Top(
+                head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=POOLER
+            ),
+            "FNetForQuestionAnswering": Top(
+                head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=POOLER
+            ),
+        },
     )
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    table = layer("embedding.table", "fnet.embeddings.word_embeddings", bias=False)
-    table += layer("embedding.positions.table", "fnet.embeddings.position_embeddings", bias=False)
-    table += layer("embedding.segments", "fnet.embeddings.token_type_embeddings", bias=False)
-    table += layer("embedding.norm", "fnet.embeddings.LayerNorm")
-    table += layer("backbone.blocks.0.linear", "fnet.embeddings.projection")
-    for i in range(model.config.num_hidden_layers):
-        ours, theirs = f"backbone.blocks.{i + 1}", f"fnet.encoder.layer.{i}"
-        table += layer(f"{ours}.residual.0.norm", f"{theirs}.fourier.output.LayerNorm")
-        table += layer(f"{ours}.feedforward.up", f"{theirs}.intermediate.dense")
-        table += layer(f"{ours}.feedforward.down", f"{theirs}.output.dense")
-        table += layer(f"{ours}.residual.1.norm", f"{theirs}.output.LayerNorm")
-    if hasattr(model, "classifier"):
-        return table + layer("head.hidden", "fnet.pooler.dense") + layer("head.classify", "classifier")
-    table += layer("head.transform.linear", "cls.predictions.transform.dense")
-    table += layer("head.transform.norm", "cls.predictions.transform.LayerNorm")
-    return [*table, Pair("head.project.bias", ("cls.predictions.bias",))]
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    unused = () if hasattr(model, "classifier") else ("fnet.pooler.dense.weight", "fnet.pooler.dense.bias")
-    fill(made, pairs(model), {name: tensor for name, tensor in tensors(model).items() if name not in unused})
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `FNetForMaskedLM` or, with classes, a `FNetForSequenceClassification` with our weights."""
-    from transformers import FNetConfig, FNetForMaskedLM, FNetForSequenceClassification
-
-    ours = design_of(model)
-    blocks = ours.get("backbone.blocks")
-    shape = {
-        "vocab_size": ours.get("embedding.vocabulary"),
-        "hidden_size": ours.get("width"),
-        "num_hidden_layers": len(blocks) - 1,
-        "intermediate_size": blocks[1].get("feedforward").get("hidden"),
-        "hidden_act": activation_of_theirs(blocks[1].get("feedforward").get("activation")),
-        "hidden_dropout_prob": ours.get("embedding.dropout"),
-        "max_position_embeddings": ours.get("embedding.positions.length"),
-        "type_vocab_size": ours.get("embedding.segments"),
-        "layer_norm_eps": ours.get("embedding.norm.eps"),
-    }
-    if "classes" in ours.get("head").options:
-        shape["num_labels"] = ours.get("head.classes")
-        theirs: Any = FNetForSequenceClassification(FNetConfig(**shape))
-    else:
-        theirs = FNetForMaskedLM(FNetConfig(**shape))
-    return pour(model, theirs, design(theirs), pairs(theirs))
+)

@@ -1,80 +1,78 @@
-"""Mamba-2 to and from Hugging Face transformers."""
+"""Mamba-2."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from everyformer.designs import Design, design_of
-from everyformer.heads import TiedHead
-from everyformer.interop.names import only
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.recurrent import mamba2
+from everyformer.designs import Design
+from everyformer.errors import DoesNotFit
+from everyformer.interop.config import Config, Custom, Depth, Key
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.llama import tied, write_tied
+from everyformer.interop.weights import Pair, layer
+
+BLOCK = "backbone.blocks.*"
+SINGLE = {"step_bias": "dt_bias", "rate": "A_log", "skip": "D", "scale": "norm.weight"}
+"""Our tensors of a mixer and theirs."""
 
 
-def design(model: Any) -> Design:
-    """The design of a `Mamba2ForCausalLM`."""
-    config = model.config
-    only(config, hidden_act="silu", time_step_limit=(0.0, float("inf")))
-    return mamba2(
-        vocabulary=config.vocab_size,
-        width=config.hidden_size,
-        depth=config.num_hidden_layers,
-        head_width=config.head_dim,
-        expand=config.expand,
-        state=config.state_size,
-        groups=config.n_groups,
-        kernel=config.conv_kernel,
-        bias=config.use_bias,
-        convolution_bias=config.use_conv_bias,
-        tied=config.tie_word_embeddings,
-        eps=config.layer_norm_epsilon,
+def heads(config: Config) -> dict[str, Any]:
+    """The width of a head; their limit of step sizes (infinity is a dictionary in their files) must limit nothing."""
+    said = config.get("time_step_limit", (0.0, math.inf))
+    limit = [float(each["__float__"] if isinstance(each, dict) else each) for each in said]
+    if limit != [0.0, math.inf]:
+        raise DoesNotFit(f"the config has time_step_limit={limit}, and the system here has no limit")
+    return {"head_width": config.value("head_dim", 64)}
+
+
+def write_heads(design: Design) -> dict[str, Any]:
+    """Heads and their width."""
+    mixer = design.get("backbone.blocks.0.mixer")
+    return {
+        "num_heads": mixer.get("heads"), "head_dim": mixer.get("expand") * design.get("width") // mixer.get("heads"),
+    }  # fmt: skip
+
+
+def table(design: Design) -> list[Pair]:
+    """The body."""
+    own = f"{BLOCK}.mixer"
+    return [
+        *layer("embedding.table", "embeddings", bias=False),
+        *layer(f"{BLOCK}.residual.0.norm", "layers.*.norm", bias=False),
+        *layer(f"{own}.project", "layers.*.mixer.in_proj"),
+        *layer(f"{own}.convolution", "layers.*.mixer.conv1d"),
+        *(Pair(f"{own}.{name}", (f"layers.*.mixer.{theirs}",)) for name, theirs in SINGLE.items()),
+        *layer(f"{own}.output", "layers.*.mixer.out_proj"),
+        *layer("backbone.norm", "norm_f", bias=False),
+    ]
+
+
+register(
+    Family(
+        name="mamba2",
+        system="mamba-2",
+        settings=(
+            Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+            Key("hidden_size", "width", "width"),
+            Depth("num_hidden_layers", "backbone.blocks"),
+            Custom(heads, write_heads),
+            Key("expand", f"{BLOCK}.mixer.expand", "expand", default=2),
+            Key("state_size", f"{BLOCK}.mixer.state", "state", default=128),
+            Key("n_groups", f"{BLOCK}.mixer.groups", "groups", default=8),
+            Key("conv_kernel", f"{BLOCK}.mixer.kernel", "kernel", default=4),
+            Key("use_bias", f"{BLOCK}.mixer.bias", "bias", default=False),
+            Key("use_conv_bias", f"{BLOCK}.mixer.convolution_bias", "convolution_bias", default=True),
+            Key("layer_norm_epsilon", "backbone.norm.eps", "eps", default=1e-5),
+        ),
+        table=table,
+        prefix="backbone",
+        only={"hidden_act": "silu"},
+        tops={
+            "Mamba2ForCausalLM": Top(
+                settings=(Custom(tied, write_tied),), table=(*layer("head.project", "lm_head", bias=False),)
+            ),
+            "Mamba2Model": Top(head=lambda config: None, prefix=""),
+        },
     )
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    config = model.config
-    table = layer("embedding.table", "backbone.embeddings", bias=False)
-    for i in range(config.num_hidden_layers):
-        ours, theirs = f"backbone.blocks.{i}.mixer", f"backbone.layers.{i}.mixer"
-        table += layer(f"backbone.blocks.{i}.residual.0.norm", f"backbone.layers.{i}.norm", bias=False)
-        table += layer(f"{ours}.project", f"{theirs}.in_proj", bias=config.use_bias)
-        table += layer(f"{ours}.convolution", f"{theirs}.conv1d", bias=config.use_conv_bias)
-        single = {"step_bias": "dt_bias", "rate": "A_log", "skip": "D", "scale": "norm.weight"}
-        table += [Pair(f"{ours}.{name}", (f"{theirs}.{other}",)) for name, other in single.items()]
-        table += layer(f"{ours}.output", f"{theirs}.out_proj", bias=config.use_bias)
-    table += layer("backbone.norm", "backbone.norm_f", bias=False)
-    return table if config.tie_word_embeddings else table + layer("head.project", "lm_head", bias=False)
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    fill(made, pairs(model), tensors(model))
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `Mamba2ForCausalLM` with our weights."""
-    from transformers import Mamba2Config, Mamba2ForCausalLM
-
-    ours = design_of(model)
-    mixer, width = ours.get("backbone.blocks.0.mixer"), ours.get("width")
-    theirs: Any = Mamba2ForCausalLM(
-        Mamba2Config(
-            vocab_size=ours.get("embedding.vocabulary"),
-            hidden_size=width,
-            num_hidden_layers=len(ours.get("backbone.blocks")),
-            num_heads=mixer.get("heads"),
-            head_dim=mixer.get("expand") * width // mixer.get("heads"),
-            state_size=mixer.get("state"),
-            expand=mixer.get("expand"),
-            n_groups=mixer.get("groups"),
-            conv_kernel=mixer.get("kernel"),
-            use_bias=mixer.get("bias"),
-            use_conv_bias=mixer.get("convolution_bias"),
-            layer_norm_epsilon=mixer.get("eps"),
-            tie_word_embeddings=ours.get("head").part is TiedHead,
-        )
-    )
-    return pour(model, theirs, design(theirs), pairs(theirs))
+)

@@ -1,72 +1,66 @@
-"""RWKV-4 to and from Hugging Face transformers."""
+"""RWKV-4."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from everyformer.designs import Design, design_of
-from everyformer.interop.names import only
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
-from everyformer.published.rwkv import rwkv
+from everyformer.designs import Design
+from everyformer.interop.config import Config, Custom, Key
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.weights import Pair, layer
 
 
-def design(model: Any) -> Design:
-    """The design of a `RwkvForCausalLM`."""
-    config = model.config
-    only(config, tie_word_embeddings=False)
-    return rwkv(
-        vocabulary=config.vocab_size,
-        width=config.hidden_size,
-        hidden=config.intermediate_size,
-        inner=config.attention_hidden_size,
-        depth=config.num_hidden_layers,
-        eps=config.layer_norm_epsilon,
-    )
+def depth(config: Config) -> dict[str, Any]:
+    """How many layers, of two blocks each."""
+    return {"depth": config.value("num_hidden_layers")}
 
 
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    table = layer("embedding.table", "rwkv.embeddings", bias=False)
-    table += layer("embedding.norm", "rwkv.blocks.0.pre_ln")
-    for i in range(model.config.num_hidden_layers):
+def write_depth(design: Design) -> dict[str, Any]:
+    """The same, counted."""
+    return {"num_hidden_layers": len(design.get("backbone.blocks")) // 2}
+
+
+def table(design: Design) -> list[Pair]:
+    """The body: a layer of theirs is two blocks of ours."""
+    found = [
+        *layer("embedding.table", "embeddings", bias=False),
+        *layer("embedding.norm", "blocks.0.pre_ln"),
+        *layer("backbone.norm", "ln_out"),
+    ]
+    for i in range(len(design.get("backbone.blocks")) // 2):
         time, channel = f"backbone.blocks.{2 * i}", f"backbone.blocks.{2 * i + 1}"
-        block = f"rwkv.blocks.{i}"
         for ours, theirs, norm, mixtures, maps in (
             (time, "attention", "ln1", ("key", "value", "receptance"), ("key", "value", "receptance", "output")),
             (channel, "feed_forward", "ln2", ("key", "receptance"), ("key", "receptance", "value")),
         ):
-            table += layer(f"{ours}.residual.0.norm", f"{block}.{norm}")
-            shifts = tuple(f"{block}.{theirs}.time_mix_{name}" for name in mixtures)
-            table.append(Pair(f"{ours}.mixer.mixtures", shifts))
+            own = f"blocks.{i}.{theirs}"
+            found += layer(f"{ours}.residual.0.norm", f"blocks.{i}.{norm}")
+            found.append(Pair(f"{ours}.mixer.mixtures", tuple(f"{own}.time_mix_{name}" for name in mixtures)))
             for name in maps:
-                table += layer(f"{ours}.mixer.{name}", f"{block}.{theirs}.{name}", bias=False)
-        table.append(Pair(f"{time}.mixer.decay", (f"{block}.attention.time_decay",)))
-        table.append(Pair(f"{time}.mixer.bonus", (f"{block}.attention.time_first",)))
-    return table + layer("backbone.norm", "rwkv.ln_out") + layer("head.project", "head", bias=False)
+                found += layer(f"{ours}.mixer.{name}", f"{own}.{name}", bias=False)
+        found.append(Pair(f"{time}.mixer.decay", (f"blocks.{i}.attention.time_decay",)))
+        found.append(Pair(f"{time}.mixer.bonus", (f"blocks.{i}.attention.time_first",)))
+    return found
 
 
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs, which must not have been rescaled: `rescale_every=0`, or not yet used."""
-    made = design(model).build()
-    fill(made, pairs(model), tensors(model))
-    return made.train(model.training)
-
-
-def to_transformers(model: Any) -> Any:
-    """A `RwkvForCausalLM` with our weights."""
-    from transformers import RwkvConfig, RwkvForCausalLM
-
-    ours = design_of(model)
-    time, channel = (block.get("mixer") for block in ours.get("backbone.blocks")[:2])
-    theirs: Any = RwkvForCausalLM(
-        RwkvConfig(
-            vocab_size=ours.get("embedding.vocabulary"),
-            hidden_size=ours.get("width"),
-            num_hidden_layers=time.get("layers"),
-            attention_hidden_size=time.get("hidden"),
-            intermediate_size=channel.get("hidden"),
-            layer_norm_epsilon=ours.get("embedding.norm.eps"),
-            rescale_every=0,
-        )
+register(
+    Family(
+        name="rwkv",
+        system="rwkv",
+        settings=(
+            Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+            Key("hidden_size", "width", "width"),
+            Key("attention_hidden_size", "backbone.blocks.0.mixer.hidden", "inner", default=None),
+            Key("intermediate_size", "backbone.blocks.1.mixer.hidden", "hidden", default=None),
+            Key("layer_norm_epsilon", "embedding.norm.eps", "eps", default=1e-5),
+            Custom(depth, write_depth),
+        ),
+        table=table,
+        prefix="rwkv",
+        only={"tie_word_embeddings": False},
+        tops={
+            "RwkvForCausalLM": Top(table=(*layer("head.project", "head", bias=False),)),
+            "RwkvModel": Top(head=lambda config: None, prefix=""),
+        },
     )
-    return pour(model, theirs, design(theirs), pairs(theirs))
+)

@@ -8,6 +8,14 @@ from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.differential import DifferentialAttention
+from everyformer.mixers.directions import (
+    Directions,
+    FastfoodDirections,
+    GeneratedDirections,
+    IndependentDirections,
+    MixtureDirections,
+    OrthogonalDirections,
+)
 from everyformer.mixers.features import (
     CosineFeatures,
     EluFeatures,
@@ -41,9 +49,10 @@ from everyformer.mixers.windows import Spread, Windows
 __all__ = [
     "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
     "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise",
-    "DifferentialAttention", "EluFeatures", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
-    "GatedDeltaNet", "GatedLinearAttention", "GlobalLocal", "Hyena", "LatentAttention", "LinearAttention",
-    "Linformer", "LongformerAttention", "MixtureKeys", "MultiResolution", "NystromAttention", "PoNet", "Pooling",
-    "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "SegmentAttention", "Spread", "StateSpace",
-    "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
+    "DifferentialAttention", "Directions", "EluFeatures", "FastfoodDirections", "FeatureMap", "FixedPointAttention",
+    "FourierFeatures", "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections", "GlobalLocal",
+    "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention", "Linformer", "LongformerAttention",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
+    "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "SegmentAttention", "Spread",
+    "StateSpace", "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

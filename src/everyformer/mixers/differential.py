@@ -19,8 +19,8 @@ from everyformer.specs import Spec
 class DifferentialAttention(Attention):
     """(softmax(Q_1 K_1^T) - l softmax(Q_2 K_2^T)) V, each pair of heads normalised (Ye et al., Differential Transformer, 2025, eq. 1 to 3).
 
-    Head i and head i + heads / 2 are a pair, with the values of both side by side. l = e^{a b} - e^{c d} + `start` with
-    learned vectors a to d, one l for all pairs; 1 - `start` multiplies the answer.
+    Head i and head i + heads / 2 are a pair, with the values of both side by side. l = e^{a b} - e^{c d} + `initial` with
+    learned vectors a to d, one l for all pairs; 1 - `initial` multiplies the answer.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class DifferentialAttention(Attention):
         positions: Spec[Position] | None = None,
         query_key_norm: Spec[Norm] | None = None,
         mask: Mask = Full(),  # noqa: B008
-        start: float = 0.8,
+        initial: float = 0.8,
         eps: float = 1e-5,
     ) -> None:
         super().__init__(
@@ -43,7 +43,7 @@ class DifferentialAttention(Attention):
         )  # fmt: skip
         if self.heads % 2 or self.key_heads % 2:
             raise ValueError(f"heads come in pairs; given {self.heads} and {self.key_heads} for keys")
-        self.start, self.eps = start, eps
+        self.initial, self.eps = initial, eps
         self.vectors = nn.Parameter(torch.randn(4 * self.head_width) * 0.1)
 
     def _attend(
@@ -59,7 +59,7 @@ class DifferentialAttention(Attention):
         paired = torch.cat(value.chunk(2, 1), -1).repeat(1, 2, 1, 1)
         first, second = super()._attend(query, key, paired, lowered, bias, mass, context).chunk(2, 1)
         a, b, c, d = self.vectors.float().chunk(4)
-        strength = (a * b).sum().exp() - (c * d).sum().exp() + self.start
+        strength = (a * b).sum().exp() - (c * d).sum().exp() + self.initial
         mixed = first - strength.to(first.dtype) * second
         mixed = F.rms_norm(mixed, mixed.shape[-1:], eps=self.eps)
-        return mixed * (1 - self.start)
+        return mixed * (1 - self.initial)

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from everyformer.errors import BadInput
+from everyformer.mixers.directions import Directions, OrthogonalDirections
 from everyformer.registry import Part, part
+from everyformer.specs import Spec, spec
 
 
 class FeatureMap(Part):
@@ -26,15 +28,7 @@ class FeatureMap(Part):
         places: Shaped[Tensor, "#B N 1"],
     ) -> tuple[Float[Tensor, "B H N F"], Float[Tensor, "B H N F"]]:
         """The features of both."""
-        return self.query(query, places), self.key(key, places)
-
-    def query(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
-        """The features of queries."""
-        return self.map(x, places)
-
-    def key(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
-        """The features of keys."""
-        return self.map(x, places)
+        return self.map(query, places), self.map(key, places)
 
     def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """The features of both, where they are the same function."""
@@ -90,61 +84,56 @@ class CosineFeatures(FeatureMap):
 
 
 class RandomFeatures(FeatureMap):
-    """Base of features drawn at random: directions (F, K), in blocks that are orthogonal where `orthogonal`.
+    """Base of features along `directions`, of which there are `features`.
 
     Queries and keys are first divided by K^(1/4), so that their product is that of scaled attention.
     """
 
-    directions: Tensor
-
-    def __init__(self, width: int, heads: int = 1, *, features: int = 256, orthogonal: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int = 1,
+        *,
+        features: int = 256,
+        directions: Spec[Directions] = spec(OrthogonalDirections),  # noqa: B008
+    ) -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError(f"the number of features is at least 1; given {features}")
-        self.width, self.features, self.orthogonal = width, features, orthogonal
-        self.register_buffer("directions", self.draw())
+        self.width, self.features = width, features
+        self.directions: Directions = self.make("directions", directions, width, features)
 
-    def draw(self, generator: torch.Generator | None = None) -> Float[Tensor, "F K"]:
-        """Fresh directions, each normal."""
-        blocks = -(-self.features // self.width)
-        normal = torch.randn(blocks, self.width, self.width, generator=generator)
-        if self.orthogonal:
-            turned, upper = torch.linalg.qr(normal)
-            # without these signs no direction is uniform, and positive features are biased (Mezzadri, 2007)
-            turned = turned * upper.diagonal(dim1=-2, dim2=-1).sign()[:, None]
-            normal = turned.mT * torch.randn(normal.shape, generator=generator).norm(dim=-1, keepdim=True)
-        return normal.flatten(0, 1)[: self.features]
+    def forward(
+        self,
+        query: Float[Tensor, "B H N K"],
+        key: Float[Tensor, "B H N K"],
+        places: Shaped[Tensor, "#B N 1"],
+    ) -> tuple[Float[Tensor, "B H N F"], Float[Tensor, "B H N F"]]:
+        """The features of both, along the same directions, at least in float32."""
+        directions = self.directions()
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        query, key = (x.to(dtype) * self.width**-0.25 for x in (query, key))
+        return self.along(query, key, query @ directions.to(dtype).mT, key @ directions.to(dtype).mT)
 
-    def redraw(self, generator: torch.Generator | None = None) -> None:
-        """Take fresh directions, as Performers do now and then in training (Choromanski et al., section 4.2)."""
-        self.directions.copy_(self.draw(generator))
-
-    def project(self, x: Float[Tensor, "B H N K"]) -> tuple[Float[Tensor, "B H N K"], Float[Tensor, "B H N F"]]:
-        """x / K^(1/4), and its product with each direction; at least in float32."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32)) * self.width**-0.25
-        return x, x @ self.directions.to(x.dtype).mT
+    def along(self, query: Tensor, key: Tensor, queried: Tensor, keyed: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, given the products of queries and keys with the directions."""
+        raise NotImplementedError
 
 
 @part("mixers")
 class PositiveFeatures(RandomFeatures):
     """exp(w x - |x|^2 / 2) / sqrt(F): estimates softmax attention without bias (Choromanski et al., Performer, 2021, eq. 5)."""
 
-    def query(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
-        """Features of queries, each query's times a number that its normaliser cancels: none overflows."""
-        _, projected = self.project(x)
-        return (projected - projected.amax(-1, keepdim=True)).exp()
-
-    def key(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
-        """Features of keys."""
-        x, projected = self.project(x)
-        return (projected - x.square().sum(-1, keepdim=True) / 2).exp() * self.features**-0.5
+    def along(self, query: Tensor, key: Tensor, queried: Tensor, keyed: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of each query times a number that its normaliser cancels, so that none overflows."""
+        scaled = (keyed - key.square().sum(-1, keepdim=True) / 2).exp() * self.features**-0.5
+        return (queried - queried.amax(-1, keepdim=True)).exp(), scaled
 
 
 @part("mixers")
 class FourierFeatures(RandomFeatures):
     """cos(w x) and sin(w x) over sqrt(F): estimates a Gaussian kernel (Rahimi and Recht, 2007; Peng et al., RFA, 2021, 2.2)."""
 
-    def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
-        """Twice as many features as directions; their products can be negative."""
-        _, projected = self.project(x)
-        return torch.cat((projected.cos(), projected.sin()), -1) * self.features**-0.5
+    def along(self, query: Tensor, key: Tensor, queried: Tensor, keyed: Tensor) -> tuple[Tensor, Tensor]:
+        """Twice as many as directions; their products can be negative."""
+        scale = self.features**-0.5
+        query, key = (torch.cat((x.cos(), x.sin()), -1) * scale for x in (queried, keyed))
+        return query, key

@@ -8,6 +8,7 @@ from torch import Tensor
 from everyformer.context import Context
 from everyformer.contracts import Position
 from everyformer.masks import Full, Mask
+from everyformer.mixers.attend import attend
 from everyformer.mixers.attention import Attention
 from everyformer.mixers.lowering import Lowered
 from everyformer.registry import part
@@ -19,7 +20,8 @@ class FixedPointAttention(Attention):
     """Z <- (1 - a) Z + a softmax(Z K^T / sqrt(K)) V from the queries on (Mathur et al., Change of Thought, 2025).
 
     At most `iterations` times; each token by itself stops where its answer moves by less than `tolerance` of its length.
-    The gradient is that of the last application alone, at the point where it stands (phantom gradient).
+    The gradient is that of the last application alone, at the point where it stands (phantom gradient); that one is
+    what taps see.
     """
 
     def __init__(
@@ -50,17 +52,16 @@ class FixedPointAttention(Attention):
         mass: Tensor | None,
         context: Context,
     ) -> Tensor:
-        def apply(z: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            seen = super(FixedPointAttention, self)._attend(z, key, value, lowered, bias, mass, context)
+        def damped(z: Tensor, seen: Tensor) -> Tensor:
             return seen if self.damping == 1 else (1 - self.damping) * z + self.damping * seen
 
-        if self.iterations == 1:
-            return apply(query, key, value)
         with torch.no_grad():
             z, moving = query, torch.ones_like(query[..., :1], dtype=torch.bool)
             for _ in range(self.iterations - 1):
-                after = apply(z, key, value)
+                seen = attend(z, key, value, lowered=lowered, scale=self.scale, bias=bias, mass=mass)
+                after = damped(z, seen)
                 gap = (after - z).norm(dim=-1, keepdim=True)
                 z = torch.where(moving, after, z)
                 moving = moving & (gap > self.tolerance * after.norm(dim=-1, keepdim=True))
-        return apply(z + (query - query.detach()), key, value)
+        last = z + (query - query.detach())
+        return damped(last, super()._attend(last, key, value, lowered, bias, mass, context))

@@ -30,12 +30,12 @@ class Filter(nn.Module):
 
     def forward(self, count: int) -> Float[Tensor, "N C"]:
         """The filter at distances 0 to `count` - 1, the last of `length` being 1."""
-        made = {"device": self.frequency.device, "dtype": self.frequency.dtype}
-        time = torch.arange(count, **made)[:, None] / max(self.length - 1, 1)
-        angle = 2 * math.pi * torch.linspace(1e-4, self.waves, self.waves, **made) * time
+        like = self.frequency
+        time = torch.arange(count).to(like)[:, None] / max(self.length - 1, 1)
+        angle = 2 * math.pi * torch.linspace(1e-4, self.waves, self.waves).to(like) * time
         hidden = (self.frequency[0] * self.first(torch.cat((time, angle.cos(), -angle.sin()), -1))).sin()
         hidden = (self.frequency[1] * self.inner(hidden)).sin()
-        rates = torch.linspace(self.slowest, self.fastest, self.last.out_features, **made)
+        rates = torch.linspace(self.slowest, self.fastest, self.last.out_features).to(like)
         return self.last(hidden) * (-rates * time).exp()
 
 

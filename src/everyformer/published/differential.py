@@ -36,6 +36,7 @@ def differential_transformer(
     key_heads: int | None = None,
     head_width: int | None = None,
     base: float = 10000.0,
+    llama3: tuple[float, ...] | None = None,
     bias: bool = False,
     tied: bool = True,
     eps: float = 1e-5,
@@ -51,8 +52,8 @@ def differential_transformer(
             key_heads=key_heads or heads,
             head_width=head_width or width // heads,
             bias=bias,
-            positions=spec(Rotary, base=base),
-            start=0.8 - 0.6 * math.exp(-0.3 * i),
+            positions=spec(Rotary, base=base, llama3=llama3),
+            initial=0.8 - 0.6 * math.exp(-0.3 * i),
             eps=eps,
         )
         made = made.swap(f"backbone.blocks.{i}.mixer", mixer)

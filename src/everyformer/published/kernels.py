@@ -97,7 +97,7 @@ def performer(
     return made.swap("backbone.blocks.*.mixer", mixer)
 
 
-def _roberta(mixer: Spec[Mixer], **options: Any) -> Design:
+def roberta(mixer: Spec[Mixer], **options: Any) -> Design:
     """BERT around another mixer, without segments, as RoBERTa has it."""
     return bert(**options, heads=1, segments=0, eps=1e-5).swap("backbone.blocks.*.mixer", mixer)
 
@@ -125,7 +125,7 @@ def cosformer(
 ) -> Design:
     """Section 3.2 in place of RoBERTa's attention (section 4.2)."""
     mixer = spec(LinearAttention, heads=heads, features=spec(CosineFeatures, length=length))
-    return _roberta(
+    return roberta(
         mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
     )
 
@@ -154,6 +154,6 @@ def linformer(
 ) -> Design:
     """Section 4, with projections shared by heads, in place of RoBERTa's attention (section 5)."""
     mixer = spec(Linformer, heads=heads, length=length, rank=rank, dropout=dropout)
-    return _roberta(
+    return roberta(
         mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
     )

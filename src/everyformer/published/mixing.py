@@ -1,0 +1,220 @@
+"""Transformers whose tokens are mixed in other ways: by pooling, by tables, by comparison, by several keys or several rounds."""
+
+from __future__ import annotations
+
+from everyformer.backbones import Block, Decoder
+from everyformer.designs import Design
+from everyformer.embeddings import Text
+from everyformer.feedforward import MLP
+from everyformer.heads import TokenHead
+from everyformer.mixers import (
+    CausalComparison,
+    FixedPointAttention,
+    MixtureKeys,
+    PoNet,
+    PositiveFeatures,
+    ToeplitzAttention,
+    TokenMatrix,
+)
+from everyformer.models import Model, Normal
+from everyformer.norms import LayerNorm, PreNorm
+from everyformer.published.gpt import gpt
+from everyformer.published.kernels import roberta
+from everyformer.registry import system
+from everyformer.scores import Power
+from everyformer.specs import spec
+
+_NANO = {"width": 128, "depth": 4, "heads": 4, "length": 64}
+_BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
+
+
+@system(
+    "ponet",
+    title="PoNet: Pooling Network for Efficient Token Mixing in Long Sequences",
+    authors="Tan et al.",
+    year=2022,
+    arxiv="2110.02442",
+    idea="Pool over everything, over segments and over neighbours, and fuse the three with each token by a product.",
+    tasks=("masked-language-modelling", "text-classification"),
+    default="base",
+    sizes={"nano": _NANO, "base": _BASE},
+)
+def ponet(
+    *,
+    vocabulary: int = 30522,
+    classes: int | None = None,
+    length: int = 512,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    segments: int = 8,
+    dropout: float = 0.1,
+) -> Design:
+    """Section 3.1 in BERT's place of attention."""
+    mixer = spec(PoNet, heads=heads, segments=segments)
+    return roberta(
+        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
+    )
+
+
+@system(
+    "self-transformer",
+    title="Change of Thought: Adaptive Test-Time Computation",
+    authors="Mathur et al.",
+    year=2025,
+    arxiv="2507.13569",
+    idea="Attention is iterated on its own answer until that stays, so that hard inputs are thought over longer.",
+    tasks=("masked-language-modelling", "text-classification"),
+    default="base",
+    sizes={"nano": _NANO, "base": _BASE},
+)
+def self_transformer(
+    *,
+    vocabulary: int = 30522,
+    classes: int | None = None,
+    length: int = 512,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    iterations: int = 10,
+    dropout: float = 0.1,
+) -> Design:
+    """Fixed-point self-attention in place of every attention of an encoder, with no more parameters."""
+    mixer = spec(FixedPointAttention, heads=heads, iterations=iterations)
+    return roberta(
+        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
+    )
+
+
+@system(
+    "transformer-mgk",
+    title="Improving Transformers with Probabilistic Attention Keys",
+    authors="Nguyen et al.",
+    year=2022,
+    arxiv="2110.08678",
+    idea="Each head scores a position by a mixture of Gaussian keys, so that half the heads are enough.",
+    tasks=("language-modelling",),
+    default="small",
+    sizes={
+        "nano": {**_NANO, "heads": 2},
+        "small": {"width": 128, "hidden": 2048, "depth": 16, "heads": 4, "length": 256},
+        "medium": {"width": 256, "hidden": 2048, "depth": 16, "heads": 4, "length": 384},
+    },
+)
+def transformer_mgk(
+    *,
+    vocabulary: int = 267735,
+    length: int = 256,
+    width: int = 128,
+    hidden: int | None = None,
+    depth: int = 16,
+    heads: int = 4,
+    components: int = 2,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 2.3, with shifted keys (2.4), in the language models of section 3.2."""
+    made = gpt(vocabulary=vocabulary, length=length, width=width, hidden=hidden, depth=depth, heads=1, dropout=dropout)
+    return made.swap("backbone.blocks.*.mixer", spec(MixtureKeys, heads=heads, components=components, dropout=dropout))
+
+
+@system(
+    "nprf-rpe",
+    title="Stable, Fast and Accurate: Kernelized Attention with Relative Positional Encoding",
+    authors="Luo et al.",
+    year=2021,
+    arxiv="2106.12566",
+    idea="Random features with a relative bias stay exact in N log N: the exponentiated bias is a Toeplitz matrix.",
+    tasks=("language-modelling",),
+    default="base",
+    sizes={"nano": {**_NANO, "features": 32}, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
+)
+def nprf_rpe(
+    *,
+    vocabulary: int = 50257,
+    length: int = 512,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    features: int = 64,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 3, in a decoder without absolute positions."""
+    mixer = spec(ToeplitzAttention, heads=heads, length=length, features=spec(PositiveFeatures, features=features))
+    made = gpt(vocabulary=vocabulary, width=width, depth=depth, heads=1, dropout=dropout)
+    return made.swap("backbone.blocks.*.mixer", mixer).set("embedding.positions", None)
+
+
+@system(
+    "masked-mixer",
+    title="Masked Mixers for Language Generation and Retrieval",
+    authors="Badger",
+    year=2024,
+    arxiv="2409.01482",
+    idea="A causal learned matrix over places in place of attention keeps more of its input, and retrieves better.",
+    tasks=("language-modelling",),
+    default="base",
+    sizes={
+        "nano": {"width": 128, "depth": 4, "length": 64},
+        "base": {"width": 512, "depth": 8, "length": 512},
+        "large": {"width": 1024, "depth": 8, "length": 512},
+    },
+)
+def masked_mixer(*, vocabulary: int = 4096, length: int = 512, width: int = 512, depth: int = 8) -> Design:
+    """Section 2: no positions are added, places are those of the matrix."""
+    block = spec(Block, mixer=spec(TokenMatrix, length=length), feedforward=spec(MLP), residual=spec(PreNorm))
+    return Design(
+        spec(
+            Model,
+            width=width,
+            embedding=spec(Text, vocabulary=vocabulary),
+            backbone=spec(Decoder, blocks=(block,) * depth, norm=spec(LayerNorm)),
+            head=spec(TokenHead, vocabulary=vocabulary),
+            start=spec(Normal, std=0.02, scaled=True),
+        )
+    )
+
+
+@system(
+    "causal-generation-function",
+    title="Breaking the Attention Bottleneck",
+    authors="Hilsenbek",
+    year=2024,
+    arxiv="2406.10906",
+    idea="Comparing each token with the one before, and with the mean of all so far, stands in for attention.",
+    tasks=("language-modelling",),
+    default="small",
+    sizes={"nano": {"width": 128, "depth": 4, "length": 64}, "small": {"width": 768, "depth": 12, "length": 1024}},
+)
+def causal_generation_function(
+    *, vocabulary: int = 50257, length: int = 1024, width: int = 768, depth: int = 12, average: bool = True
+) -> Design:
+    """nanoGPT with the function in the place of its attention."""
+    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=1, bias=False)
+    return made.swap("backbone.blocks.*.mixer", spec(CausalComparison, average=average))
+
+
+@system(
+    "power-softmax",
+    title="Power-Softmax: Towards Secure LLM Inference over Encrypted Data",
+    authors="Zimerman et al.",
+    year=2024,
+    arxiv="2410.09457",
+    idea="An even power stands in for exp in attention: after training, the network is near a polynomial.",
+    tasks=("language-modelling",),
+    default="small",
+    sizes={"nano": _NANO, "small": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
+)
+def power_softmax(
+    *,
+    vocabulary: int = 50257,
+    length: int = 1024,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    power: int = 2,
+    eps: float = 1e-6,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 4: weights s^p / (sum s^p + eps)."""
+    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=heads, dropout=dropout)
+    return made.set("backbone.blocks.*.mixer.normaliser", spec(Power, power=power, eps=eps))
