@@ -21,8 +21,8 @@ from everyformer.designs import matches
 from everyformer.errors import BadInput, UnknownName
 from everyformer.tokens import Tokens
 
-Change = Callable[[Any], Any]
-"""The value at a point into what goes on instead of it."""
+Change = Tensor | Callable[[Tensor], Tensor]
+"""What goes on instead of the value at a point, or how it is made of that value."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Seen]:
 
 @contextmanager
 def intervene(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
-    """Put `change(value)` in the place of what passes each point that matches, while the model is called.
+    """Put something else in the place of what passes each point that matches, while the model is called.
 
-    A change is given a tensor, the values where Tokens pass, and returns a tensor of the same shape.
+    A change is a tensor, or a function of the tensor that passes (the values, where Tokens pass); the shape stays.
     """
     with ExitStack() as hooks:
         for pattern, change in changes.items():
@@ -124,7 +124,7 @@ def intervene(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]
 
 def _changed(change: Change, path: str, value: Any) -> Any:
     old = value.values if isinstance(value, Tokens) else value
-    new = change(old)
+    new = change if isinstance(change, Tensor) else change(old)
     if not isinstance(new, Tensor) or new.shape != old.shape:
         shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
         raise BadInput(
