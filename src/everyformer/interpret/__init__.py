@@ -27,10 +27,11 @@ from everyformer.interpret.sequences import (
 )
 from everyformer.interpret.sparse import SparseAutoencoder
 from everyformer.interpret.taps import Seen, intervene, points, record
+from everyformer.interpret.views import attention
 
 __all__ = [
     "Against", "Attribution", "Channels", "FeatureMap", "Geometry", "Gradient", "Head", "InputXGradient",
-    "IntegratedGradients", "Occlusion", "Probe", "Seen", "SparseAutoencoder", "ablate_heads", "atman", "attribute",
+    "IntegratedGradients", "Occlusion", "Probe", "Seen", "SparseAutoencoder", "ablate_heads", "atman", "attention", "attribute",
     "attribute_generation", "channels", "composition", "decoder_lens", "direct_logits", "distance", "duplicate_score",
     "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
     "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
