@@ -17,11 +17,13 @@ def register(app: typer.Typer) -> None:
 
 
 def look(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[
+        str, typer.Argument(help="A run's folder, or a checkpoint in the Hugging Face format: folder or id.")
+    ],
     given: Annotated[
         str, typer.Argument(metavar="INPUT", help="A text, or the file of a picture, a sound or a series.")
     ],
-    out: Annotated[Path | None, typer.Option(help="The page; RUN/look.html by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; look.html in the folder by default.")] = None,
     view: Annotated[
         str, typer.Option(help="What is open first: heads, model, neurons, lens, attribution, tokens, parts.")
     ] = "heads",
@@ -30,14 +32,15 @@ def look(
 ) -> None:
     """Write one page, which needs no network: attention, lens, attributions, dropped tokens, parts; and open it."""
     from everyformer.report.look import look as look_inside
-    from everyformer.training import Run
+    from everyformer.report.samples import opened
 
     chosen = None
     if layers is not None:
         if not all(each.strip().isdigit() for each in layers.split(",")):
             raise BadInput(f"--layers {layers}: expected numbers with commas, such as 0,5")
         chosen = [int(each) for each in layers.split(",")]
-    page = look_inside(Run.open(run), given, layers=chosen, view=view).save(out or run / "look.html")
+    place = out or (Path(run) if Path(run).is_dir() else Path()) / "look.html"
+    page = look_inside(opened(run), given, layers=chosen, view=view).save(place)
     print(f"page: {page}")
     if show:
         webbrowser.open(page.resolve().as_uri())

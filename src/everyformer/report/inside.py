@@ -92,9 +92,9 @@ class Sample:
 
 
 def _is_block(module: nn.Module) -> bool:
-    return (
-        isinstance(module, Backbone) and not isinstance(module, Encoder) or getattr(module, "room", "") == "reduction"
-    )
+    return (isinstance(module, Backbone) and not isinstance(module, Encoder)) or getattr(
+        module, "room", ""
+    ) == "reduction"
 
 
 def _origin(tokens: Any) -> dict[str, Any] | None:

@@ -455,9 +455,20 @@ const TABS = {heads: ["Heads", "attention", attention], model: ["Model", "attent
   lens: ["Lens", "lens", lens], attribution: ["Attribution", "attribution", attribution], tokens: ["Tokens", "tokens", tokens], parts: ["Parts", "parts", parts]};
 const there = Object.keys(TABS).filter(name => D.views[TABS[name][1]]);
 let open = "";
-async function show() { redraw = () => {}; await TABS[open][2](); main.dataset.ready = open; }
+let last = Promise.resolve(), asked = 0;
+function show() { // one drawing after the other; of those that wait only the newest
+  const mine = ++asked;
+  delete main.dataset.ready;
+  last = last.catch(() => {}).then(async () => {
+    if (mine !== asked) return;
+    redraw = () => {};
+    await TABS[open][2]();
+    if (mine === asked) main.dataset.ready = open;
+  });
+  return last;
+}
 function select(name) {
-  open = name; delete main.dataset.ready;
+  open = name;
   for (const tab of document.querySelectorAll("[role=tab]")) { const on = tab.id === "tab-" + name; tab.setAttribute("aria-selected", on); tab.tabIndex = on ? 0 : -1; }
   main.setAttribute("aria-labelledby", "tab-" + name);
   history.replaceState(null, "", "#" + name);

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.errors import BadInput, UnknownName
+from everyformer.interop.checkpoint import Checkpoint
 from everyformer.report.inside import VIEWS, Sample, gather
 from everyformer.report.page import Page
 from everyformer.report.samples import sample_of
@@ -18,7 +19,7 @@ TABS = {"heads": "attention", "model": "attention", **{name: name for name in VI
 
 
 def look(
-    model: nn.Module | Run,
+    model: nn.Module | Run | Checkpoint,
     inputs: Any,
     *,
     words: Sequence[str] | None = None,
@@ -28,12 +29,12 @@ def look(
     view: str = "heads",
     **fields: Tensor,
 ) -> Page:
-    """A page for a model and a batch of one, or for a run and a raw input; a notebook shows it, `save` writes it.
+    """A page for a model and a batch of one, or for a run or checkpoint and a raw input; a notebook shows it, `save` writes it.
 
     `words` and `target_words` name the tokens, `answers` the classes or the vocabulary, `layers` are those whose attention
     is kept, `view` is open first; `fields` is what else of a batch the model takes.
     """
-    if isinstance(model, Run):
+    if isinstance(model, (Run, Checkpoint)):
         sample = sample_of(model, inputs, layers)
     else:
         name = str if answers is None else answers.__getitem__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,19 +11,29 @@ import torch
 from everyformer.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.generation import generate
+from everyformer.heads import TokenHead
+from everyformer.interop.checkpoint import Checkpoint
+from everyformer.models import Seq2Seq
 from everyformer.report.inside import Sample
 from everyformer.training import Run
 
 
-def sample_of(run: Run, given: str, layers: Sequence[int] | None = None) -> Sample:
+def opened(path: str | Path) -> Run | Checkpoint:
+    """The run in a folder, or the checkpoint in the Hugging Face format there or under an id."""
+    return Run.open(path) if (Path(path) / "recipe.yaml").is_file() else Checkpoint.open(path)
+
+
+def sample_of(run: Run | Checkpoint, given: str, layers: Sequence[int] | None = None) -> Sample:
     """A text, or the file of a picture, a sound or a series, as the run takes it."""
-    made = _KINDS.get(run.task.name)
-    if made is None:
+    if isinstance(run, Checkpoint):
+        sample = _of_checkpoint(run, given)
+    elif run.task.name in _KINDS:
+        sample = _KINDS[run.task.name](run, given)
+    else:
         raise EveryformerError(
             f"a run of {run.task.name} has no page yet; runs of {', '.join(_KINDS)} have one; of any other model "
             "ef.look(model, batch) makes one"
         )
-    sample = made(run, given)
     sample.layers = layers
     sample.title = f"{run.design.name or type(run.model).__name__}: {given if len(given) < 60 else given[:57] + '...'}"
     return sample
@@ -41,6 +52,28 @@ def _filled(ids: Sequence[int], text: str) -> torch.Tensor:
     if not len(ids):
         raise BadInput(f"nothing to look at in {text!r}; give a text")
     return torch.tensor([list(ids)])
+
+
+def _of_checkpoint(checkpoint: Checkpoint, text: str) -> Sample:
+    if checkpoint.tokenizer is None:
+        raise BadInput(f"'{checkpoint.folder}' has no tokenizer.json; ef.look(model, batch) makes a page of any batch")
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+
+    def name(i: int) -> str:
+        return tokenizer.decode([i], skip_special_tokens=False)
+
+    ids = _filled(checkpoint.encode([text])[0], text)
+    words = [name(i) for i in ids[0].tolist()]
+    if not isinstance(model, Seq2Seq):
+        named = name if isinstance(model.head, TokenHead) else str
+        return Sample(model, {"inputs": ids}, words=words, name=named)
+    begin, ends, pad = (checkpoint.ids[which] for which in ("start", "eos", "pad"))
+    said = generate(model, ids, bos=begin, eos=ends, pad=pad or 0, max_tokens=2 * ids.shape[1] + 10)[0]
+    target = torch.tensor([[begin, *said]])
+    return Sample(
+        model, {"inputs": ids, "target": target}, words=words, target=[name(i) for i in target[0].tolist()],
+        generated=torch.tensor(said), name=name,
+    )  # fmt: skip
 
 
 def _classes(run: Any, given: str) -> Sample:
