@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
     from everyformer.interop.checkpoint import Checkpoint, load
     from everyformer.registry import method, methods, part, parts, system, systems
+    from everyformer.report.look import look
     from everyformer.specs import Spec, spec
     from everyformer.tokens import Tokens
 
 _HOMES = {
     "Cache": "context", "Context": "context", "Design": "designs", "Spec": "specs", "Tokens": "tokens",
-    "insert": "edits", "remove": "edits", "resize": "edits", "swap": "edits", "method": "registry", "methods": "registry",
+    "insert": "edits", "look": "report.look", "remove": "edits", "resize": "edits", "swap": "edits", "method": "registry", "methods": "registry",
     "part": "registry", "parts": "registry",
     "spec": "specs", "system": "registry", "systems": "registry",
     "Checkpoint": "interop.checkpoint", "load": "interop.checkpoint",
@@ -48,7 +49,8 @@ _ROOMS = (
 __all__ = [
     "BadInput", "Cache", "Checkpoint", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
     "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
-    "interop", "interpret", "load", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part", "parts",
+    "interop", "interpret", "load", "look", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part",
+    "parts",
     "positions", "remove", "resize", "scores", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 

@@ -1,6 +1,39 @@
 """A model and an input into an explanation."""
 
+from everyformer.interpret.atman import atman
+from everyformer.interpret.attribution import Gradient, InputXGradient, IntegratedGradients, Occlusion, attribute
+from everyformer.interpret.channels import Channels, Head, channels, composition, heads_of
 from everyformer.interpret.features import FeatureMap, features
+from everyformer.interpret.geometry import Geometry, geometry, score_parts
+from everyformer.interpret.lenses import decoder_lens, direct_logits, logit_lens
+from everyformer.interpret.patching import ablate_heads, patch, patch_tokens
+from everyformer.interpret.patterns import (
+    distance,
+    duplicate_score,
+    entropy,
+    find_heads,
+    induction_score,
+    offset_score,
+)
+from everyformer.interpret.probes import Probe
+from everyformer.interpret.rollout import rollout
+from everyformer.interpret.sequences import (
+    Against,
+    Attribution,
+    attribute_generation,
+    log_probability,
+    logit,
+    probability,
+)
+from everyformer.interpret.sparse import SparseAutoencoder
 from everyformer.interpret.taps import Seen, intervene, points, record
+from everyformer.interpret.views import attention
 
-__all__ = ["FeatureMap", "Seen", "features", "intervene", "points", "record"]
+__all__ = [
+    "Against", "Attribution", "Channels", "FeatureMap", "Geometry", "Gradient", "Head", "InputXGradient",
+    "IntegratedGradients", "Occlusion", "Probe", "Seen", "SparseAutoencoder", "ablate_heads", "atman", "attention", "attribute",
+    "attribute_generation", "channels", "composition", "decoder_lens", "direct_logits", "distance", "duplicate_score",
+    "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
+    "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
+    "score_parts",
+]  # fmt: skip

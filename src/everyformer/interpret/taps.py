@@ -21,8 +21,8 @@ from everyformer.designs import matches
 from everyformer.errors import BadInput, UnknownName
 from everyformer.tokens import Tokens
 
-Change = Callable[[Any], Any]
-"""The value at a point into what goes on instead of it."""
+Change = Tensor | Callable[[Tensor], Tensor]
+"""What goes on instead of the value at a point, or how it is made of that value."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Seen(Mapping[str, Tensor]):
     def __init__(self, found: Iterable[Point]) -> None:
         self._passed: dict[str, list[Any]] = {point.path: [] for point in found}
 
-    def add(self, path: str, value: Any) -> None:
-        """Keep what passed."""
-        self._passed[path].append(value)
+    def add(self, path: str, keep: Callable[[Any], Any] | None, value: Any) -> None:
+        """Keep what passed, or what `keep` makes of it."""
+        self._passed[path].append(value if keep is None else keep(value))
 
     def __getitem__(self, path: str) -> Tensor:
         return self.calls(path)[-1]
@@ -72,9 +72,9 @@ class Seen(Mapping[str, Tensor]):
         """Every value that passed a point, in order."""
         return [value.values if isinstance(value, Tokens) else value for value in self._found(path)]
 
-    def tokens(self, path: str) -> Tokens:
-        """The last Tokens that passed a point."""
-        value = self._found(path)[-1]
+    def tokens(self, path: str, call: int = -1) -> Tokens:
+        """The last Tokens that passed a point, or those of another call."""
+        value = self._found(path)[call]
         if not isinstance(value, Tokens):
             raise BadInput(f"at '{path}' a tensor passes, no Tokens; read it with seen['{path}']")
         return value
@@ -91,10 +91,11 @@ class Seen(Mapping[str, Tensor]):
 
 
 @contextmanager
-def record(model: nn.Module, *patterns: str) -> Iterator[Seen]:
+def record(model: nn.Module, *patterns: str, keep: Callable[[Any], Any] | None = None) -> Iterator[Seen]:
     """Watch every point that matches while the model is called; see the module's text for the paths.
 
-    What is seen keeps its graph where gradients are on. A pattern that matches nothing, or that nothing passed though the
+    What is seen keeps its graph where gradients are on; `keep` makes less of it at once, where all would be too much to
+    hold. A pattern that matches nothing, or that nothing passed though the
     model was called, is an error.
     """
     wanted = {pattern: _matching(model, pattern) for pattern in patterns}
@@ -102,7 +103,7 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Seen]:
     seen = Seen(found)
     with ExitStack() as hooks:
         for point in found:
-            hooks.callback(point.watch(partial(seen.add, point.path)).remove)
+            hooks.callback(point.watch(partial(seen.add, point.path, keep)).remove)
         yield seen
     for pattern, asked in wanted.items():
         if len(seen) and not any(point.path in seen for point in asked):
@@ -111,9 +112,9 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Seen]:
 
 @contextmanager
 def intervene(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
-    """Put `change(value)` in the place of what passes each point that matches, while the model is called.
+    """Put something else in the place of what passes each point that matches, while the model is called.
 
-    A change is given a tensor, the values where Tokens pass, and returns a tensor of the same shape.
+    A change is a tensor, or a function of the tensor that passes (the values, where Tokens pass); the shape stays.
     """
     with ExitStack() as hooks:
         for pattern, change in changes.items():
@@ -124,7 +125,7 @@ def intervene(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]
 
 def _changed(change: Change, path: str, value: Any) -> Any:
     old = value.values if isinstance(value, Tokens) else value
-    new = change(old)
+    new = change if isinstance(change, Tensor) else change(old)
     if not isinstance(new, Tensor) or new.shape != old.shape:
         shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
         raise BadInput(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from everyformer.recipe import Recipe
+from everyformer.report.page import rendered, written
 
 
 def columns(results: list[dict[str, Any]]) -> list[str]:
@@ -45,12 +46,11 @@ def short(count: float) -> str:
 
 def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> Path:
     """Write the page of a comparison and return its path."""
-    import jinja2
     from markupsafe import Markup
 
-    template = (Path(__file__).parent / "comparison.html").read_text()
     best_first = ranked(results)
-    html = jinja2.Environment(autoescape=True).from_string(template).render(
+    html = rendered(
+        "comparison.html",
         recipe=recipe,
         columns=columns(results),
         rows=[(result, cells(result)) for result in best_first],
@@ -58,10 +58,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
         first=results[0],
         explained=recipe.explain(),
     )  # fmt: skip
-    fresh = page.with_name(f".{page.name}")
-    fresh.write_text(html)
-    fresh.replace(page)
-    return page
+    return written(page, html)
 
 
 def plots(results: list[dict[str, Any]]) -> list[str]:

@@ -124,6 +124,11 @@ class MaskedLanguageModelling(Worded):
                 answer=self._shown(said[places].tolist(), " "),
             )  # fmt: skip
 
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text in which '<mask>' stands where a token is missing, between begin and end token."""
+        first, *rest = (self.vocabulary.encode(piece).tolist() for piece in text.split(SPECIALS[MASK]))
+        return [BOS, *first, *(i for piece in rest for i in (MASK, *piece)), EOS]
+
     def _shown(self, ids: list[int], between: str = "") -> str:
         named = {MASK: "<mask>"}
         return between.join(named.get(i) or self.vocabulary.decode([i]) for i in ids)
@@ -135,13 +140,9 @@ class MaskedLanguageModelling(Worded):
         answers = []
         with used(model) as device:
             for text in inputs:
-                pieces = [self.vocabulary.encode(piece).tolist() for piece in text.split(SPECIALS[MASK])]
-                if len(pieces) == 1:
+                given = torch.tensor([self.encode(text)], device=device)
+                if MASK not in given:
                     raise BadInput(f"nothing to guess in {text!r}; write '{SPECIALS[MASK]}' where a token is missing")
-                ids = [BOS, *pieces[0]]
-                for piece in pieces[1:]:
-                    ids += [MASK, *piece]
-                given = torch.tensor([[*ids, EOS]], device=device)
                 said = model(inputs=given)[0].argmax(-1)[given[0] == MASK].tolist()
                 words = [self.vocabulary.decode([i]) for i in said]
                 parts = text.split(SPECIALS[MASK])

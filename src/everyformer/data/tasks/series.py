@@ -164,13 +164,8 @@ class Forecasting(Task):
         answers = []
         with used(model) as device:
             for given in inputs:
-                values, times = self._series(given)
-                batch = {"inputs": self.standard(values)[None].to(device)}
-                if self.state["marks"]:
-                    if times is None:
-                        raise BadInput("the model was trained with time marks; give a file with its column of times")
-                    batch["marks"] = marks_of(times, self.state["time"])[None].to(device)
-                forecast = self.units(model(**batch)[0].float().cpu())
+                batch, times = self.prepare(given)
+                forecast = self.units(model(**{name: x.to(device) for name, x in batch.items()})[0].float().cpu())
                 answer: dict[str, Any] = {
                     "forecast": {name: forecast[:, i].tolist() for i, name in enumerate(self.state["columns"])}
                 }
@@ -178,6 +173,16 @@ class Forecasting(Task):
                     answer["times"] = next_times(times, len(forecast))
                 answers.append(answer)
         return answers
+
+    def prepare(self, given: Any) -> tuple[dict[str, Tensor], list[Any] | None]:
+        """A raw input as a batch of one, and the times of its steps."""
+        values, times = self._series(given)
+        batch = {"inputs": self.standard(values)[None]}
+        if self.state["marks"]:
+            if times is None:
+                raise BadInput("the model was trained with time marks; give a file with its column of times")
+            batch["marks"] = marks_of(times, self.state["time"])[None]
+        return batch, times
 
     def _series(self, given: Any) -> tuple[np.ndarray, list[Any] | None]:
         """The last `lookback` steps of a raw input, and their times."""
