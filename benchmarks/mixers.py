@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from benchmarks.paired import in_turns, milliseconds, write
 from torch import Tensor
 
 import everyformer as ef
+from benchmarks.paired import in_turns, milliseconds, write
 from everyformer.context import Context
 from everyformer.contracts import Mixer, mix
 from everyformer.errors import EveryformerError
