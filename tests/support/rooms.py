@@ -103,10 +103,9 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return mix(part, whole, shared)
     if isinstance(part, FeatureMap):
         return features(part, whole)
-    if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
     if isinstance(part, Directions):
         return whole.values @ part().mT
-    if isinstance(part, (FeedForward, Backbone, Head, Router)):
+    if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
