@@ -52,7 +52,8 @@ def test_the_same_answers_and_hidden_states(case, loaded, tmp_path):
     same_answers(answer[real], expected[real])
     states = output.get("decoder_hidden_states", output.get("hidden_states"))
     real = real_of(states[1], ours)
-    for mine, state in zip(hidden[:-1], states[1:-1], strict=True):
+    first = 0 if "Mamba" in type(theirs).__name__ else 1  # Mamba-2 leaves the embedding out of its states
+    for mine, state in zip(hidden[:-1], states[first : first + len(hidden) - 1], strict=True):
         close(mine[real], state[real], "hidden state")
     if stack == "backbone":
         last, expected = model.features(**ours).values, theirs.base_model(**given)[0]

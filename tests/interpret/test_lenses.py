@@ -41,14 +41,14 @@ def test_the_decoder_lens_is_hugging_faces_generation_from_a_hidden_state():
     from transformers import T5Config, T5ForConditionalGeneration
     from transformers.modeling_outputs import BaseModelOutput
 
-    from everyformer.interop import t5
+    from everyformer.interop import from_transformers
     from support.agreement import perturb
     from support.parity import ids
 
     shape = {"vocab_size": 71, "d_model": 48, "d_kv": 10, "d_ff": 96, "num_layers": 3, "num_heads": 4}
     theirs = perturb(T5ForConditionalGeneration(T5Config(**shape)), std=0.3)
     inputs = ids(71, 2, 9)
-    said = decoder_lens(t5.from_transformers(theirs), inputs, **OPTIONS)
+    said = decoder_lens(from_transformers(theirs), inputs, **OPTIONS)
     hidden = theirs.encoder(inputs, output_hidden_states=True).hidden_states
     for place, state in zip(said, hidden[:-1], strict=False):
         known = BaseModelOutput(theirs.encoder.final_layer_norm(state))

@@ -59,6 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
     "mixers.BigBirdAttention": {"block": 1, "random": 0},
     "mixers.CombinerAttention": {"segment": 2},
+    "mixers.FixedPointAttention": {"iterations": 1},  # more have a phantom gradient, which is not the derivative
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
@@ -118,7 +119,6 @@ def place_for(name: str, width: int = WIDTH) -> tuple[int, ...]:
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
-    return (width, HEADS)[: len(given)]
     return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]
 
 

@@ -62,14 +62,16 @@ def vocabulary_of(part: nn.Module) -> int:
     return min(found, default=VOCABULARY)
 
 
-def run(part: nn.Module, dtype: torch.dtype = torch.float32, *, seed: int = 1, width: int = WIDTH) -> Tensor:
+def run(
+    part: nn.Module, dtype: torch.dtype = torch.float32, *, seed: int = 1, width: int = WIDTH, marked: bool = False
+) -> Tensor:
     """What a part makes of random tokens, pictures, series, ... of that type."""
-    call, values = prepared(part, dtype, seed=seed, width=width)
+    call, values = prepared(part, dtype, seed=seed, width=width, marked=marked)
     return call(values)
 
 
 def prepared(
-    part: nn.Module, dtype: torch.dtype = torch.float32, *, seed: int = 1, width: int = WIDTH
+    part: nn.Module, dtype: torch.dtype = torch.float32, *, seed: int = 1, width: int = WIDTH, marked: bool = False
 ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """A function of one tensor that calls the part, and a tensor for it: (3, N, D) values, or a raw input."""
     if isinstance(part, (Embedding, Root)):
@@ -81,6 +83,9 @@ def prepared(
         return lambda x: _values(part(x, **batch)), inputs
     grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)
     whole = tokens(width=width, seed=seed, grid=grid or isinstance(part, (Position, Transition)))
+    if marked:
+        whole.marked = torch.zeros(whole.values.shape[:2], dtype=torch.bool)
+        whole.marked[:, 0] = True
     if isinstance(part, Transition) and part.leading:
         whole = lead(whole, whole.values[0, :1])
     if isinstance(part, (Head, Pool)):
