@@ -92,6 +92,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.DifferentialAttention": (lambda n, d: 2 * n * d * 4 * d + 3 * 2 * n * n * d, 2.0),
     "mixers.FixedPointAttention": (lambda n, d: 2 * n * d * 4 * d + 10 * 4 * n * n * d, 2.0),
     "mixers.FourierMixer": (lambda n, d: 5 * n * d * math.log2(n * d), 1 + math.log(15 / 12) / math.log(8)),
+    "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),
     "mixers.Hyena": (hyena, 1.015),
