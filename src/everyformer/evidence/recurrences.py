@@ -37,6 +37,7 @@ SHAPES = {
     "retnet": _SMALL,
     "rwkv": _SMALL,
     "transformer-mgk": _SMALL,
+    "urpe": _SMALL,
 }
 """The options of each system at a width of 64, of two layers with feedforwards or four without."""
 LONGER = {"masked-mixer": 1200}
