@@ -9,6 +9,7 @@ from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.kernels import news, overrides
 from everyformer.evidence.recurrences import below, loss
 from everyformer.evidence.runs import trained
+from everyformer.interpret import record
 from everyformer.mixers import Attention
 from everyformer.positions import Buckets
 from everyformer.scores import DistanceFactors
@@ -148,13 +149,11 @@ def quantizable_outliers() -> Finding:
     figures = {}
     for name in ("quantizable-transformers", "bert"):
         with trained("ag_news", *overrides(name)) as run:
-            seen: list[torch.Tensor] = []
-            for block in run.model.backbone.blocks:
-                block.mixer.register_forward_hook(lambda module, given, answer: seen.append(answer))
             batch = run.task.batch("test", list(range(128)))
-            with torch.no_grad():
-                run.model.eval()(**{key: value for key, value in batch.items() if key != "labels"})
-            real = torch.stack([each[batch["mask"]].flatten() for each in seen])
+            given = {key: value for key, value in batch.items() if key != "labels"}
+            with torch.no_grad(), record(run.model.eval(), "backbone.blocks.*.mixer") as seen:
+                run.model(**given)
+            real = torch.stack([each[batch["mask"]].flatten() for each in seen.values()])
             centred = real - real.mean(1, keepdim=True)
             figures[name] = {
                 "accuracy": run.result["metrics"]["accuracy"],
