@@ -320,3 +320,26 @@ def test_factors_are_those_of_the_distance():
         for j in range(5):
             distance = min(max(i + 2 - j, -2), 2)
             assert found[0, :, i, j].tolist() == [distance + 2, distance + 7]
+
+
+@pytest.mark.parametrize("mask", [Full(), Causal()], ids=str)
+def test_subsampled_attention_is_attention_without_the_other_columns(mask):
+    torch.manual_seed(0)
+    made, plain = SubsampledAttention(D, heads=H, share=0.34), Attention(D, heads=H)
+    plain.load_state_dict(made.state_dict())
+    x = torch.randn(2, N, D)
+    close(made.eval()(Tokens(x), Context(mask=mask)), plain(Tokens(x), Context(mask=mask)))
+    drawn = torch.Generator().manual_seed(3)
+    answer = made.train()(Tokens(x), Context(mask=mask, generator=drawn))
+    chosen = torch.rand(N, generator=torch.Generator().manual_seed(3)).topk(3).indices
+    query, key, value = (t.unflatten(-1, (H, K)).transpose(1, 2) for t in made.qkv(x).split(D, -1))
+    allowed = torch.zeros(N, N, dtype=torch.bool)
+    allowed[:, chosen] = True
+    allowed = allowed.tril() if mask == Causal() else allowed
+    scores = (query @ key.mT / math.sqrt(K)).masked_fill(~allowed, -1e9).softmax(-1) * allowed
+    close(answer, made.output((scores @ value).transpose(1, 2).flatten(2)))
+
+
+def test_a_share_of_more_than_all_is_refused():
+    with pytest.raises(ef.DoesNotFit, match="at most 1; given 2"):
+        ef.spec(SubsampledAttention, share=2.0).build(D)

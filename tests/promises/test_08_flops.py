@@ -103,6 +103,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.PoNet": (lambda n, d: 2 * n * d * 6 * d + 4 * n * d, 1.0),
     "mixers.Retention": (retention, 1.0),
     "mixers.StateSpace": (state_space, 1.0),
+    "mixers.SubsampledAttention": (attention, 2.0),
     "mixers.TimeMix": (time_mix, 1.0),
     "mixers.ToeplitzAttention": (toeplitz, 1 + math.log(13 / 10) / math.log(8)),
     "mixers.TokenMatrix": (lambda n, d: 2 * n * n * d, 2.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from everyformer.backbones import Block, Encoder
 from everyformer.evidence.harness import Finding, evidence
@@ -10,7 +11,7 @@ from everyformer.evidence.kernels import news, overrides
 from everyformer.evidence.recurrences import below, loss
 from everyformer.evidence.runs import trained
 from everyformer.interpret import record
-from everyformer.mixers import Attention
+from everyformer.mixers import Attention, SubsampledAttention
 from everyformer.positions import Buckets
 from everyformer.scores import DistanceFactors
 from everyformer.specs import spec
@@ -182,3 +183,33 @@ def kernelized_learned() -> Finding:
     }
     verdict = "holds" if figures["learned"] > figures["fixed"] else "does not hold at this scale"
     return Finding(verdict, f"{figures['learned']:.4f} against {figures['fixed']:.4f}", figures)
+
+
+@evidence("hyena", kind="claim", claim="It models language as well as attention of the same size (table 4.3).")
+def hyena_as_good() -> Finding:
+    """Shakespeare at width 64, GPT-2 with its learned positions."""
+    return below("hyena", "gpt")
+
+
+@evidence(
+    "ssa",
+    kind="claim",
+    claim="Attention costs a quarter in training, and a little dense training at the end makes up for it (section 4).",
+)
+def ssa_costs_less() -> Finding:
+    """Shakespeare at width 64: the loss against GPT-2's, and the products of scores in training against evaluation."""
+    losses = below("ssa", "gpt").figures
+    with torch.device("meta"):
+        mixer, values = SubsampledAttention(64, heads=4), torch.zeros(1, 2048, 64)
+    rows = {}
+    for name, mode in {"training": True, "evaluation": False}.items():
+        with FlopCounterMode(display=False) as counter:
+            mixer.train(mode)(Tokens(values))
+        rows[name] = counter.get_total_flops() - 2 * 2048 * 64 * 4 * 64
+    share = rows["training"] / rows["evaluation"]
+    holds = share <= 0.26 and losses["ssa"] <= 1.01 * losses["gpt"]
+    finding = (
+        f"scores and sums cost {share:.2f} of attention's in training; {losses['ssa']:.4f} against {losses['gpt']:.4f} nats "
+        "a character, without dense training at the end"
+    )
+    return Finding("holds" if holds else "does not hold at this scale", finding, {"losses": losses, "operations": rows})

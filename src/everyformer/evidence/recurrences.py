@@ -27,6 +27,7 @@ SHAPES = {
     "gated-deltanet": (*_LLAMA, "design.head_width=16"),
     "gla": _LLAMA,
     "gpt": _SMALL,
+    "hyena": _SMALL,
     "linear-transformer": _SMALL,
     "llama": _LLAMA,
     "masked-mixer": _SMALL,
@@ -36,6 +37,7 @@ SHAPES = {
     "power-softmax": _SMALL,
     "retnet": _SMALL,
     "rwkv": _SMALL,
+    "ssa": _SMALL,
     "transformer-mgk": _SMALL,
     "urpe": _SMALL,
 }

@@ -10,6 +10,7 @@ from everyformer.heads import TokenHead
 from everyformer.mixers import (
     CausalComparison,
     FixedPointAttention,
+    Hyena,
     LinearAttention,
     MixtureDirections,
     MixtureKeys,
@@ -309,3 +310,59 @@ def kernelized_transformer(
     return roberta(
         mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
     )
+
+
+@system(
+    "ssa",
+    title="The Information Pathways Hypothesis: Transformers are Dynamic Self-Ensembles",
+    authors="Hussain et al.",
+    year=2023,
+    arxiv="2306.01705",
+    idea="Train each layer on a random part of the tokens, at a part of the cost, and look at all of them afterwards.",
+    tasks=("language-modelling",),
+    default="base",
+    sizes={"nano": _NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
+)
+def ssa(
+    *,
+    vocabulary: int = 50257,
+    length: int = 1024,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    share: float = 0.25,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 3.2, unbiased; `share` 1 is the dense training that comes last."""
+    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=1, dropout=dropout)
+    return made.swap("backbone.blocks.*.mixer", spec(SubsampledAttention, heads=heads, share=share, dropout=dropout))
+
+
+@system(
+    "hyena",
+    title="Hyena Hierarchy: Towards Larger Convolutional Language Models",
+    authors="Poli et al.",
+    year=2023,
+    arxiv="2302.10866",
+    idea="Long convolutions, their filters made by a small network, between gates: attention's reach in N log N.",
+    tasks=("language-modelling",),
+    default="small",
+    sizes={
+        "nano": {"width": 128, "depth": 4, "length": 64},
+        "small": {"width": 864, "hidden": 1728, "depth": 18, "length": 2048},
+    },
+)
+def hyena(
+    *,
+    vocabulary: int = 50257,
+    length: int = 2048,
+    width: int = 864,
+    hidden: int | None = None,
+    depth: int = 18,
+    order: int = 2,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 3 in a decoder without positions, which the filters have."""
+    made = gpt(vocabulary=vocabulary, width=width, hidden=hidden, depth=depth, heads=1, dropout=dropout)
+    made = made.swap("backbone.blocks.*.mixer", spec(Hyena, order=order, length=length))
+    return made.set("embedding.positions", None)
