@@ -18,6 +18,7 @@ from everyformer.mixers import (
     MixtureKeys,
     PoNet,
     PositiveFeatures,
+    SubsampledAttention,
     ToeplitzAttention,
     TokenMatrix,
 )

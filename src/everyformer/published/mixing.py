@@ -16,6 +16,7 @@ from everyformer.mixers import (
     MixtureKeys,
     PoNet,
     PositiveFeatures,
+    SubsampledAttention,
     ToeplitzAttention,
     TokenMatrix,
 )
