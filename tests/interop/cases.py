@@ -21,10 +21,6 @@ _ENCODER = {**_BODY, "max_position_embeddings": 24, "pad_token_id": 0, "num_labe
 _TWO = {**_ENCODER, "num_labels": 2}
 _DECODER = {**_BODY, **_END, "num_labels": CLASSES}
 _LLAMA = {**_DECODER, "num_key_value_heads": 2, "max_position_embeddings": 64}
-_MAMBA = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 8, "state_size": 10,
-    "n_groups": 1, "chunk_size": 8, **_END,
-}  # fmt: skip
 _T5 = {
     "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 10, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2,
     "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
@@ -133,8 +129,6 @@ CASES = [
     ),
     Case("MT5ForConditionalGeneration", "MT5Config", _T5, translation),
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
-    *_all("Mamba2ForCausalLM Mamba2Model", "Mamba2Config", _MAMBA, text),
-    Case("Mamba2ForCausalLM", "Mamba2Config", {**_MAMBA, "n_groups": 2, "tie_word_embeddings": True}, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
     *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),

@@ -14,9 +14,11 @@ from everyformer.mixers import (
     CausalComparison,
     EluFeatures,
     FixedPointAttention,
+    GatedAttention,
     MixtureKeys,
     PoNet,
     PositiveFeatures,
+    SubsampledAttention,
     ToeplitzAttention,
     TokenMatrix,
 )
@@ -264,3 +266,81 @@ def test_relative_kernel_attention_tends_to_biased_softmax():
     assert (made(Tokens(x)) - wanted).abs().max() <= 0.02
     with pytest.raises(ef.BadInput, match="10 tokens, and ToeplitzAttention was built for 9"):
         made(Tokens(torch.randn(1, N + 1, D)))
+
+
+def test_a_gate_wide_open_is_attention_and_a_shut_one_nothing():
+    made, plain = GatedAttention(D, heads=H), Attention(D, heads=H)
+    plain.load_state_dict({name: t for name, t in made.state_dict().items() if not name.startswith("gate")})
+    x = Tokens(torch.randn(2, N, D))
+    with torch.no_grad():
+        made.gate_bias.fill_(40.0)
+        close(made(x), plain(x))
+        made.gate_bias.fill_(-40.0)
+        close(made(x), made.output.bias.expand(2, N, D))
+    with pytest.raises(ef.DoesNotFit, match="between 0 and 1; given 1"):
+        ef.spec(GatedAttention, opening=1.0).build(D)
+
+
+def test_a_gate_sees_the_slice_of_its_head():
+    def one(p, x):
+        query, key, value = linear(p, "qkv", x).split(D, -1)
+        found = []
+        for h in range(H):
+            part = slice(h * K, (h + 1) * K)
+            gate = 1 / (1 + (-(x[:, part] @ p["mixer.gate"][h] + p["mixer.gate_bias"][h])).exp())
+            weights = (query[:, part] @ key[:, part].T / math.sqrt(K)).softmax(-1)
+            found.append(gate[:, None] * (weights @ value[:, part]))
+        return linear(p, "output", torch.cat(found, -1))
+
+    made = Called(GatedAttention(D, heads=H))
+    same_as_function(made, lambda p, values: over(values, lambda x: one(p, x)), torch.randn(2, N, D))
+
+
+def test_relative_positions_cannot_tell_equal_tokens_apart_and_factors_can():
+    """The paper's negative example (section 3)."""
+    x = torch.randn(1, 1, D).expand(1, N, D)
+    buckets = ef.spec(ef.positions.Buckets)
+    plain = perturb(Attention(D, heads=H, positions=buckets), std=0.5)
+    made = Attention(D, heads=H, positions=buckets, steps=(ef.spec(ef.scores.DistanceFactors, farthest=N),))
+    made.load_state_dict({**made.state_dict(), **plain.state_dict()})
+    close(made(Tokens(x)), plain(Tokens(x)))
+    answer = plain(Tokens(x))
+    assert (answer - answer[:, :1]).abs().max() <= 1e-5
+    with torch.no_grad():
+        made.steps[0].factors.normal_()
+    answer = made(Tokens(x))
+    assert (answer - answer[:, :1]).abs().max() > 0.1
+
+
+def test_factors_are_those_of_the_distance():
+    step = ef.scores.DistanceFactors(H, K, farthest=2)
+    with torch.no_grad():
+        step.factors.copy_(torch.arange(10.0).view(2, 5))
+    found = step.weights(torch.ones(1, H, 3, 5), None)
+    for i in range(3):
+        for j in range(5):
+            distance = min(max(i + 2 - j, -2), 2)
+            assert found[0, :, i, j].tolist() == [distance + 2, distance + 7]
+
+
+@pytest.mark.parametrize("mask", [Full(), Causal()], ids=str)
+def test_subsampled_attention_is_attention_without_the_other_columns(mask):
+    torch.manual_seed(0)
+    made, plain = SubsampledAttention(D, heads=H, share=0.34), Attention(D, heads=H)
+    plain.load_state_dict(made.state_dict())
+    x = torch.randn(2, N, D)
+    close(made.eval()(Tokens(x), Context(mask=mask)), plain(Tokens(x), Context(mask=mask)))
+    drawn = torch.Generator().manual_seed(3)
+    answer = made.train()(Tokens(x), Context(mask=mask, generator=drawn))
+    chosen = torch.rand(N, generator=torch.Generator().manual_seed(3)).topk(3).indices
+    query, key, value = (t.unflatten(-1, (H, K)).transpose(1, 2) for t in made.qkv(x).split(D, -1))
+    allowed = torch.zeros(N, N, dtype=torch.bool)
+    allowed[:, chosen] = True
+    allowed = allowed.tril() if mask == Causal() else allowed
+    scores = (query @ key.mT / math.sqrt(K)).masked_fill(~allowed, -1e9).softmax(-1) * allowed
+    close(answer, made.output((scores @ value).transpose(1, 2).flatten(2)))
+
+
+def test_a_share_of_more_than_all_is_refused():
+    with pytest.raises(ef.DoesNotFit, match="at most 1; given 2"):
+        ef.spec(SubsampledAttention, share=2.0).build(D)

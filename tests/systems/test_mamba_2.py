@@ -37,6 +37,12 @@ def test_equals_hugging_face(changes, left):
     equal(ours, theirs, ours(inputs, mask=mask), expected, mask)
 
 
+def test_its_files_are_read(tmp_path):
+    theirs, inputs = build(), ids(61, 2, 20)
+    theirs.save_pretrained(tmp_path)
+    assert (ef.load(tmp_path)(inputs) - theirs(inputs).logits).abs().max() <= 1e-5
+
+
 def test_goes_back():
     ours = perturb(ef.create("mamba-2", "nano", seed=0, vocabulary=61, width=32, depth=1, groups=2))
     theirs = to_transformers(ours)

@@ -27,6 +27,7 @@ SHAPES = {
     "gated-deltanet": (*_LLAMA, "design.head_width=16"),
     "gla": _LLAMA,
     "gpt": _SMALL,
+    "hyena": _SMALL,
     "linear-transformer": _SMALL,
     "llama": _LLAMA,
     "masked-mixer": _SMALL,
@@ -36,7 +37,9 @@ SHAPES = {
     "power-softmax": _SMALL,
     "retnet": _SMALL,
     "rwkv": _SMALL,
+    "ssa": _SMALL,
     "transformer-mgk": _SMALL,
+    "urpe": _SMALL,
 }
 """The options of each system at a width of 64, of two layers with feedforwards or four without."""
 LONGER = {"masked-mixer": 1200}

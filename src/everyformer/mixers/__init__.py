@@ -26,6 +26,7 @@ from everyformer.mixers.features import (
 )
 from everyformer.mixers.fixed_point import FixedPointAttention
 from everyformer.mixers.fourier import FourierMixer
+from everyformer.mixers.gated_attention import GatedAttention
 from everyformer.mixers.gated_linear import GatedLinearAttention
 from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.latent import LatentAttention
@@ -42,6 +43,7 @@ from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
+from everyformer.mixers.subsampled import SubsampledAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 from everyformer.mixers.windows import Spread, Windows
@@ -50,9 +52,10 @@ __all__ = [
     "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
     "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise",
     "DifferentialAttention", "Directions", "EluFeatures", "FastfoodDirections", "FeatureMap", "FixedPointAttention",
-    "FourierFeatures", "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections", "GlobalLocal",
-    "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention", "Linformer", "LongformerAttention",
-    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
-    "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "SegmentAttention", "Spread",
-    "StateSpace", "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
+    "FourierFeatures", "FourierMixer", "GatedAttention", "GatedDeltaNet", "GatedLinearAttention",
+    "GeneratedDirections", "GlobalLocal", "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention",
+    "Linformer", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
+    "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention",
+    "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "TimeMix", "ToeplitzAttention", "TokenMatrix",
+    "Windows", "lean_attention",
 ]  # fmt: skip

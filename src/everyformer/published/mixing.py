@@ -10,18 +10,24 @@ from everyformer.heads import TokenHead
 from everyformer.mixers import (
     CausalComparison,
     FixedPointAttention,
+    Hyena,
+    LinearAttention,
+    MixtureDirections,
     MixtureKeys,
     PoNet,
     PositiveFeatures,
+    SubsampledAttention,
     ToeplitzAttention,
     TokenMatrix,
 )
 from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PreNorm
+from everyformer.positions import Buckets
+from everyformer.published.bert import bert
 from everyformer.published.gpt import gpt
 from everyformer.published.kernels import roberta
 from everyformer.registry import system
-from everyformer.scores import Power
+from everyformer.scores import Clipped, DistanceFactors, Power
 from everyformer.specs import spec
 
 _NANO = {"width": 128, "depth": 4, "heads": 4, "length": 64}
@@ -218,3 +224,146 @@ def power_softmax(
     """Section 4: weights s^p / (sum s^p + eps)."""
     made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=heads, dropout=dropout)
     return made.set("backbone.blocks.*.mixer.normaliser", spec(Power, power=power, eps=eps))
+
+
+@system(
+    "urpe",
+    title="Your Transformer May Not be as Powerful as You Expect",
+    authors="Luo et al.",
+    year=2022,
+    arxiv="2205.13401",
+    idea="Relative biases inside softmax cannot tell equal tokens apart; a learned factor of each distance after it can.",
+    tasks=("language-modelling",),
+    default="base",
+    sizes={"nano": _NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
+)
+def urpe(
+    *,
+    vocabulary: int = 50257,
+    length: int = 512,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 4: T5's buckets inside softmax, the factors after it, no absolute positions."""
+    made = gpt(vocabulary=vocabulary, width=width, depth=depth, heads=heads, dropout=dropout)
+    made = made.set("embedding.positions", None)
+    made = made.set("backbone.blocks.*.mixer.positions", spec(Buckets, both_ways=False))
+    return made.set("backbone.blocks.*.mixer.steps", (spec(DistanceFactors, farthest=length),))
+
+
+@system(
+    "quantizable-transformers",
+    title="Quantizable Transformers: Removing Outliers by Helping Attention Heads Do Nothing",
+    authors="Bondarenko et al.",
+    year=2023,
+    arxiv="2306.12929",
+    idea="Softmax that can reach exactly zero spares the outliers that heads need to do nothing, and that quantization suffers.",
+    tasks=("masked-language-modelling", "text-classification"),
+    default="base",
+    sizes={"nano": _NANO, "base": _BASE},
+)
+def quantizable_transformers(
+    *,
+    vocabulary: int = 30522,
+    classes: int | None = None,
+    length: int = 512,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    alpha: float = 3.2,
+    dropout: float = 0.1,
+) -> Design:
+    """Section 4.1: BERT with clipped softmax; `mixers.GatedAttention` is section 4.2's other way."""
+    made = bert(
+        vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, heads=heads, dropout=dropout
+    )
+    return made.set("backbone.blocks.*.mixer.normaliser", spec(Clipped, alpha=alpha))
+
+
+@system(
+    "kernelized-transformer",
+    title="On Learning the Transformer Kernel",
+    authors="Chowdhury et al.",
+    year=2022,
+    arxiv="2110.08323",
+    idea="Random features stay linear in time while the law of their directions, and so the kernel, is learned.",
+    tasks=("masked-language-modelling", "text-classification"),
+    default="base",
+    sizes={"nano": {**_NANO, "features": 64}, "base": _BASE},
+)
+def kernelized_transformer(
+    *,
+    vocabulary: int = 30522,
+    classes: int | None = None,
+    length: int = 512,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    features: int = 128,
+    components: int = 4,
+    dropout: float = 0.1,
+) -> Design:
+    """Section 3: positive features along directions from a learned mixture (GMM-PRF); others by exchanging the parts."""
+    law = spec(MixtureDirections, components=components)
+    mixer = spec(LinearAttention, heads=heads, features=spec(PositiveFeatures, features=features, directions=law))
+    return roberta(
+        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
+    )
+
+
+@system(
+    "ssa",
+    title="The Information Pathways Hypothesis: Transformers are Dynamic Self-Ensembles",
+    authors="Hussain et al.",
+    year=2023,
+    arxiv="2306.01705",
+    idea="Train each layer on a random part of the tokens, at a part of the cost, and look at all of them afterwards.",
+    tasks=("language-modelling",),
+    default="base",
+    sizes={"nano": _NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
+)
+def ssa(
+    *,
+    vocabulary: int = 50257,
+    length: int = 1024,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    share: float = 0.25,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 3.2, unbiased; `share` 1 is the dense training that comes last."""
+    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=1, dropout=dropout)
+    return made.swap("backbone.blocks.*.mixer", spec(SubsampledAttention, heads=heads, share=share, dropout=dropout))
+
+
+@system(
+    "hyena",
+    title="Hyena Hierarchy: Towards Larger Convolutional Language Models",
+    authors="Poli et al.",
+    year=2023,
+    arxiv="2302.10866",
+    idea="Long convolutions, their filters made by a small network, between gates: attention's reach in N log N.",
+    tasks=("language-modelling",),
+    default="small",
+    sizes={
+        "nano": {"width": 128, "depth": 4, "length": 64},
+        "small": {"width": 864, "hidden": 1728, "depth": 18, "length": 2048},
+    },
+)
+def hyena(
+    *,
+    vocabulary: int = 50257,
+    length: int = 2048,
+    width: int = 864,
+    hidden: int | None = None,
+    depth: int = 18,
+    order: int = 2,
+    dropout: float = 0.0,
+) -> Design:
+    """Section 3 in a decoder without positions, which the filters have."""
+    made = gpt(vocabulary=vocabulary, width=width, hidden=hidden, depth=depth, heads=1, dropout=dropout)
+    made = made.swap("backbone.blocks.*.mixer", spec(Hyena, order=order, length=length))
+    return made.set("embedding.positions", None)
