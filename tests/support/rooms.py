@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
-from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Mixer, Position, Residual, Router, mix
 from everyformer.contracts import (
     Backbone,
     Embedding,
@@ -19,6 +18,7 @@ from everyformer.contracts import (
     Mixer,
     Position,
     Residual,
+    Router,
     Transition,
     mix,
 )  # fmt: skip
@@ -103,8 +103,7 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return mix(part, whole, shared)
     if isinstance(part, FeatureMap):
         return features(part, whole)
-    if isinstance(part, (FeedForward, Backbone, Head, Router)):
-    if isinstance(part, (FeedForward, Backbone, Head, Transition)):
+    if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])

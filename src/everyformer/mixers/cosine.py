@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Position
-from everyformer.mixers.attend import Tap, attend, lower
+from everyformer.mixers.attend import Taps, attend, lower
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -47,7 +47,7 @@ class CosineAttention(Mixer):
         self.positions: Position | None = self.make("positions", positions, width, heads)
         if self.positions is not None:
             self.positions.stands_in("attention")
-        self.weights = Tap()
+        self.taps = Taps(self)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those that it may see."""
@@ -66,6 +66,6 @@ class CosineAttention(Mixer):
             bias = self.positions.bias(query, places, places, 1.0, context)
         mixed = attend(
             query, key, value, lowered=lower(context.mask, tokens, context), scale=1.0, bias=bias,
-            dropout=self.dropout if self.training else 0.0, tap=self.weights,
+            dropout=self.dropout if self.training else 0.0, taps=self.taps,
         )  # fmt: skip
         return self.output(mixed.transpose(1, 2).flatten(2))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Transition
 from everyformer.grids import as_map
-from everyformer.mixers.attend import Lowered, Tap, attend
+from everyformer.mixers.attend import Lowered, Taps, attend
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -35,7 +35,7 @@ class ReducedAttention(Mixer):
         self.query = nn.Linear(width, width, bias=bias)
         self.key_value = nn.Linear(width, 2 * width, bias=bias)
         self.output = nn.Linear(width, width)
-        self.weights = Tap()
+        self.taps = Taps(self)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each cell takes from the coarser map."""
@@ -46,7 +46,7 @@ class ReducedAttention(Mixer):
         )
         mixed = attend(
             query, key, value, lowered=Lowered(), scale=self.head_width**-0.5,
-            dropout=self.dropout if self.training else 0.0, tap=self.weights,
+            dropout=self.dropout if self.training else 0.0, taps=self.taps,
         )  # fmt: skip
         return self.output(mixed.transpose(1, 2).flatten(2))
 
@@ -90,7 +90,7 @@ class ConvAttention(Mixer):
         self.convs = nn.ModuleList(_Projection(width, kernel, step) for step in (1, stride, stride))
         self.maps = nn.ModuleList(nn.Linear(width, width, bias=bias) for _ in range(3))
         self.output = nn.Linear(width, width)
-        self.weights = Tap()
+        self.taps = Taps(self)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from the others."""
@@ -101,6 +101,6 @@ class ConvAttention(Mixer):
         )
         mixed = attend(
             query, key, value, lowered=Lowered(), scale=self.scale,
-            dropout=self.dropout if self.training else 0.0, tap=self.weights,
+            dropout=self.dropout if self.training else 0.0, taps=self.taps,
         )  # fmt: skip
         return self.output(mixed.transpose(1, 2).flatten(2))
