@@ -1,0 +1,152 @@
+"""Evidence for pyramids: they learn digits, and what their papers say of cost and of mixers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import everyformer as ef
+from everyformer.costs import flops, on_meta
+from everyformer.data import find_task
+from everyformer.designs import Design
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.runs import arrays, logistic_regression
+from everyformer.recipe import load_recipe
+from everyformer.training import train
+
+_WIDTHS: dict[str, Any] = {"widths": [32, 64], "depths": [1, 1]}
+_HEADS: dict[str, Any] = {**_WIDTHS, "heads": [2, 4]}
+_SPATIAL: dict[str, Any] = {**_HEADS, "reductions": [2, 1]}
+_WINDOWS: dict[str, Any] = {"width": 32, "depths": [2, 1], "heads": [2, 4], "window": 4}
+_SMALL: dict[str, dict[str, Any]] = {
+    "convnext": {**_WIDTHS, "scale": 0.1},
+    "cvt": _HEADS,
+    "pit": {"width": 32, "depths": [1, 1], "heads": [2, 4], "patch": 8, "stride": 4},
+    "poolformer": {**_WIDTHS, "scale": 0.1},
+    "pvt": {**_SPATIAL, "ratios": [2, 2]},
+    "pvt-v2": {**_SPATIAL, "ratios": [2, 2]},
+    "segformer": {**_SPATIAL, "ratio": 2},
+    "swin": _WINDOWS,
+    "swin-v2": _WINDOWS,
+    "twins": {**_SPATIAL, "depths": [2, 1], "ratios": [2, 2], "window": 4},
+}
+"""Each with two stages, on grids of 8x8 and 4x4."""
+
+
+def _result(system: str, **more: Any) -> dict[str, Any]:
+    """Ten epochs of the digits recipe, the pictures four times as wide and high, with a small pyramid."""
+    recipe = load_recipe("digits", ("data.image=32", "training.epochs=10"))
+    recipe = dataclasses.replace(recipe, design={"system": system, **_SMALL[system], **more})
+    with tempfile.TemporaryDirectory() as folder:
+        return train(recipe, folder, overwrite=True, progress=False).result
+
+
+def _learns(system: str) -> Callable[[], Finding]:
+    def run() -> Finding:
+        ours = _result(system)
+        baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
+        accuracy = ours["metrics"]["accuracy"]
+        verdict = "holds" if accuracy > baseline else "does not hold at this scale"
+        finding = f"{accuracy:.4f} ({ours['parameters']:,} parameters, ten epochs) against {baseline:.4f}"
+        return Finding(verdict, finding, {"accuracy": accuracy, "logistic_regression": baseline})
+
+    return run
+
+
+for _system in _SMALL:
+    evidence(
+        _system, kind="learns", claim="Test accuracy on digits after ten epochs is above logistic regression on pixels."
+    )(_learns(_system))
+
+
+def _exponent(design: Design) -> float:
+    """The power of the area with which the cost grows from 448 to 896 pixels a side."""
+    model = on_meta(design)
+    few, many = (flops(model, model.embedding.example(1, size))[""] for size in (448, 896))
+    return math.log(many / few, 4)
+
+
+def _linear(system: str) -> Callable[[], Finding]:
+    def run() -> Finding:
+        ours, vit = _exponent(ef.design(system)), _exponent(ef.design("vit", "small", image=448))
+        verdict = "holds" if abs(ours - 1) < 0.01 < vit - 1 else "does not hold at this scale"
+        figures = {"exponent": ours, "exponent of vit": vit}
+        return Finding(verdict, f"cost grows with area^{ours:.4f}; that of vit with area^{vit:.3f}", figures)
+
+    return run
+
+
+for _system in ("convnext", "poolformer", "swin", "swin-v2"):
+    evidence(_system, kind="claim", claim="The cost is linear in the area of the picture.")(_linear(_system))
+
+
+def _reduced(system: str) -> Callable[[], Finding]:
+    def run() -> Finding:
+        design = ef.design(system)
+        full = design
+        for path in design.find("backbone.stages.*.blocks.*.mixer"):
+            mixer = design.get(path)
+            if mixer.part is ef.mixers.ReducedAttention:
+                full = full.swap(path, ef.spec(ef.mixers.Attention, heads=mixer.get("heads")))
+        ours, theirs = (flops(on_meta(each))[""] for each in (design, full))
+        verdict = "holds" if ours < theirs / 2 else "does not hold at this scale"
+        finding = (
+            f"{ours / 1e9:.2f} GFLOPs for a picture of 224 pixels, {theirs / 1e9:.2f} with attention to every cell"
+        )
+        return Finding(verdict, finding, {"reduced": ours, "full": theirs})
+
+    return run
+
+
+for _system in ("pvt", "pvt-v2", "segformer", "twins"):
+    evidence(_system, kind="claim", claim="Attention to a coarser map at least halves the cost of the whole model.")(
+        _reduced(_system)
+    )
+
+
+@evidence("poolformer", kind="claim", claim="Pooling is above no mixing and within 3 points of attention (table 5).")
+def poolformer_mixers() -> Finding:
+    """The same block with no mixer, with pooling and with attention."""
+    mixers = "backbone.stages.*.blocks.*.mixer"
+    edits: dict[str, list[dict[str, Any]]] = {
+        "none": [{"remove": mixers}],
+        "pooling": [],
+        "attention": [{"swap": mixers, "with": {"mixers.Attention": {"heads": 4}}}],
+    }
+    figures = {name: _result("poolformer", edits=each)["metrics"]["accuracy"] for name, each in edits.items()}
+    holds = figures["none"] < figures["pooling"] > figures["attention"] - 0.03
+    finding = ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in figures.items())
+    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+
+
+@evidence("cvt", kind="claim", claim="Without any positions CvT is above a ViT without positions (table 5).")
+def cvt_positions() -> Finding:
+    """The same recipe; the ViT has patches of the same grid."""
+    ours = _result("cvt")["metrics"]["accuracy"]
+    recipe = load_recipe("digits", ("data.image=32", "training.epochs=10", "design.system=vit", "design.patch=4"))
+    recipe.design["edits"] = [{"remove": "embedding.positions"}]
+    with tempfile.TemporaryDirectory() as folder:
+        vit = train(recipe, folder, overwrite=True, progress=False).result["metrics"]["accuracy"]
+    verdict = "holds" if ours > vit else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {vit:.4f}", {"cvt": ours, "vit without positions": vit})
+
+
+@evidence("pit", kind="claim", claim="Stages with pooling are above a ViT of one grid at no more cost (table 4).")
+def pit_pooling() -> Finding:
+    """A ViT of the first stage's width and grid, with as many blocks as cost most without being more."""
+    ours = _result("pit")
+    vit_options = {"system": "vit", "patch": 4, "width": 32, "depth": 3, "heads": 2, "ratio": 4.0}
+    cost = flops(on_meta(ef.design("pit", image=32, classes=10, channels=1, **_SMALL["pit"])))[""]
+    plain = {key: value for key, value in vit_options.items() if key != "system"}
+    theirs = flops(on_meta(ef.design("vit", image=32, classes=10, channels=1, **plain)))[""]
+    recipe = load_recipe("digits", ("data.image=32", "training.epochs=10"))
+    recipe = dataclasses.replace(recipe, design=vit_options)
+    with tempfile.TemporaryDirectory() as folder:
+        vit = train(recipe, folder, overwrite=True, progress=False).result["metrics"]["accuracy"]
+    accuracy = ours["metrics"]["accuracy"]
+    verdict = "holds" if accuracy > vit and cost <= theirs else "does not hold at this scale"
+    finding = f"{accuracy:.4f} for {cost / 1e6:.1f} MFLOPs, ViT {vit:.4f} for {theirs / 1e6:.1f}"
+    return Finding(verdict, finding, {"pit": accuracy, "vit": vit, "flops": cost, "flops of vit": theirs})
