@@ -14,6 +14,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Transition
+from everyformer.contracts import Mixer
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -37,6 +38,12 @@ _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
+    "backbones.Apart": {"body": _block},
+    "backbones.BranchedBlock": {
+        "mixers": (ef.spec(ef.mixers.Attention, heads=HEADS),) * 2,
+        "feedforwards": (ef.spec(ef.feedforward.MLP, hidden=48),) * 2,
+    },
+    "backbones.ClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Encoder": {"blocks": (_block, _block)},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
@@ -45,15 +52,27 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
     "backbones.Stage": {"blocks": (_block, _block)},
     "embeddings.OverlapPatches": {"image": 16},
+    "embeddings.MaskedPatches": {"patch": 4, "image": 16},
+    "embeddings.PatchwiseStem": {"image": 16},
+    "embeddings.Patterns": {"image": 8, "stages": (6, 8), "patterns": 6, "side": 4},
+    "embeddings.SeenPatches": {"patch": 4, "image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
+    "embeddings.TokensToToken": {"image": 16, "narrow": 8},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
     "feedforward.Experts": {"count": 3, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
+    "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
+    "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
+    "heads.ProbePool": {
+        "mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="pool"),
+        "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
     "heads.TiedHead": {"vocabulary": VOCABULARY},
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
@@ -71,6 +90,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
     "mixers.Spread": {"size": 2},
     "mixers.Windows": {"size": 3, "shift": 1},
+    "heads.WordsBeside": {"head": ef.spec(ef.heads.ClassHead, classes=3), "decoder": _block, "words": 5},
+    "models.MaskedAutoencoder": {
+        "width": WIDTH,
+        "narrow": 16,
+        "embedding": ef.spec(ef.embeddings.Patches, patch=4, image=16, first=1),
+        "backbone": _encoder,
+        "decoder": _encoder,
+        "positions": ef.spec(ef.positions.SinusoidalGrid),
+        "head": ef.spec(ef.heads.CellHead, outputs=48),
+    },
     "models.Model": {
         "width": WIDTH,
         "embedding": _text,
@@ -87,6 +116,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
         ),
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
+    "models.TwoBranches": {
+        "widths": (16, WIDTH),
+        "embeddings": (ef.spec(ef.embeddings.Patches, patch=4, image=16, first=1),) * 2,
+        "stages": ((_block, _block),),
+        "mixers": ((ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens"),) * 2,),
+        "heads": (ef.spec(ef.heads.ClassHead, classes=3),) * 2,
+        "norm": ef.spec(ef.norms.LayerNorm),
+        "scales": (1.0, 0.5),
+    },
+    "objectives.ClassesAndWords": {"patch": 4, "words": 6},
+    "objectives.HiddenPixels": {"patch": 4},
+    "objectives.HiddenWords": {"patch": 4, "words": 6},
+    "positions.GridOffsets": {"grid": GRID},
     "positions.LearnedGrid": {"grid": GRID},
 }
 """Options for parts that have some without a default, and smaller sizes where the default is slow."""
