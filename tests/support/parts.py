@@ -55,6 +55,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.MaskedPatches": {"patch": 4, "image": 16},
     "embeddings.PatchwiseStem": {"image": 16},
     "embeddings.Patterns": {"image": 8, "stages": (6, 8), "patterns": 6, "side": 4},
+    "embeddings.QuadPatches": {"image": 16, "patch": 8, "smallest": 4, "tokens": 7},
     "embeddings.SeenPatches": {"patch": 4, "image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},

@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gpt": {**_TEXT, "length": 16},
     "itransformer": {"lookback": 12, "horizon": 4, "variates": 3, "width": 32, "hidden": 48, "depth": 2, "heads": 4},
     "llama": {**_TEXT, "hidden": 48, "key_heads": 2},
+    "hypothesis-b": {**_PICTURES, "patch": 8, "smallest": 4, "tokens": 10},
     "linear-transformer": {**_TEXT, "hidden": 48, "length": 16},
     "linformer": {**_TEXT, "length": 16, "rank": 4},
     "mamba-2": {"vocabulary": 20, "width": 32, "depth": 2, "head_width": 16, "state": 8},

@@ -6,6 +6,7 @@ from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.image import Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
+from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
@@ -13,5 +14,6 @@ from everyformer.embeddings.text import MarkedText, Text
 
 __all__ = [
     "Bytes", "ConvStem", "MarkedText", "MaskedPatches", "OverlapPatches", "Patches", "PatchwiseStem", "Patterns",
-    "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps", "TokensToToken", "Variates",
+    "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps", "TokensToToken",
+    "Variates",
 ]  # fmt: skip
