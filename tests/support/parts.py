@@ -14,7 +14,6 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Transition
-from everyformer.contracts import Mixer
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -129,7 +128,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "objectives.ClassesAndWords": {"patch": 4, "words": 6},
     "objectives.HiddenPixels": {"patch": 4},
     "objectives.HiddenWords": {"patch": 4, "words": 6},
-    "positions.GridOffsets": {"grid": GRID},
+    "positions.LeadingGrid": {"window": 4, "leading": 0},
     "positions.LearnedGrid": {"grid": GRID},
 }
 """Options for parts that have some without a default, and smaller sizes where the default is slow."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import mean
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -60,20 +61,20 @@ def carried(tuned: nn.Module, pretrained: nn.Module) -> nn.Module:
 
 def worth(
     system: str, objective: Callable[[], Objective], settle: Callable[[Any, Any], None] = lambda tuned, pretrained: None,
-    **pretraining: Any,
+    both: Mapping[str, Any] = MappingProxyType({}), **pretraining: Any,
 ) -> Finding:  # fmt: skip
-    """Accuracy with few labels after pretraining on all pictures, and from scratch."""
+    """Accuracy with few labels after pretraining on all pictures, and from scratch; `both` are options of both models."""
     data = task()
     every = data.size("train")
     figures: dict[str, list[float]] = {"pretrained": [], "from scratch": []}
     for seed in range(SEEDS):
-        first = everyformer.create(system, seed=seed, **SIZE, **pretraining)
+        first = everyformer.create(system, seed=seed, **SIZE, **both, **pretraining)
         learner = objective()
         if isinstance(learner, HiddenWords):
             learner.learn(data.batch("train", range(every))["inputs"])
         descend(first, learner, data, every, 400, seed)
         for name in figures:
-            tuned = everyformer.create(system, seed=seed, classes=10, **SIZE)
+            tuned = everyformer.create(system, seed=seed, classes=10, **SIZE, **both)
             if name == "pretrained":
                 settle(carried(tuned, first), first)
             figures[name].append(accuracy_with_few_labels(tuned, data, Classification(), seed))
@@ -106,7 +107,7 @@ def beit_is_worth_it() -> Finding:
         for block in tuned.backbone.blocks:
             block.mixer.positions.load_state_dict(pretrained.backbone.positions.state_dict())
 
-    return worth("beit", lambda: HiddenWords(patch=2, words=32), settle, visual_words=32)
+    return worth("beit", lambda: HiddenWords(patch=2, words=32), settle, both={"scale": 1.0}, visual_words=32)
 
 
 @evidence("mp3", kind="claim", claim=f"{_CLAIM}, also where only the latter knew positions from the start (table 2).")

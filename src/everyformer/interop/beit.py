@@ -8,7 +8,7 @@ from typing import Any
 from everyformer.designs import Design
 from everyformer.interop.config import Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Keyless, Wrapped
+from everyformer.interop.forms import Joined, Keyless, Wrapped
 from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE, QKV, SIZES
 from everyformer.interop.weights import Pair, layer
 
@@ -44,8 +44,10 @@ def table(design: Design) -> list[Pair]:
         Pair(f"{BLOCK}.mixer.qkv.bias", (f"{QKV[0]}.bias", f"{QKV[2]}.bias"), Keyless()),
         *(pair for pair in BLOCKS if not pair.ours.endswith("qkv.bias")),
         *(Pair(f"{BLOCK}.residual.{k}.branches.0.factor", (f"encoder.layer.*.lambda_{k + 1}",)) for k in (0, 1)),
-        Pair(f"{BLOCK}.mixer.positions.table", (f"encoder.layer.*.attention.attention.{TABLE}",)),
-        Pair("backbone.positions.table", (f"encoder.{TABLE}",)),
+        Pair(
+            f"{BLOCK}.mixer.positions.table", (f"encoder.layer.*.attention.attention.{TABLE}",), Joined(transposed=True)
+        ),
+        Pair("backbone.positions.table", (f"encoder.{TABLE}",), Joined(transposed=True)),
     ]
 
 

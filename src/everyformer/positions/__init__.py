@@ -2,13 +2,12 @@
 
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
 from everyformer.positions.biases import ALiBi, Buckets
-from everyformer.positions.grid import LogGrid, RelativeGrid
-from everyformer.positions.offsets import GridOffsets
+from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "GridOffsets", "Learned", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
+    "ALiBi", "Buckets", "LeadingGrid", "Learned", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
     "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
 ]  # fmt: skip

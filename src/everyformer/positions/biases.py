@@ -19,7 +19,7 @@ class _Bias(Position):
     stands = "attention"
 
     def scores(
-        self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
+        self, query_places: Shaped[Tensor, "#B N"], key_places: Shaped[Tensor, "#B M"]
     ) -> Float[Tensor, "#B H N M"]:
         """The bias between every two places."""
         raise NotImplementedError
@@ -35,7 +35,7 @@ class _Bias(Position):
         """The bias, kept for the other layers of this pass."""
         key = id(self), id(query_places), key_places.shape
         if key not in context.lowered:
-            context.lowered[key] = query_places, self.scores(query_places, key_places)
+            context.lowered[key] = query_places, self.scores(query_places[..., 0], key_places[..., 0])
         return context.lowered[key][1]
 
 
@@ -48,10 +48,10 @@ class ALiBi(_Bias):
         self.slopes = alibi_slopes(heads)
 
     def scores(
-        self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
+        self, query_places: Shaped[Tensor, "#B N"], key_places: Shaped[Tensor, "#B M"]
     ) -> Float[Tensor, "#B H N M"]:
         """Distance times slope."""
-        distance = (query_places[:, :, None, 0] - key_places[:, None, :, 0]).abs().float()
+        distance = (query_places[:, :, None] - key_places[:, None, :]).abs().float()
         slopes = torch.tensor(self.slopes, device=distance.device)
         return -slopes[None, :, None, None] * distance[:, None]
 
@@ -79,10 +79,10 @@ class Buckets(_Bias):
         self.table = nn.Embedding(buckets, heads)
 
     def scores(
-        self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
+        self, query_places: Shaped[Tensor, "#B N"], key_places: Shaped[Tensor, "#B M"]
     ) -> Float[Tensor, "#B H N M"]:
         """The bias of the bucket of each distance."""
-        return self.table(self.bucket(key_places[:, None, :, 0] - query_places[:, :, None, 0])).permute(0, 3, 1, 2)
+        return self.table(self.bucket(key_places[:, None, :] - query_places[:, :, None])).permute(0, 3, 1, 2)
 
     def bucket(self, distance: Int[Tensor, "#B N M"]) -> Int[Tensor, "#B N M"]:
         """The bucket of key place minus query place."""

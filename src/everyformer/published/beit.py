@@ -9,7 +9,7 @@ from everyformer.heads import CellHead, ClassHead, Mean
 from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm
-from everyformer.positions import GridOffsets
+from everyformer.positions import LeadingGrid
 from everyformer.published.bodies import plain
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -53,7 +53,7 @@ def beit(
     """
     norm = spec(LayerNorm, eps=eps)
     side = image // patch
-    offsets = spec(GridOffsets, grid=(side, side), leading=1)
+    offsets = spec(LeadingGrid, window=side)
     pretrained = visual_words is not None
     backbone = plain(
         depth, mixer=spec(Attention, heads=heads, positions=None if pretrained else offsets),
