@@ -238,6 +238,8 @@ class Context:
     generator: torch.Generator | None = None
     lowered: dict[Any, Any] = field(default_factory=dict)
     """Masks made ready for a kernel, shared by the layers of one pass."""
+    notes: dict[str, Tensor] | None = None
+    """What parts say beside the answer for an objective to read (each of several answers, by name); None: nobody asks."""
 
     def groups(self, packed: Tokens) -> Groups:
         """The packed sequences of this pass by length, worked out once."""

@@ -185,6 +185,8 @@ class Residual(Part):
 class Backbone(Part):
     """Base of backbones and of blocks: `forward(tokens, context)` gives Tokens."""
 
+    leads: int = 0
+    """How many leading tokens (class, distillation) it has nothing to do without."""
     gives: int | None = None
     """The width of the tokens that it gives; None: the width that it takes."""
     levels: str = ""
@@ -222,6 +224,9 @@ class Transition(Part):
 
 class Head(Part):
     """Base of heads: `forward(tokens, context)` gives the answer."""
+
+    leads: int = 0
+    """How many leading tokens (class, distillation) it cannot do without."""
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tensor:
         """The answer."""

@@ -14,7 +14,8 @@ from everyformer.specs import Spec
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, place_for, spec_of, tokens
 from support.systems import model_of, systems, tiny
 
-BACKBONES = names("backbones")
+BACKBONES = [name for name in names("backbones") if not getattr(spec_of(name).part, "leads", 0)]
+"""Text has no leading tokens."""
 ATTENTION = ef.spec(ef.mixers.Attention, heads=HEADS)
 
 

@@ -111,6 +111,10 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
 """The closed formula in tokens and width of each mixer with its defaults, and how it grows from 512 to 4096 tokens."""
 FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
     "feedforward.MLP": lambda n, d: 2 * n * d * 4 * d * 2,
+    "feedforward.FourierKAN": lambda n, d: 2 * n * d * d * 2 * 8,
+    "feedforward.RadialKAN": lambda n, d: 2 * n * d * d * 2 * (8 + 1),
+    "feedforward.SineKAN": lambda n, d: 2 * n * d * d * 2 * 8,
+    "feedforward.SplineKAN": lambda n, d: 2 * n * d * d * 2 * (8 + 1),
     "feedforward.Gated": lambda n, d: 2 * n * d * int(d * 8 / 3) * 3,
 }
 

@@ -76,7 +76,7 @@ def prepared(
     """A function of one tensor that calls the part, and a tensor for it: (3, N, D) values, or a raw input."""
     if isinstance(part, (Embedding, Root)):
         batch = {
-            name: value.to(dtype) if value.is_floating_point() else value
+            name: value.to(dtype) if value.is_floating_point() and name != "noise" else value
             for name, value in example(part, seed=seed).items()
         }
         inputs = batch.pop("inputs")
@@ -88,10 +88,16 @@ def prepared(
         whole.marked[:, 0] = True
     if isinstance(part, Transition) and part.leading:
         whole = lead(whole, whole.values[0, :1])
-    if isinstance(part, (Head, Pool)):
-        whole.prefix = 1
+    if isinstance(part, (Head, Pool, Backbone)):
+        whole.prefix = max(isinstance(part, (Head, Pool)), part.leads)
     shared = _in(dtype, width)
-    return lambda x: _values(_call(part, whole.update(x), shared.replace(lowered={}))), whole.values.to(dtype)
+
+    def call(x: Tensor) -> Tensor:
+        notes: dict[str, Tensor] = {}
+        answer = _values(_call(part, whole.update(x), shared.replace(lowered={}, notes=notes)))
+        return torch.cat([each.flatten() for each in (answer, *notes.values())]) if notes else answer
+
+    return call, whole.values.to(dtype)
 
 
 def _in(dtype: torch.dtype, width: int) -> Any:

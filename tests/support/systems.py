@@ -21,8 +21,10 @@ _TEXT = {"vocabulary": 20, "width": 32, "depth": 2, "heads": 4}
 _PICTURES = {"classes": 3, "image": 16, "width": 32, "depth": 2, "heads": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
     "ast": {"classes": 3, "mels": 12, "frames": 20, "patch": 4, "stride": 3, "width": 32, "depth": 2, "heads": 4},
+    "beit": {**_PICTURES, "patch": 4},
     "bert": {**_TEXT, "hidden": 48, "length": 16},
     "causal-generation-function": {"vocabulary": 20, "width": 32, "depth": 2, "length": 16},
+    "cait": {**_PICTURES, "patch": 4},
     "cct": {**_PICTURES, "hidden": 16},
     "compact-vit": _PICTURES,
     "cosformer": {**_TEXT, "length": 16},
@@ -36,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "llama": {**_TEXT, "hidden": 48, "key_heads": 2},
     "hyena": {"vocabulary": 20, "width": 32, "hidden": 48, "depth": 2, "length": 16},
     "kernelized-transformer": {**_TEXT, "length": 16, "features": 32},
+    "hypothesis-b": {**_PICTURES, "patch": 8, "smallest": 4, "tokens": 10},
     "linear-transformer": {**_TEXT, "hidden": 48, "length": 16},
     "linformer": {**_TEXT, "length": 16, "rank": 4},
     "mamba-2": {"vocabulary": 20, "width": 32, "depth": 2, "head_width": 16, "state": 8},
@@ -48,13 +51,35 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "retnet": _TEXT,
     "rwkv": {"vocabulary": 20, "width": 32, "depth": 2},
     "self-transformer": {**_TEXT, "length": 16, "iterations": 4},
+    "crossvit": {
+        "classes": 3,
+        "image": 16,
+        "small_image": 8,
+        "patches": (4, 4),
+        "width": 32,
+        "narrow": 16,
+        "depth": 1,
+        "stages": 2,
+        "heads": 4,
+    },
+    "deit": {**_PICTURES, "patch": 4},
+    "dinov2": {**_PICTURES, "patch": 4},
+    "mp3": {**_PICTURES, "patch": 4, "classes": None},
+    "patternformer": {**_PICTURES, "stages": (6, 8), "patterns": 6, "side": 8},
+    "siglip": {**_PICTURES, "patch": 4},
+    "supervised-mim": {**_PICTURES, "patch": 4, "visual_words": 8, "decoder_depth": 1},
+    "t2t-vit": {**_PICTURES, "narrow": 8},
     "t5": {**_TEXT, "hidden": 48, "head_width": 8},
     "transformer-mgk": {**_TEXT, "hidden": 48, "length": 16},
     "transformer": {**_TEXT, "hidden": 48},
     "ssa": {**_TEXT, "length": 16},
     "urpe": {**_TEXT, "length": 16},
+    "three-things-vit": {**_PICTURES, "strides": (2, 2)},
+    "vikanformer": {**_PICTURES, "patch": 4},
     "vit": {**_PICTURES, "patch": 4},
     "vit-lite": _PICTURES,
+    "vit-mae": {**_PICTURES, "patch": 4, "classes": None, "narrow": 16, "narrow_depth": 1, "narrow_heads": 2},
+    "vit-registers": {**_PICTURES, "patch": 4},
 }
 _PYRAMID = {"classes": 3, "image": 32, "depths": (1, 1)}
 _HEADS = {**_PYRAMID, "heads": (2, 4)}
@@ -79,9 +104,9 @@ def systems() -> list[str]:
     return [*ef.systems()]
 
 
-def tiny(name: str) -> Design:
+def tiny(name: str, **more: Any) -> Design:
     """The design of a system, small, and without anything random."""
-    options = OPTIONS.get(name, {})
+    options = {**OPTIONS.get(name, {}), **more}
     design = still(ef.design(name, **options))
     if parameters(design.build(device="meta")) > LARGEST:
         pytest.fail(f"'{name}' is too large to test: add a small size of it to OPTIONS in tests/support/systems.py")

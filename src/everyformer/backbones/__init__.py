@@ -1,6 +1,8 @@
 """Blocks and the bodies made of them."""
 
 from everyformer.backbones.blocks import Block, ParallelBlock
+from everyformer.backbones.branched import BranchedBlock
+from everyformer.backbones.classes import Apart, ClassBlock
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
@@ -9,6 +11,7 @@ from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
 
 __all__ = [
-    "AdaptiveLoop", "Block", "ConvMerging", "Decoder", "DepthWeighted", "DepthwiseMerging", "Encoder", "Fused",
-    "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "Stage", "TurnSignal",
+    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "ClassBlock", "ConvMerging", "Decoder", "DepthWeighted",
+    "DepthwiseMerging", "Encoder", "Fused", "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid",
+    "Stage", "TurnSignal",
 ]  # fmt: skip

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from everyformer.data.task import Digest, Examples, Score, Task, used
-from everyformer.errors import DoesNotFit
-from everyformer.objectives import Classification, Distillation
+from everyformer.errors import DoesNotFit, UnknownName
+from everyformer.objectives import Classification, Distillation, HardDistillation, Objective
 from everyformer.objectives.base import LABELS
 from everyformer.objectives.classes import class_loss
 from everyformer.specs import Spec, spec
 
+TOLD: dict[str, type[Objective]] = {"probabilities": Distillation, "decision": HardDistillation}
+"""What a teacher tells its student."""
 TOGETHER = 256
 """Raw inputs that are answered in one pass."""
 
@@ -45,8 +47,14 @@ class ClassTask(Task):
         raise NotImplementedError
 
     def objective(self, **options: Any) -> Spec[Any]:
-        """Cross entropy, with label smoothing, mixup and cutmix where they are asked for; `teacher=RUN` distils."""
-        return spec(Distillation if options.get("teacher") else Classification, **options)
+        """Cross entropy, with label smoothing, mixup and cutmix where they are asked for; `teacher=RUN` distils.
+
+        `told="decision"` has the student learn the teacher's likeliest class, and not its probabilities.
+        """
+        told = options.pop("told", "probabilities")
+        if told not in TOLD:
+            raise UnknownName("objective.told", str(told), TOLD)
+        return spec(TOLD[told] if options.get("teacher") else Classification, **options)
 
     def evaluate(
         self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None

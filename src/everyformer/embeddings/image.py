@@ -49,11 +49,15 @@ class Patches(Finish):
         self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
     ) -> Tokens:
         """Tokens of pictures."""
+        return self.finish(self.cut(inputs))
+
+    def cut(self, inputs: Float[Tensor, "B C Y X"]) -> Tokens:
+        """The patches alone, without positions or leading tokens."""
         check_picture(inputs, self.channels)
         height, width = inputs.shape[-2:]
         if height % self.patch or width % self.patch:
             inputs = F.pad(inputs, (0, -width % self.patch, 0, -height % self.patch))
-        return self.finish(as_tokens(self.project(inputs)))
+        return as_tokens(self.project(inputs))
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""

@@ -11,36 +11,37 @@ _VIT = ("design.system=vit", "design.patch=2")
 _SEEDS = 3
 
 
-def _against_logistic_regression(*design: str) -> Finding:
-    ours = over_seeds("digits", *design, seeds=_SEEDS)
+def against_logistic_regression(*design: str, seeds: int = _SEEDS) -> Finding:
+    """A design on the digits recipe, and logistic regression on the same pixels."""
+    ours = over_seeds("digits", *design, seeds=seeds)
     baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
     verdict = "holds" if ours["mean"] > baseline else "does not hold at this scale"
-    finding = f"{ours['mean']:.4f} ({_SEEDS} seeds, {ours['parameters']:,} parameters) against {baseline:.4f}"
+    finding = f"{ours['mean']:.4f} ({seeds} seeds, {ours['parameters']:,} parameters) against {baseline:.4f}"
     return Finding(verdict, finding, {"ours": ours, "logistic_regression": baseline})
 
 
 @evidence("vit", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def vit_learns() -> Finding:
     """Three seeds of the digits recipe."""
-    return _against_logistic_regression(*_VIT)
+    return against_logistic_regression(*_VIT)
 
 
 @evidence("cct", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def cct_learns() -> Finding:
     """Three seeds of the digits recipe."""
-    return _against_logistic_regression()
+    return against_logistic_regression()
 
 
 @evidence("compact-vit", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def compact_vit_learns() -> Finding:
     """Three seeds of the digits recipe."""
-    return _against_logistic_regression("design.system=compact-vit", "design.patch=2")
+    return against_logistic_regression("design.system=compact-vit", "design.patch=2")
 
 
 @evidence("vit-lite", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def vit_lite_learns() -> Finding:
     """Three seeds of the digits recipe."""
-    return _against_logistic_regression("design.system=vit-lite", "design.patch=2")
+    return against_logistic_regression("design.system=vit-lite", "design.patch=2")
 
 
 @evidence(

@@ -2,6 +2,9 @@
 
 from everyformer.feedforward.dense import MLP, Gated
 from everyformer.feedforward.experts import Experts
+from everyformer.feedforward.kan import FourierKAN, RadialKAN, SineKAN, SplineKAN
 from everyformer.feedforward.routers import ExpertChoice, TopK
 
-__all__ = ["MLP", "ExpertChoice", "Experts", "Gated", "TopK"]
+__all__ = [
+    "MLP", "ExpertChoice", "Experts", "FourierKAN", "Gated", "RadialKAN", "SineKAN", "SplineKAN", "TopK",
+]  # fmt: skip

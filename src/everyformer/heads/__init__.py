@@ -1,11 +1,13 @@
 """Parts that turn Tokens into an answer."""
 
 from everyformer.heads.classes import ClassHead, PoolHead
+from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
-from everyformer.heads.pools import AttentionPool, FirstToken, LastToken, LeadingMean, Mean
-from everyformer.heads.tokens import TiedHead, TokenHead
+from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, Mean
+from everyformer.heads.probes import ProbePool, WordsBeside
+from everyformer.heads.tokens import CellHead, TiedHead, TokenHead
 
 __all__ = [
-    "AttentionPool", "ClassHead", "FirstToken", "ForecastHead", "LastToken", "LeadingMean", "Mean", "PoolHead", "TiedHead",
-    "TokenHead",
+    "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "LastToken",
+    "LeadingMean", "Mean", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "WordsBeside",
 ]  # fmt: skip

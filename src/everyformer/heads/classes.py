@@ -34,6 +34,7 @@ class ClassHead(Head):
         super().__init__()
         self.classes = classes
         self.pool = self.make("pool", pool, width)
+        width *= self.pool.widens
         self.norm = self.make("norm", norm, width)
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)

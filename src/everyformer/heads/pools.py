@@ -14,7 +14,12 @@ from everyformer.tokens import Tokens, unpack
 class Pool(Part):
     """Base of pools."""
 
-    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+    leads: int = 0
+    """How many leading tokens (class, distillation) it cannot do without."""
+    widens: int = 1
+    """How many times as wide as a token its vector is."""
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B E"]:
         """One vector a sequence."""
         raise NotImplementedError
 
@@ -57,6 +62,8 @@ class LastToken(Pool):
 class LeadingMean(Pool):
     """The mean of the leading tokens (class and distillation token, Gong et al., AST, 2021, official code)."""
 
+    leads = 1
+
     def __init__(self, width: int) -> None:
         super().__init__()
 
@@ -83,6 +90,21 @@ class Mean(Pool):
     def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
         """The mean of each sequence."""
         return tokens.mean(tokens.prefix)
+
+
+@part("heads")
+class FirstAndMean(Pool):
+    """The first token, and beside it the mean of those after the leading ones (Oquab et al., DINOv2, 2024, appendix B.3)."""
+
+    widens = 2
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.mean = FirstToken(width), Mean(width)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B E"]:
+        """Both vectors of each sequence."""
+        return torch.cat((self.first(tokens), self.mean(tokens)), -1)
 
 
 @part("heads")

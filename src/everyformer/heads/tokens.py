@@ -42,6 +42,20 @@ class TokenHead(Head):
 
 
 @part("heads")
+class CellHead(Head):
+    """A linear map of every token but the leading ones: the classes, codes or pixels of each cell of a picture."""
+
+    def __init__(self, width: int, *, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.project = nn.Linear(width, outputs)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+        """The answer of each cell."""
+        return self.project(tokens.values[:, tokens.prefix :])
+
+
+@part("heads")
 class TiedHead(TokenHead):
     """A token head whose map is the embedding's own table (Press and Wolf, 2017); the model ties them."""
 

@@ -102,3 +102,35 @@ class Following(Form):
         """The whole table."""
         table = torch.cat((ours.new_zeros(self.skip, ours.shape[1]), ours))
         return [table[None] if self.wrapped else table]
+
+
+@dataclass(frozen=True)
+class Registered(Form):
+    """A class token (1, 1, D), to which the first row of a table of positions is added, and registers (1, k, D) after it.
+
+    The table (1, N, D), given last, is written by its own pair.
+    """
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our leading tokens."""
+        token, registers, positions = theirs
+        return torch.cat((token[0] + positions[0, :1], registers[0]))
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Their tokens."""
+        return [ours[None, :1], ours[None, 1:], None]
+
+
+@dataclass(frozen=True)
+class Keyless(Form):
+    """Biases of queries and of values; keys, whose bias softmax does not see, have none there and zeros here."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Ours, of all three."""
+        query, value = theirs
+        return torch.cat((query, torch.zeros_like(query), value))
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Those of queries and values."""
+        query, _, value = ours.chunk(3)
+        return [query, value]

@@ -17,7 +17,7 @@ from everyformer.interop.weights import Pair, layer
 __all__ = ["BLOCKS", "ENCODER", "TIMM_BLOCKS", "blocks_of", "leading", "side", "split_positions"]
 
 BLOCK = "backbone.blocks.*"
-ENCODER = (
+SIZES = (
     Key("hidden_size", "width", "width"),
     Depth("num_hidden_layers", "backbone.blocks"),
     Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
@@ -25,13 +25,25 @@ ENCODER = (
     Key("hidden_act", f"{BLOCK}.feedforward.activation", None, ACTIVATIONS, "gelu"),
     Key("hidden_dropout_prob", "embedding.dropout", "dropout", default=0.0),
     Key("attention_probs_dropout_prob", f"{BLOCK}.mixer.dropout", default=0.0),
+)
+"""What the configs of all relatives share."""
+ENCODER = (
+    *SIZES,
     Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-12),
     Key("qkv_bias", f"{BLOCK}.mixer.bias", "qkv_bias", default=True),
 )
-"""What the configs of ViT's relatives share."""
+"""What the configs of ViT's nearer relatives share."""
+PICTURE = (
+    Square("image_size", "embedding.image", "image"),
+    Square("patch_size", "embedding.patch", "patch"),
+    Key("num_channels", "embedding.channels", "channels", default=3),
+)
+"""How their configs speak of pictures."""
+OUTPUT = layer(f"{BLOCK}.mixer.output", "encoder.layer.*.attention.output.dense")
+QKV = [f"encoder.layer.*.attention.attention.{name}" for name in ("query", "key", "value")]
 BLOCKS = [
-    *layer(f"{BLOCK}.mixer.qkv", *(f"encoder.layer.*.attention.attention.{n}" for n in ("query", "key", "value"))),
-    *layer(f"{BLOCK}.mixer.output", "encoder.layer.*.attention.output.dense"),
+    *layer(f"{BLOCK}.mixer.qkv", *QKV),
+    *OUTPUT,
     *layer(f"{BLOCK}.residual.0.norm", "encoder.layer.*.layernorm_before"),
     *layer(f"{BLOCK}.feedforward.up", "encoder.layer.*.intermediate.dense"),
     *layer(f"{BLOCK}.feedforward.down", "encoder.layer.*.output.dense"),
@@ -62,12 +74,7 @@ register(
     Family(
         name="vit",
         system="vit",
-        settings=(
-            *ENCODER,
-            Square("image_size", "embedding.image", "image"),
-            Square("patch_size", "embedding.patch", "patch"),
-            Key("num_channels", "embedding.channels", "channels", default=3),
-        ),
+        settings=(*ENCODER, *PICTURE),
         table=table,
         prefix="vit",
         tops={
@@ -97,6 +104,18 @@ def facts(model: Any) -> dict[str, Any]:
     }
 
 
+TIMM_SETTINGS = (
+    Key("classes", "head.classes", "classes"),
+    Square("image", "embedding.image", "image"),
+    Square("patch", "embedding.patch", "patch"),
+    Key("channels", "embedding.channels", "channels"),
+    Key("width", "width", "width"),
+    Key("depth", "backbone.blocks", "depth"),
+    Key("heads", f"{BLOCK}.mixer.heads", "heads"),
+    Key("hidden", f"{BLOCK}.feedforward.hidden"),
+    Key("eps", "backbone.norm.eps", "eps"),
+)
+"""What the facts are in our designs."""
 TIMM_BLOCKS = [
     *layer(f"{BLOCK}.mixer.qkv", "blocks.*.attn.qkv"),
     *layer(f"{BLOCK}.mixer.output", "blocks.*.attn.proj"),
@@ -123,17 +142,7 @@ register_timm(
         name="VisionTransformer",
         system="vit",
         facts=facts,
-        settings=(
-            Key("classes", "head.classes", "classes"),
-            Square("image", "embedding.image", "image"),
-            Square("patch", "embedding.patch", "patch"),
-            Key("channels", "embedding.channels", "channels"),
-            Key("width", "width", "width"),
-            Key("depth", "backbone.blocks", "depth"),
-            Key("heads", f"{BLOCK}.mixer.heads", "heads"),
-            Key("hidden", f"{BLOCK}.feedforward.hidden"),
-            Key("eps", "backbone.norm.eps", "eps"),
-        ),
+        settings=TIMM_SETTINGS,
         only={"global_pool": "token", "no_embed_class": False},
         table=timm_table,
     )

@@ -50,8 +50,11 @@ class PreNorm(_Arrangement):
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the update added."""
-        update = layer(tokens.update(self.norm(tokens.values)))
-        return tokens.update(tokens.values + self.branch(update, tokens, context))
+        return tokens.update(tokens.values + self.updated(tokens, layer, context))
+
+    def updated(self, tokens: Tokens, layer: Layer, context: Context) -> Tensor:
+        """What is added."""
+        return self.branch(layer(tokens.update(self.norm(tokens.values))), tokens, context)
 
 
 @part("norms")

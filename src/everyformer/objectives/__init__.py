@@ -3,10 +3,11 @@
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.classes import Classification
 from everyformer.objectives.distillation import Distillation, HardDistillation
+from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.series import Forecast
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Classification", "Distillation", "Forecast", "HardDistillation", "Loss", "MaskedToken", "NextToken", "Objective",
-    "SequenceToSequence",
+    "Classification", "ClassesAndWords", "Distillation", "Forecast", "HardDistillation", "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "NextToken", "Objective",
+    "Places", "SequenceToSequence",
 ]  # fmt: skip

@@ -47,6 +47,6 @@ class Objective(Part):
         raise NotImplementedError
 
 
-def answer(model: nn.Module, batch: Mapping[str, Tensor]) -> Any:
+def answer(model: nn.Module, batch: Mapping[str, Any]) -> Any:
     """What the model says to a batch, its labels kept from it."""
     return model(**{name: value for name, value in batch.items() if name != LABELS})

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.context import Context
 from everyformer.errors import DoesNotFit, EveryformerError
 from everyformer.objectives.base import LABELS, Loss, Objective, answer
 from everyformer.objectives.classes import check_classes, class_loss
@@ -16,7 +17,10 @@ from everyformer.registry import part
 
 
 class _Taught(Objective):
-    """What distillations share: a teacher that is neither trained nor saved."""
+    """What distillations share: a teacher that is neither trained nor saved.
+
+    A head that has an answer of its own for the teacher (`DistilledHead`) is held to the teacher by that one alone.
+    """
 
     def __init__(self, *, teacher: str | None, share: float, smoothing: float) -> None:
         super().__init__()
@@ -38,7 +42,10 @@ class _Taught(Objective):
                 f"{type(self).__name__} has no teacher; call objective.teach(model) or set objective.teacher=RUN"
             )
         labels = batch[LABELS]
-        logits = answer(model, batch).float()
+        notes: dict[str, Tensor] = {}
+        both = answer(model, {**batch, "context": Context(notes=notes)})
+        logits = notes.get("labels", both).float()
+        taught = notes.get("teacher", both).float()
         check_classes(labels, logits.shape[-1])
         with torch.no_grad():
             told = answer(self._teacher[0], batch).float()
@@ -47,7 +54,7 @@ class _Taught(Objective):
                 f"the teacher answers {tuple(told.shape)} and the student {tuple(logits.shape)}", "teacher"
             )
         hard = class_loss(logits, labels, self.smoothing)
-        losses = (1 - self.share) * hard + self.share * self.soft(logits, told)
+        losses = (1 - self.share) * hard + self.share * self.soft(taught, told)
         count = torch.tensor(len(labels), device=labels.device)
         return Loss(losses.sum(), count)
 

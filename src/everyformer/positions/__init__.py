@@ -1,13 +1,13 @@
 """Parts that turn where a token stands into something to add, to rotate by, or to bias attention with."""
 
-from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal
+from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
 from everyformer.positions.biases import ALiBi, Buckets
-from everyformer.positions.grid import LogGrid, RelativeGrid
+from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "Learned", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid",
-    "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal",
+    "ALiBi", "Buckets", "LeadingGrid", "Learned", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
+    "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
 ]  # fmt: skip

@@ -42,6 +42,27 @@ class Sinusoidal(Position):
 
 
 @part("positions")
+class SinusoidalGrid(Position):
+    """Fixed sines, then cosines, of the column, then both of the row (He et al., MAE, 2022, official code)."""
+
+    stands = "embedding"
+
+    def __init__(self, width: int, heads: int = 1, *, base: float = 10000.0) -> None:
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"width is a multiple of 4: sine and cosine of row and column; given {width}")
+        self.width, self.base = width, base
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
+        """The sinusoids of every cell; tokens on a line stand in one row."""
+        places = tokens.places[:, tokens.prefix :]
+        row = places[..., 0] if places.shape[-1] > 1 else torch.zeros_like(places[..., 0])
+        waves = [sinusoid(p, self.width // 2, self.base) for p in (places[..., -1], row)]
+        parted = [wave.unflatten(-1, (-1, 2)).mT.flatten(-2) for wave in waves]
+        return torch.cat(parted, -1).to(tokens.values.dtype)
+
+
+@part("positions")
 class Learned(Position):
     """A learned vector for each place up to `length` (Gehring et al., 2017; Devlin et al., 2019)."""
 

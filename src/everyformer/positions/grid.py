@@ -31,7 +31,7 @@ class _Offsets(Position):
         context: Context,
     ) -> Float[Tensor, "#B H N M"]:
         """The bias of every offset; tokens on a line stand in one column."""
-        key = "offsets", self.window, id(query_places), id(key_places)
+        key = "offsets", type(self), self.window, id(query_places), id(key_places)
         if key not in context.lowered:
             context.lowered[key] = query_places, key_places, self.index(query_places, key_places)
         index = context.lowered[key][2]
@@ -66,6 +66,32 @@ class RelativeGrid(_Offsets):
     def rows(self) -> Float[Tensor, "H T"]:
         """The table itself."""
         return self.table
+
+
+@part("positions")
+class LeadingGrid(RelativeGrid):
+    """Biases by offset on a grid that leading tokens stand before (Bao et al., BEiT, 2022, official code).
+
+    Three more biases stand for a leading token looking at cells, for being looked at by them, and for each other. The
+    first `leading` tokens of a sequence are those.
+    """
+
+    def __init__(self, width: int, heads: int = 1, *, window: int = 14, leading: int = 1, std: float = 0.02) -> None:
+        super().__init__(width, heads, window=window, std=std)
+        self.leading, self.cells = leading, self.table.shape[1]
+        self.table = nn.Parameter(torch.cat((self.table.detach(), torch.zeros(heads, 3)), 1))
+
+    def index(
+        self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
+    ) -> Int[Tensor, "#B N M"]:
+        """The column of the table for each query and key."""
+        index = super().index(query_places, key_places)
+        queries, keys = index.shape[1:]
+        asks = (torch.arange(keys - queries, keys, device=index.device) < self.leading)[:, None]
+        told = (torch.arange(keys, device=index.device) < self.leading)[None]
+        index = torch.where(asks, self.cells, index)
+        index = torch.where(told, self.cells + 1, index)
+        return torch.where(asks & told, self.cells + 2, index)
 
 
 @part("positions")

@@ -14,15 +14,18 @@ from everyformer.tokens import Tokens
 
 @part("positions")
 class RasterSinusoidal(Position):
-    """Sines and cosines of a token's place in row-major order, its grid left aside (Hassani et al., CCT, 2021, official code)."""
+    """Sines and cosines of a token's place in row-major order, its grid left aside (Hassani et al., CCT, 2021, official code).
+
+    The first token stands in the place `start`.
+    """
 
     stands = "embedding"
 
-    def __init__(self, width: int, heads: int = 1, *, base: float = 10000.0) -> None:
+    def __init__(self, width: int, heads: int = 1, *, base: float = 10000.0, start: int = 0) -> None:
         super().__init__()
-        self.width, self.base = width, base
+        self.width, self.base, self.start = width, base, start
 
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
         """The sinusoid of every place."""
-        places = torch.arange(tokens.count - tokens.prefix, device=tokens.values.device)[None]
+        places = torch.arange(tokens.count - tokens.prefix, device=tokens.values.device)[None] + self.start
         return sinusoid(places, self.width, self.base).to(tokens.values.dtype)

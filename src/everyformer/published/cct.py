@@ -16,8 +16,9 @@ from everyformer.feedforward import MLP
 from everyformer.heads import AttentionPool, ClassHead
 from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
-from everyformer.norms import LayerNorm, PreNorm, StochasticDepth, TrunkNorm
+from everyformer.norms import LayerNorm, PreNorm, TrunkNorm
 from everyformer.positions import LearnedGrid, RasterSinusoidal
+from everyformer.published.bodies import branches, rising
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
@@ -47,15 +48,27 @@ def body(
     mixer = spec(Attention, heads=heads, bias=False, output_bias=True, dropout=attention_dropout)
     mlp = spec(MLP, ratio=ratio, dropout=dropout)
     blocks = []
-    for i in range(depth):
-        rate = drop_path * i / max(depth - 1, 1)
-        branches = (spec(StochasticDepth, rate=rate),) if rate else ()
+    for rate in rising(drop_path, depth):
         residual = (
-            spec(PreNorm, dropout=dropout, branches=branches),
-            spec(TrunkNorm, dropout=dropout, branches=branches),
+            spec(PreNorm, dropout=dropout, branches=branches(None, rate)),
+            spec(TrunkNorm, dropout=dropout, branches=branches(None, rate)),
         )
         blocks.append(spec(Block, mixer=mixer, feedforward=mlp, residual=residual))
     return spec(Encoder, blocks=tuple(blocks), norm=spec(LayerNorm))
+
+
+def cut_up(image: int, patch: int, channels: int, positions: str, dropout: float, *, first: int) -> Spec[Patches]:
+    """Patches instead of convolutions, with a class token or none."""
+    side = image // patch
+    return spec(
+        Patches, patch=patch, channels=channels, image=image, first=first,
+        positions=positions_named(positions, (side, side)), dropout=dropout,
+    )  # fmt: skip
+
+
+def classifier(width: int, embedding: Spec[Any], backbone: Spec[Encoder], head: Spec[ClassHead]) -> Design:
+    """The whole model."""
+    return Design(spec(Model, width=width, embedding=embedding, backbone=backbone, head=head, start=spec(Xavier)))
 
 
 @system(
@@ -96,20 +109,12 @@ def cct(
     drop_path: float = 0.1,
 ) -> Design:
     """Sections 3.2 and 3.3; a size is layers / kernel x convolutions, `image` the size that positions are built for."""
-    grid = ConvStem.grid(image, convs, kernel)
-    return Design(
-        spec(
-            Model,
-            width=width,
-            embedding=spec(
-                ConvStem, convs=convs, kernel=kernel, hidden=hidden, channels=channels, image=image,
-                positions=positions_named(positions, grid), dropout=dropout,
-            ),
-            backbone=body(depth, heads, ratio, dropout, attention_dropout, drop_path),
-            head=spec(ClassHead, classes=classes, pool=spec(AttentionPool)),
-            start=spec(Xavier),
-        )
+    stem = spec(
+        ConvStem, convs=convs, kernel=kernel, hidden=hidden, channels=channels, image=image,
+        positions=positions_named(positions, ConvStem.grid(image, convs, kernel)), dropout=dropout,
     )  # fmt: skip
+    encoder = body(depth, heads, ratio, dropout, attention_dropout, drop_path)
+    return classifier(width, stem, encoder, spec(ClassHead, classes=classes, pool=spec(AttentionPool)))
 
 
 @system(
@@ -139,20 +144,9 @@ def compact_vit(
     drop_path: float = 0.1,
 ) -> Design:
     """Section 3.2; a size is layers / patch."""
-    side = image // patch
-    return Design(
-        spec(
-            Model,
-            width=width,
-            embedding=spec(
-                Patches, patch=patch, channels=channels, image=image,
-                positions=positions_named(positions, (side, side)), dropout=dropout,
-            ),
-            backbone=body(depth, heads, ratio, dropout, attention_dropout, drop_path),
-            head=spec(ClassHead, classes=classes, pool=spec(AttentionPool)),
-            start=spec(Xavier),
-        )
-    )  # fmt: skip
+    encoder = body(depth, heads, ratio, dropout, attention_dropout, drop_path)
+    cut = cut_up(image, patch, channels, positions, dropout, first=0)
+    return classifier(width, cut, encoder, spec(ClassHead, classes=classes, pool=spec(AttentionPool)))
 
 
 @system(
@@ -182,17 +176,6 @@ def vit_lite(
     drop_path: float = 0.1,
 ) -> Design:
     """Section 3.1; a size is layers / patch."""
-    side = image // patch
-    return Design(
-        spec(
-            Model,
-            width=width,
-            embedding=spec(
-                Patches, patch=patch, channels=channels, image=image, first=1,
-                positions=positions_named(positions, (side, side)), dropout=dropout,
-            ),
-            backbone=body(depth, heads, ratio, dropout, attention_dropout, drop_path),
-            head=spec(ClassHead, classes=classes),
-            start=spec(Xavier),
-        )
-    )  # fmt: skip
+    encoder = body(depth, heads, ratio, dropout, attention_dropout, drop_path)
+    cut = cut_up(image, patch, channels, positions, dropout, first=1)
+    return classifier(width, cut, encoder, spec(ClassHead, classes=classes))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from everyformer.backbones import Block, Encoder
 from everyformer.designs import Design
 from everyformer.embeddings import Patches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead
 from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
-from everyformer.norms import LayerNorm, PreNorm, StochasticDepth
+from everyformer.norms import LayerNorm
 from everyformer.positions import LearnedGrid
+from everyformer.published.bodies import plain
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -51,16 +51,8 @@ def vit(
 
     `image` is the size that positions are built for; they are resampled for others (section 3.2).
     """
-    mixer = spec(Attention, heads=heads, bias=qkv_bias, output_bias=True)
-    mlp = spec(MLP, hidden=int(width * ratio))
     norm = spec(LayerNorm, eps=eps)
     side = image // patch
-    blocks = []
-    for i in range(depth):
-        rate = drop_path * i / max(depth - 1, 1)
-        branches = (spec(StochasticDepth, rate=rate),) if rate else ()
-        residual = spec(PreNorm, norm=norm, dropout=dropout, branches=branches)
-        blocks.append(spec(Block, mixer=mixer, feedforward=mlp, residual=residual))
     positions = spec(LearnedGrid, grid=(side, side))
     return Design(
         spec(
@@ -69,8 +61,12 @@ def vit(
             embedding=spec(
                 Patches, patch=patch, channels=channels, image=image, first=1, positions=positions, dropout=dropout
             ),
-            backbone=spec(Encoder, blocks=tuple(blocks), norm=norm),
+            backbone=plain(
+                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=True),
+                feedforward=spec(MLP, hidden=int(width * ratio)), norm=norm, last=norm, drop_path=drop_path,
+                dropout=dropout,
+            ),
             head=spec(ClassHead, classes=classes),
             start=spec(Xavier),
         )
-    )
+    )  # fmt: skip

@@ -12,10 +12,13 @@ from everyformer.registry import part
 Scores = Float[Tensor, "B H N M"]
 
 
-def _heads(heads: int) -> nn.Linear:
+def _heads(heads: int, bias: bool) -> nn.Linear:
     """A map among the heads that begins as the identity."""
-    made = nn.Linear(heads, heads, bias=False)
+    made = nn.Linear(heads, heads, bias=bias)
+    made.own_init = True  # type: ignore[assignment]
     nn.init.eye_(made.weight)
+    if bias:
+        nn.init.zeros_(made.bias)
     return made
 
 
@@ -23,9 +26,9 @@ def _heads(heads: int) -> nn.Linear:
 class MixScores(ScoreStep):
     """Heads talk before softmax: each takes a learned sum of the scores of all (Shazeer et al., 2020, section 3)."""
 
-    def __init__(self, heads: int, width: int) -> None:
+    def __init__(self, heads: int, width: int, *, bias: bool = False) -> None:
         super().__init__(heads, width)
-        self.mix = _heads(heads)
+        self.mix = _heads(heads, bias)
 
     def scores(self, scores: Scores, at: Scored) -> Scores:
         """The mixed scores."""
@@ -36,9 +39,9 @@ class MixScores(ScoreStep):
 class MixWeights(ScoreStep):
     """Heads talk after softmax: each takes a learned sum of the weights of all (Shazeer et al., 2020, section 3)."""
 
-    def __init__(self, heads: int, width: int) -> None:
+    def __init__(self, heads: int, width: int, *, bias: bool = False) -> None:
         super().__init__(heads, width)
-        self.mix = _heads(heads)
+        self.mix = _heads(heads, bias)
 
     def weights(self, weights: Scores, at: Scored) -> Scores:
         """The mixed weights."""

@@ -1,0 +1,90 @@
+"""Pictures into Tokens, some of which are hidden."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Norm, Position
+from everyformer.embeddings.image import Patches
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens
+
+
+def check_cells(marked: Tensor, tokens: Tokens, what: str) -> None:
+    """Refuse what is not one boolean for each patch."""
+    if marked.dtype != torch.bool or marked.shape != tokens.values.shape[:2]:
+        raise BadInput(
+            f"expected {what} patches as booleans {tuple(tokens.values.shape[:2])}; given {marked.dtype} of "
+            f"shape {tuple(marked.shape)}; one value for each patch, row by row"
+        )
+
+
+@part("embeddings")
+class MaskedPatches(Patches):
+    """Patches, of which the `hidden` ones of a batch give way to one learned token (Bao et al., BEiT, 2022, section 2.3)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            width, patch=patch, channels=channels, image=image, first=first, positions=positions, norm=norm,
+            dropout=dropout, bias=bias,
+        )  # fmt: skip
+        self.masked = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Float[Tensor, "B C Y X"],
+        context: Context | None = None,
+        *,
+        hidden: Bool[Tensor, "B N"] | None = None,
+    ) -> Tokens:
+        """Tokens of pictures; True in `hidden` means that the model does not see the patch."""
+        tokens = self.cut(inputs)
+        if hidden is not None:
+            check_cells(hidden, tokens, "hidden")
+            tokens = tokens.update(torch.where(hidden[..., None], self.masked.to(tokens.values.dtype), tokens.values))
+        return self.finish(tokens)
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros, every second patch hidden."""
+        size = image or self.image
+        cells = (-(-size // self.patch)) ** 2
+        return {**super().example(batch, image), "hidden": (torch.arange(cells) % 2 == 0).expand(batch, -1)}
+
+
+@part("embeddings")
+class SeenPatches(Patches):
+    """Patches, of which only those that a batch says are `seen` are looked at by others (Zhai et al., MP3, 2022, eq. 2).
+
+    The others ask and are not seen, not even by themselves: they are marked as padding is. Leading tokens are seen.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Float[Tensor, "B C Y X"],
+        context: Context | None = None,
+        *,
+        seen: Bool[Tensor, "B N"] | None = None,
+    ) -> Tokens:
+        """Tokens of pictures."""
+        tokens = self.cut(inputs)
+        if seen is None:
+            return self.finish(tokens)
+        check_cells(seen, tokens, "seen")
+        return self.finish(tokens.replace(mask=seen))

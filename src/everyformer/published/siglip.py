@@ -1,0 +1,63 @@
+"""The picture encoder of SigLIP (Zhai et al., 2023)."""
+
+from __future__ import annotations
+
+from everyformer.designs import Design
+from everyformer.embeddings import Patches
+from everyformer.feedforward import MLP
+from everyformer.heads import ClassHead, PoolHead, ProbePool
+from everyformer.mixers import Attention, CrossAttention
+from everyformer.models import Model, Xavier
+from everyformer.norms import LayerNorm
+from everyformer.positions import LearnedGrid
+from everyformer.published.bodies import plain
+from everyformer.registry import system
+from everyformer.specs import spec
+
+
+@system(
+    "siglip",
+    title="Sigmoid Loss for Language Image Pre-Training",
+    authors="Zhai et al.",
+    year=2023,
+    arxiv="2303.15343",
+    idea="A ViT without class token, pooled by a learned query, trained to match pictures and texts pair by pair.",
+    tasks=("image-classification",),
+    default="base",
+    sizes={
+        "base": {"width": 768, "depth": 12, "heads": 12},
+        "large": {"width": 1024, "depth": 24, "heads": 16, "image": 256},
+        "so400m": {"width": 1152, "depth": 27, "heads": 16, "hidden": 4304, "patch": 14},
+    },
+)
+def siglip(
+    *,
+    classes: int | None = None,
+    image: int = 224,
+    patch: int = 16,
+    channels: int = 3,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    hidden: int | None = None,
+    eps: float = 1e-6,
+) -> Design:
+    """Section 3 and the official code: the vision tower alone, its answer the picture's vector, or logits of `classes`."""
+    norm = spec(LayerNorm, eps=eps)
+    mlp = spec(MLP, hidden=hidden or 4 * width, activation="gelu_tanh")
+    probe = spec(
+        ProbePool, mixer=spec(CrossAttention, heads=heads, memory="pool"), feedforward=mlp, norm=norm
+    )  # fmt: skip
+    side = image // patch
+    return Design(
+        spec(
+            Model,
+            width=width,
+            embedding=spec(
+                Patches, patch=patch, channels=channels, image=image, positions=spec(LearnedGrid, grid=(side, side))
+            ),
+            backbone=plain(depth, mixer=spec(Attention, heads=heads), feedforward=mlp, norm=norm, last=norm),
+            head=spec(PoolHead, pool=probe) if classes is None else spec(ClassHead, classes=classes, pool=probe),
+            start=spec(Xavier),
+        )
+    )

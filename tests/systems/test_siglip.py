@@ -1,0 +1,39 @@
+"""`siglip` against Hugging Face's picture encoder."""
+
+import pytest
+import torch
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+import everyformer as ef
+from everyformer.costs import on_meta, parameters
+from everyformer.interop import siglip
+from support.agreement import perturb, same_answers, same_gradients
+
+
+def test_equals_hugging_face():
+    config = SiglipVisionConfig(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, image_size=24, patch_size=8,
+        num_channels=2,
+    )  # fmt: skip
+    theirs = perturb(SiglipVisionModel(config))
+    ours = siglip.from_live(theirs)
+    pictures = torch.randn(3, 2, 24, 24)
+    answer, expected = ours(pictures), theirs(pictures).pooler_output
+    same_answers(answer, expected)
+    weights = torch.randn(expected.shape)
+    (answer * weights).sum().backward()
+    (expected * weights).sum().backward()
+    given = {name: tensor.grad for name, tensor in theirs.named_parameters()}
+    same_gradients(ours, siglip.PAIRS, siglip.split(given))
+
+
+@pytest.mark.parametrize(("size", "published"), [("base", 92_884_224), ("large", 315_956_224), ("so400m", 427_680_704)])
+def test_sizes_are_the_published_ones(size, published):
+    """Of the authors' picture towers (93M, 316M, 428M)."""
+    assert parameters(on_meta(ef.design("siglip", size))) == published
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 8)])
+def test_the_probe_gathers_from_any_number_of_patches(size):
+    model = ef.create("siglip", classes=5, image=16, patch=4, width=32, depth=1, heads=2, seed=0)
+    assert model(torch.randn(2, 3, *size)).shape == (2, 5)
