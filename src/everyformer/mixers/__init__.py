@@ -40,6 +40,7 @@ from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
+from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.table import TokenMatrix
@@ -53,6 +54,7 @@ __all__ = [
     "FourierFeatures", "FourierMixer", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections", "GlobalLocal",
     "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention", "Linformer", "LongformerAttention",
     "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
-    "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention", "SegmentAttention", "Spread",
+    "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention",
+    "RetrievedAttention", "SegmentAttention", "Spread",
     "StateSpace", "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Whole models: what stands at the root of a design."""
 
+from everyformer.models.long_source import LongSource, unlimiformer
 from everyformer.models.model import Model
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 
-__all__ = ["FanIn", "Model", "Normal", "Seq2Seq", "Torch", "Xavier"]
+__all__ = ["FanIn", "LongSource", "Model", "Normal", "Seq2Seq", "Torch", "Xavier", "unlimiformer"]
