@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Mixer, mix
+from everyformer.data.tasks.language import LanguageModelling
 from everyformer.data.tasks.texts import TextClassification
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.measures import processor_time
@@ -147,14 +148,14 @@ def recorded(length: int = 512) -> list[dict[str, Tensor]]:
     shape = ("design.width=64", "design.depth=2", "design.heads=2", f"design.length={length}", f"data.length={length}")
     short = ("training.steps=150", "training.evaluate_every=150", "training.warmup=15", "training.batch=4")
     with trained("shakespeare", *shape, *short) as run:
-        batch = run.task.batch("valid", [0])
+        ids = LanguageModelling.open(**load_recipe("shakespeare").data).parts["valid"][:length]
         for block in run.model.backbone.blocks:
             seen.append({})
             for name in ("queries", "keys", "values"):
                 tap = getattr(block.mixer, name)
                 tap.register_forward_hook(lambda m, i, output, kept=seen[-1], name=name: kept.update({name: output}))
         with torch.no_grad():
-            run.model.eval()(batch["inputs"])
+            run.model.eval()(ids[None])
     return seen
 
 

@@ -41,6 +41,7 @@ from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
+from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.subsampled import SubsampledAttention
@@ -56,6 +57,6 @@ __all__ = [
     "GeneratedDirections", "GlobalLocal", "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention",
     "Linformer", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
     "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention",
-    "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "TimeMix", "ToeplitzAttention", "TokenMatrix",
-    "Windows", "lean_attention",
+    "RetrievedAttention", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "TimeMix",
+    "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

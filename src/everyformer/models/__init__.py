@@ -1,9 +1,13 @@
 """Whole models: what stands at the root of a design."""
 
 from everyformer.models.branches import TwoBranches
+from everyformer.models.long_source import LongSource, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 
-__all__ = ["FanIn", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "Torch", "TwoBranches", "Xavier"]
+__all__ = [
+    "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "Torch", "TwoBranches", "Xavier",
+    "unlimiformer",
+]  # fmt: skip

@@ -1,0 +1,98 @@
+"""Cross-attention over the few memory tokens that each head finds for each query."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Mixer
+from everyformer.errors import BadInput
+from everyformer.registry import part
+from everyformer.tokens import Tokens, unpack
+
+
+@part("mixers")
+class RetrievedAttention(Mixer):
+    """Each head of each query attends to its `keep` best memory tokens (Bertsch et al., Unlimiformer, 2023, section 2.2).
+
+    q . (W_k h) is (W_k^T q) . h, so all heads and layers search the one memory h, a piece of `chunk` tokens at a time,
+    and its keys and values are never formed: the weights take a mean of states, which W_v maps. With no more tokens than
+    `keep` it is `CrossAttention`, whose weights it has.
+    """
+
+    capabilities = frozenset({"memory", "masked", "padding", "packed", "incremental", "causal"})
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 8,
+        head_width: int | None = None,
+        memory: str = "encoder",
+        memory_width: int | None = None,
+        bias: bool = True,
+        output_bias: bool | None = None,
+        scale: float | None = None,
+        keep: int = 1024,
+        chunk: int = 4096,
+    ) -> None:
+        super().__init__()
+        if head_width is None and width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}; give head_width or other heads")
+        if keep < 1:
+            raise ValueError(f"keep is at least 1; given {keep}")
+        self.heads, self.head_width = heads, head_width or width // heads
+        self.memory, self.keep, self.chunk = memory, keep, chunk
+        self.scale = self.head_width**-0.5 if scale is None else scale
+        inner = heads * self.head_width
+        self.query = nn.Linear(width, inner, bias=bias)
+        self.key_value = nn.Linear(memory_width or width, 2 * inner, bias=bias)
+        self.output = nn.Linear(inner, width, bias=bias if output_bias is None else output_bias)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """What each token takes from the memory."""
+        found = {} if context is None else context.memory
+        if self.memory not in found:
+            raise BadInput(f"cross-attention reads the memory '{self.memory}', and the context holds {sorted(found)}")
+        memory = found[self.memory]
+        memory = memory if memory.lengths is None else unpack(memory)
+        query = self.query(tokens.values)
+        if tokens.lengths is None:
+            return self.output(self._mix(query, memory))
+        rows = unpack(tokens, query)
+        return self.output(self._mix(rows.values, memory)[rows.mask][None])
+
+    def _mix(self, query: Float[Tensor, "B N E"], memory: Tokens) -> Float[Tensor, "B N E"]:
+        to_keys, to_values = self.key_value.weight.unflatten(0, (2, self.heads, self.head_width))
+        asked = query.unflatten(-1, (self.heads, -1)).transpose(1, 2) @ to_keys * self.scale
+        scores, index = self._search(asked, memory)
+        weights = scores.softmax(-1)
+        if memory.mask is not None:
+            weights = weights * (scores > torch.finfo(scores.dtype).min)
+        states = memory.values[torch.arange(memory.batch, device=index.device)[:, None, None, None], index]
+        mixed = (weights[..., None, :] @ states)[..., 0, :] @ to_values.mT
+        if self.key_value.bias is not None:
+            shift = self.key_value.bias.unflatten(0, (2, self.heads, self.head_width))[1]
+            mixed = mixed + weights.sum(-1, keepdim=True) * shift[:, None]
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _search(self, asked: Float[Tensor, "B H N D"], memory: Tokens) -> tuple[Float[Tensor, "B H N k"], Tensor]:
+        """The best scores of each head of each query, and where in the memory they are."""
+        best: Tensor | None = None
+        where: Tensor | None = None
+        for start in range(0, memory.count, self.chunk):
+            span = slice(start, start + self.chunk)
+            scores = asked @ memory.values[:, None, span].mT
+            if memory.mask is not None:
+                scores = scores.masked_fill(~memory.mask[:, None, None, span], torch.finfo(scores.dtype).min)
+            top, index = scores.topk(min(self.keep, scores.shape[-1]), -1)
+            index = index + start
+            if best is not None and where is not None:
+                top, index = torch.cat((best, top), -1), torch.cat((where, index), -1)
+                top, chosen = top.topk(min(self.keep, top.shape[-1]), -1)
+                index = index.gather(-1, chosen)
+            best, where = top, index
+        assert best is not None and where is not None
+        return best, where
