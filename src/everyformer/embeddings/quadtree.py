@@ -95,7 +95,7 @@ class QuadPatches(Finish):
         for _ in range(cuts):
             best = scores.masked_fill(~active, -torch.inf).argmax(1, keepdim=True)
             active = active.scatter(1, best, False).scatter(1, quarters[best[:, 0]], True)
-        return (~active).to(torch.uint8).argsort(1, stable=True)[:, : whole + 3 * cuts]
+        return (~active).to(torch.uint8).argsort(dim=1, stable=True)[:, : whole + 3 * cuts]
 
     def scores(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N"]:
         """Variance times area of each patch, the mean of the channels; the smallest cannot be cut."""

@@ -94,5 +94,6 @@ class RetrievedAttention(Mixer):
                 top, chosen = top.topk(min(self.keep, top.shape[-1]), -1)
                 index = index.gather(-1, chosen)
             best, where = top, index
-        assert best is not None and where is not None
+        assert best is not None
+        assert where is not None
         return best, where
