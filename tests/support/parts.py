@@ -35,6 +35,16 @@ _block = ef.spec(
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 
+_seq2seq = {
+    "width": WIDTH,
+    "source": _text,
+    "encoder": _encoder,
+    "decoder": ef.spec(
+        ef.backbones.Decoder,
+        blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),) * 2,
+    ),
+    "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
     "backbones.Apart": {"body": _block},
@@ -110,16 +120,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "backbone": _encoder,
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
-    "models.Seq2Seq": {
-        "width": WIDTH,
-        "source": _text,
-        "encoder": _encoder,
-        "decoder": ef.spec(
-            ef.backbones.Decoder,
-            blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),) * 2,
-        ),
-        "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
-    },
+    "models.Seq2Seq": _seq2seq,
     "models.TwoBranches": {
         "widths": (16, WIDTH),
         "embeddings": (ef.spec(ef.embeddings.Patches, patch=4, image=16, first=1),) * 2,
