@@ -11,9 +11,9 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from benchmarks.paired import OURS, in_turns, milliseconds, ratio, write
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
+from benchmarks.paired import OURS, in_turns, milliseconds, ratio, write
 from everyformer.generation import Beam, Greedy, Sample, generate
 from everyformer.interop import from_transformers
 from everyformer.training.precision import choose

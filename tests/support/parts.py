@@ -34,6 +34,16 @@ _block = ef.spec(
 )
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
+_seq2seq = {
+    "width": WIDTH,
+    "source": _text,
+    "encoder": _encoder,
+    "decoder": ef.spec(
+        ef.backbones.Decoder,
+        blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),) * 2,
+    ),
+    "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
+}
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
@@ -63,6 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
+    "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},
     "mixers.Chain": {
         "mixer": ef.spec(ef.mixers.Depthwise),
         "norm": ef.spec(ef.norms.LayerNorm),
@@ -77,16 +88,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "backbone": _encoder,
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
-    "models.Seq2Seq": {
-        "width": WIDTH,
-        "source": _text,
-        "encoder": _encoder,
-        "decoder": ef.spec(
-            ef.backbones.Decoder,
-            blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),) * 2,
-        ),
-        "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
-    },
+    "models.LongSource": {**_seq2seq, "length": 4},
+    "models.Seq2Seq": _seq2seq,
     "positions.LearnedGrid": {"grid": GRID},
 }
 """Options for parts that have some without a default, and smaller sizes where the default is slow."""

@@ -21,6 +21,14 @@ _TEXT = {"vocabulary": 20, "width": 32, "depth": 2, "heads": 4}
 _PICTURES = {"classes": 3, "image": 16, "width": 32, "depth": 2, "heads": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
     "ast": {"classes": 3, "mels": 12, "frames": 20, "patch": 4, "stride": 3, "width": 32, "depth": 2, "heads": 4},
+    "bigbird": {**_TEXT, "hidden": 48, "length": 16, "block": 1, "random": 1},
+    "combiner": {**_TEXT, "length": 16, "segment": 4},
+    "hypothesis-d": {**_TEXT, "hidden": 48, "length": 16, "window": 4, "segment": 4, "chosen": 1},
+    "longformer": {**_TEXT, "hidden": 48, "length": 16, "window": 4},
+    "masformer": {**_TEXT, "length": 16, "full": (0,), "span": 4},
+    "mra-attention": {**_TEXT, "hidden": 48, "length": 16, "block": 2, "exact": 1},
+    "nystromformer": {**_TEXT, "hidden": 48, "length": 16, "landmarks": 4, "kernel": 3},
+    "transformer-xl": {**_TEXT, "hidden": 48, "memory": 16},
     "bert": {**_TEXT, "hidden": 48, "length": 16},
     "causal-generation-function": {"vocabulary": 20, "width": 32, "depth": 2, "length": 16},
     "cct": {**_PICTURES, "hidden": 16},
