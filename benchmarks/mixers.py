@@ -67,7 +67,7 @@ def context(mixer: Mixer) -> Context:
 def tokens(count: int) -> Tokens:
     """One sequence of which the first token is marked."""
     values = torch.randn(1, count, WIDTH, generator=torch.Generator().manual_seed(0))
-    return Tokens(values, marked=(torch.arange(count) == 0)[None])
+    return Tokens(values.requires_grad_(), marked=(torch.arange(count) == 0)[None])
 
 
 def kept(mixer: Mixer, given: Tokens) -> int:

@@ -111,7 +111,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Position):
         return position(part, whole, shared)
     if isinstance(part, Mixer):
-        return mix(part, whole, shared)
+        marked = torch.arange(whole.count) == 0
+        return mix(part, whole.replace(marked=marked.expand(whole.batch, -1)), shared)
     if isinstance(part, FeatureMap):
         return features(part, whole)
     if isinstance(part, Directions):

@@ -245,10 +245,35 @@ def test_mra_is_its_dense_approximation_normalised():
     close(mixer(whole)[0], wanted)
 
 
-@pytest.mark.parametrize("system", ["longformer", "bigbird", "nystromformer", "mra-attention"])
+@pytest.mark.parametrize("system", ["longformer", "bigbird", "nystromformer", "mra-attention", "hypothesis-d"])
 def test_lengths_that_are_no_multiple_of_anything(system):
     model = ef.create(system, "tiny", vocabulary=11, classes=3, width=16, heads=2, length=140).eval()
     for length in (1, 7, 33, 131):
         answer = model(ids(11, 2, length))
         assert answer.shape == (2, 3)
         assert answer.isfinite().all()
+
+
+def test_no_chosen_segment_is_a_window_and_all_chosen_are_attention():
+    plain = ef.mixers.Attention(32, heads=4)
+    for chosen, mask in ((0, Window(1, 1)), (9, Full())):
+        mixer = ef.mixers.RoutedGlobal(32, heads=4, mask=Window(1, 1), segment=3, chosen=chosen)
+        plain.load_state_dict(mixer.state_dict(), strict=False)
+        close(mixer(tokens(10)), plain(tokens(10), Context(mask=mask)))
+
+
+def test_the_most_important_segments_are_marked():
+    """The same as global and local attention with those tokens marked by hand; the router has a gradient."""
+    torch.manual_seed(7)
+    mixer = ef.mixers.RoutedGlobal(32, heads=4, mask=Window(1, 1), segment=4, chosen=1)
+    plain = ef.mixers.GlobalLocal(32, heads=4, mask=Window(1, 1))
+    plain.load_state_dict(mixer.state_dict(), strict=False)
+    whole = tokens(10)
+    means = torch.stack([whole.values[:, start : start + 4].mean(1) for start in (0, 4, 8)], 1)
+    best = mixer.router(means)[..., 0].argmax(1)
+    marked = torch.arange(10) // 4 == best[:, None]
+    assert len(set(best.tolist())) > 1
+    found = mixer(whole)
+    close(found, plain(whole.replace(marked=marked)))
+    found.square().sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in mixer.router.parameters() if p.shape != (1,))

@@ -42,6 +42,7 @@ from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
+from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.subsampled import SubsampledAttention
@@ -57,6 +58,6 @@ __all__ = [
     "GeneratedDirections", "GlobalLocal", "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention",
     "Linformer", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
     "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention",
-    "RetrievedAttention", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "TimeMix",
-    "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
+    "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention",
+    "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from everyformer.context import Context
 from everyformer.errors import BadInput
@@ -41,14 +42,22 @@ class GlobalLocal(Attention):
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
         if context.cache is not None:
             raise BadInput("tokens that see all cannot be decoded with a cache; generate without one")
-        if tokens.marked is None:
+        marks, gain = self.marks(qkv, tokens)
+        if marks is None:
             return super()._mix(self.local(qkv), tokens, context)
-        marked = tokens.marked if tokens.mask is None else tokens.marked & tokens.mask
+        marked = marks if tokens.mask is None else marks & tokens.mask
         index = (~marked).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(marked.sum(1).max())]
-        mixed = self._local(self.local(qkv), marked, index, tokens, context).transpose(1, 2).flatten(2)
+        gains = None if gain is None else gain.gather(1, index)
+        mixed = self._local(self.local(qkv), marked, index, gains, tokens, context).transpose(1, 2).flatten(2)
         answers = self._whole(self.whole(qkv), index, tokens).transpose(1, 2).flatten(2)
         spread = torch.zeros_like(mixed).scatter(1, index[..., None].expand_as(answers), answers)
         return torch.where(marked[..., None], spread, mixed)
+
+    def marks(
+        self, projected: Float[Tensor, "B N E"], tokens: Tokens
+    ) -> tuple[Bool[Tensor, "B N"] | None, Float[Tensor, "B N"] | None]:
+        """Which tokens are marked, None for none, and what is added to the scores of each as a key."""
+        return tokens.marked, None
 
     def local(self, projected: Float[Tensor, "B N E"]) -> Float[Tensor, "B N F"]:
         """What of `project` the tokens see each other with."""
@@ -59,7 +68,13 @@ class GlobalLocal(Attention):
         return projected
 
     def _local(
-        self, qkv: Tensor, marked: Bool[Tensor, "B N"], index: Int[Tensor, "B M"], tokens: Tokens, context: Context
+        self,
+        qkv: Tensor,
+        marked: Bool[Tensor, "B N"],
+        index: Int[Tensor, "B M"],
+        gains: Float[Tensor, "B M"] | None,
+        tokens: Tokens,
+        context: Context,
     ) -> Float[Tensor, "B H N K"]:
         query, key, value = self._heads(qkv)
         more_keys, more_values, there = _take(key, index), _take(value, index), marked.gather(1, index)
@@ -70,12 +85,13 @@ class GlobalLocal(Attention):
             others = ~marks[1][:, None, None, :]  # type: ignore[index]
             allowed = others if lowered.allowed is None else lowered.allowed & others
             seen = there.repeat(times, 1)[:, None, None, :].expand(-1, -1, allowed.shape[2], -1)
+            bias = None if gains is None else F.pad(gains.repeat(times, 1), (0, key.shape[2]))[:, None, None, :]
             return self._attend(
                 query,
                 torch.cat((more_keys.repeat(times, 1, 1, 1), key), 2),
                 torch.cat((more_values.repeat(times, 1, 1, 1), value), 2),
                 Lowered(allowed=torch.cat((seen, allowed), -1)),
-                None, None, context,
+                bias, None, context,
             )  # fmt: skip
 
         lowered = lower(context.mask & self.mask, tokens, context)

@@ -80,20 +80,15 @@ class RetrievedAttention(Mixer):
 
     def _search(self, asked: Float[Tensor, "B H N D"], memory: Tokens) -> tuple[Float[Tensor, "B H N k"], Tensor]:
         """The best scores of each head of each query, and where in the memory they are."""
-        best: Tensor | None = None
-        where: Tensor | None = None
+        best = asked.new_empty(*asked.shape[:3], 0)
+        where = torch.empty_like(best, dtype=torch.long)
         for start in range(0, memory.count, self.chunk):
             span = slice(start, start + self.chunk)
             scores = asked @ memory.values[:, None, span].mT
             if memory.mask is not None:
                 scores = scores.masked_fill(~memory.mask[:, None, None, span], torch.finfo(scores.dtype).min)
             top, index = scores.topk(min(self.keep, scores.shape[-1]), -1)
-            index = index + start
-            if best is not None and where is not None:
-                top, index = torch.cat((best, top), -1), torch.cat((where, index), -1)
-                top, chosen = top.topk(min(self.keep, top.shape[-1]), -1)
-                index = index.gather(-1, chosen)
-            best, where = top, index
-        assert best is not None
-        assert where is not None
+            best, where = torch.cat((best, top), -1), torch.cat((where, index + start), -1)
+            best, chosen = best.topk(min(self.keep, best.shape[-1]), -1)
+            where = where.gather(-1, chosen)
         return best, where

@@ -1,4 +1,4 @@
-"""BERT's encoder with an attention that long texts can afford: Longformer, BigBird, Nystroemformer, MRA."""
+"""BERT's encoder with an attention that long texts can afford: Longformer, BigBird, Nystroemformer, MRA, hypothesis D."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from everyformer.contracts import Mixer
 from everyformer.designs import Design
 from everyformer.embeddings import MarkedText
 from everyformer.masks import Window
-from everyformer.mixers import BigBirdAttention, LongformerAttention, MultiResolution, NystromAttention
+from everyformer.mixers import BigBirdAttention, LongformerAttention, MultiResolution, NystromAttention, RoutedGlobal
 from everyformer.positions import Learned
 from everyformer.published.bert import bert
 from everyformer.registry import system
@@ -192,4 +192,44 @@ def mra(
         segments=segments, activation=activation, dropout=dropout, eps=eps,
     )  # fmt: skip
     mixer = spec(MultiResolution, heads=heads, block=block, exact=exact, first=first, diagonal=diagonal)
+    return with_mixer(design, mixer)
+
+
+@system(
+    "hypothesis-d",
+    title="Hypothesis D: integrating local and global attention dynamically for efficient text processing",
+    authors="a hypothesis without a paper",
+    year=2025,
+    idea="Every token sees a window; the tokens of the segments that a router finds important see all and are seen by all.",
+    tasks=TASKS,
+    default="base",
+    sizes={"tiny": {**TINY, "window": 16, "segment": 8}, "base": BASE},
+)
+def hypothesis_d(
+    *,
+    vocabulary: int = 30522,
+    classes: int | None = None,
+    length: int = 4096,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    window: int = 128,
+    segment: int = 32,
+    chosen: int = 2,
+    segments: int = 2,
+    activation: str = "gelu",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    eps: float = 1e-12,
+) -> Design:
+    """BERT in which each layer chooses `chosen` segments of `segment` tokens; `chosen=0` is a window alone."""
+    design = bert(
+        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
+        segments=segments, activation=activation, dropout=dropout, eps=eps,
+    )  # fmt: skip
+    mask = Window(window // 2, window // 2)
+    mixer = spec(
+        RoutedGlobal, heads=heads, mask=mask, segment=segment, chosen=chosen, dropout=attention_dropout
+    )  # fmt: skip
     return with_mixer(design, mixer)

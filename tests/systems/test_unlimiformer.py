@@ -1,0 +1,121 @@
+"""`unlimiformer`: the limits that keep everything, the search that ranks as the heads do, and sources read in pieces."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import everyformer as ef
+from everyformer.context import Context
+from everyformer.generation import generate
+from everyformer.models.long_source import pieces
+from support.parity import ids, ragged
+from support.parts import MEMORY, close, context, make, tokens
+
+
+def base():
+    made = ef.create("transformer", vocabulary=17, width=32, hidden=48, depth=2, heads=4, dropout=0.0).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    return made
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_keeping_every_token_is_cross_attention(chunk):
+    """Answers and gradients, the memory searched in one piece and in several, padding among it."""
+    mixer = make("mixers.RetrievedAttention", heads=4, keep=MEMORY, chunk=chunk)
+    plain = ef.mixers.CrossAttention(32, heads=4)
+    plain.load_state_dict(mixer.state_dict())
+    shared = context()
+    shared.memory["encoder"].mask = torch.arange(MEMORY) < torch.tensor([MEMORY, 2, 4])[:, None]
+    found, wanted = mixer(tokens(), shared), plain(tokens(), shared)
+    close(found, wanted)
+    found.square().sum().backward()
+    wanted.square().sum().backward()
+    for (name, one), other in zip(mixer.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=2e-5, rtol=1e-4, msg=name)
+
+
+def test_each_head_keeps_the_tokens_of_its_largest_scores():
+    """Attention over the two best keys of each head and query, taken by plain scores with biases and all."""
+    mixer, shared = make("mixers.RetrievedAttention", heads=4, keep=2), context()
+    states = shared.memory["encoder"].values
+    q = mixer.query(tokens().values).unflatten(-1, (4, 8)).transpose(1, 2)
+    k, v = (x.unflatten(-1, (4, 8)).transpose(1, 2) for x in mixer.key_value(states).chunk(2, -1))
+    scores = q @ k.mT * 8**-0.5
+    kept = scores >= scores.topk(2).values[..., -1:]
+    weights = scores.masked_fill(~kept, -torch.inf).softmax(-1)
+    close(mixer(tokens(), shared), mixer.output((weights @ v).transpose(1, 2).flatten(2)))
+
+
+def test_what_is_left_out_is_bounded_by_its_weight():
+    """The error is at most twice the left-out weight times the largest value, and falls as more is kept."""
+    shared, errors = context(), []
+    plain = ef.mixers.CrossAttention(32, heads=1)
+    with torch.no_grad():
+        plain.output.weight.copy_(torch.eye(32))
+        plain.output.bias.zero_()
+    seen = []
+    plain.weights.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    wanted = plain(tokens(), shared)
+    largest = plain.key_value(shared.memory["encoder"].values)[..., 32:].norm(dim=-1).max()
+    for keep in range(1, MEMORY + 1):
+        mixer = ef.mixers.RetrievedAttention(32, heads=1, keep=keep)
+        mixer.load_state_dict(plain.state_dict())
+        off = (mixer(tokens(), shared) - wanted).norm(dim=-1)
+        tail = 1 - seen[0][:, 0].topk(keep).values.sum(-1)
+        assert (off <= 2 * tail * largest + 1e-5).all()
+        errors.append(off.mean().item())
+    assert errors == sorted(errors, reverse=True)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(total=st.integers(1, 90), length=st.integers(4, 20))
+def test_pieces_cover_a_source_once(total, length):
+    found = pieces(total, length)
+    begin = 0
+    for start, stop, end in found:
+        assert start <= begin < end <= stop <= total
+        assert stop - start == min(length, total)
+        begin = end
+    assert begin == total
+    for (start, _, _), (_, _, before) in zip(found[1:], found, strict=False):
+        assert before - start >= length // 4
+
+
+def test_short_sources_change_nothing():
+    plain = base()
+    long = ef.models.unlimiformer(plain, length=13)
+    inputs, target, mask = ids(17, 3, 13), ids(17, 3, 6, seed=4), ragged(3, 13)
+    close(long(inputs, target, mask=mask), plain(inputs, target, mask=mask))
+    packed = torch.cat([row[real] for row, real in zip(inputs, mask, strict=True)])[None]
+    close(long(packed, target, lengths=mask.sum(1)), plain(inputs, target, mask=mask))
+    options = {"bos": 1, "eos": 2, "pad": 0, "max_tokens": 8}
+    assert generate(long, inputs, mask=mask, **options) == generate(plain, inputs, mask=mask, **options)
+
+
+def test_a_long_source_is_its_pieces():
+    plain = base()
+    long = ef.models.unlimiformer(plain, length=8, keep=100)
+    inputs, target = ids(17, 2, 21), ids(17, 2, 6, seed=4)
+    found = long.prepare(inputs).memory["encoder"].values
+
+    def states(start):
+        return plain.prepare(inputs[:, start : start + 8]).memory["encoder"].values
+
+    wanted = torch.cat(
+        (states(0)[:, :6], states(4)[:, 2:6], states(8)[:, 2:6], states(12)[:, 2:6], states(13)[:, 5:]), 1
+    )
+    close(found, wanted)
+    memory = Context(memory={"encoder": ef.Tokens(wanted)})
+    close(long(inputs, target), plain.decode(target, memory))
+
+
+def test_what_cannot_be_cut_is_refused():
+    with pytest.raises(ef.DoesNotFit, match="length is at least 4"):
+        ef.models.unlimiformer(base(), length=3)
+    with pytest.raises(ef.DoesNotFit, match="keep is at least 1"):
+        make("mixers.RetrievedAttention", keep=0)
+    with pytest.raises(ef.BadInput, match="reads the memory 'encoder'"):
+        make("mixers.RetrievedAttention")(tokens())
