@@ -85,6 +85,8 @@ _PYRAMID = {"classes": 3, "image": 32, "depths": (1, 1)}
 _HEADS = {**_PYRAMID, "heads": (2, 4)}
 _SPATIAL = {**_HEADS, "widths": (16, 32), "reductions": (2, 1)}
 OPTIONS |= {
+    "cpvt": {**_PICTURES, "patch": 4},
+    "hornet": {**_PYRAMID, "width": 16, "orders": (2, 3)},
     "convnext": {**_PYRAMID, "widths": (16, 32)},
     "cvt": {**_HEADS, "widths": (16, 32)},
     "pit": {**_HEADS, "width": 16, "patch": 8, "stride": 4},
