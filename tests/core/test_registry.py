@@ -91,3 +91,7 @@ def test_importing_loads_neither_torch_nor_what_single_commands_need() -> None:
 def test_a_list_of_a_recipe_is_a_tuple_of_a_design() -> None:
     assert ef.design("masformer", "nano", full=[1, 2]) == ef.design("masformer", "nano", full=(1, 2))
     assert ef.design("masformer", "nano", full=[]) == ef.design("masformer", "nano", full=())
+
+
+def test_options_of_several_values_are_taken_as_yaml_has_them():
+    assert ef.design("swin", depths=[2, 1], heads=[2, 4]) == ef.design("swin", depths=(2, 1), heads=(2, 4))

@@ -27,6 +27,7 @@ from everyformer.mixers.features import (
 from everyformer.mixers.fixed_point import FixedPointAttention
 from everyformer.mixers.fourier import FourierMixer
 from everyformer.mixers.gated_attention import GatedAttention
+from everyformer.mixers.gated_convolution import GatedConvolution
 from everyformer.mixers.gated_linear import GatedLinearAttention
 from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.latent import LatentAttention
@@ -54,7 +55,7 @@ __all__ = [
     "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
     "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise",
     "DifferentialAttention", "Directions", "EluFeatures", "FastfoodDirections", "FeatureMap", "FixedPointAttention",
-    "FourierFeatures", "FourierMixer", "GatedAttention", "GatedDeltaNet", "GatedLinearAttention",
+    "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention",
     "GeneratedDirections", "GlobalLocal", "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention",
     "Linformer", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
     "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention",

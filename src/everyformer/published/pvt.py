@@ -194,9 +194,9 @@ def segformer(
     return made
 
 
-def conditional(width_of_kernel: int = 3) -> Spec[Backbone]:
+def conditional(kernel: int = 3) -> Spec[Backbone]:
     """The position encoding generator of CPVT: x + convolution of each channel (Chu et al., 2021, section 3.2)."""
-    mixer = spec(Depthwise, kernel=width_of_kernel)
+    mixer = spec(Depthwise, kernel=kernel)
     return spec(Block, mixer=mixer, feedforward=None, residual=spec(PreNorm, norm=spec(Identity)))
 
 
