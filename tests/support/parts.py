@@ -14,7 +14,6 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Transition
-from everyformer.contracts import Mixer
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
