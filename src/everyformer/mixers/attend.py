@@ -40,11 +40,18 @@ class Taps:
         for name, tap in zip(("queries", "keys", "values", "scores", "weights", "mixed"), taps, strict=True):
             owner.add_module(name, tap)
         self._hooks = [hooks for tap in taps for hooks in (tap._forward_hooks, tap._forward_pre_hooks)]
+        formed = self.scores, self.weights
+        self._formed = [hooks for tap in formed for hooks in (tap._forward_hooks, tap._forward_pre_hooks)]
 
     @property
     def watched(self) -> bool:
         """True while a hook is registered at one of them; asked at every call, so the hooks are at hand."""
         return any(self._hooks)
+
+    @property
+    def formed(self) -> bool:
+        """True while a hook asks for scores or weights, which a fast kernel never forms."""
+        return any(self._formed)
 
 
 def attend(
@@ -66,20 +73,26 @@ def attend(
 
     A key of `mass` m counts as m keys.
 
-    The weights are formed only while `taps` are watched, where a `normaliser` stands in for softmax or `steps` change
+    Scores and weights are formed only while a tap asks for them, where a `normaliser` stands in for softmax or `steps` change
     scores or weights, and where forming them is faster.
     """
     steps = tuple(steps)
     if taps is not None and not taps.watched:
         taps = None
+    if taps is not None:
+        query, key, value = taps.queries(query), taps.keys(key), taps.values(value)
+        if not taps.formed:
+            mixed = attend(
+                query, key, value, lowered=lowered, scale=scale, bias=bias, mass=mass, dropout=dropout, normaliser=normaliser,
+                steps=steps, context=context,
+            )  # fmt: skip
+            return taps.mixed(mixed)
     written = taps is not None or normaliser is not None or bool(steps)
     crowd = None if mass is None else mass.clamp(min=1e-6).log()[:, None, None, :]
     if isinstance(lowered, Sparse) and bias is None and crowd is None and not dropout and not written:
         return flex.flex(query, key, value, lowered.blocks, scale)
     if isinstance(lowered, Deferred):
         lowered = lowered.dense
-    if taps is not None:
-        query, key, value = taps.queries(query), taps.keys(key), taps.values(value)
     if written or _written_out_is_faster(query, key):
         mixed = _explicit(
             query, key, value, lowered, scale, bias, crowd, dropout, taps, normaliser, steps, context or Context()

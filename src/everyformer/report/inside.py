@@ -244,7 +244,9 @@ def attribution_view(sample: Sample) -> dict[str, Any]:
             found[name] = signed(token_norms(values) if name == "gradient" else token_sums(values))
         else:
             found[name] = signed(_over_channels(values, name))
-    by_token = {"attention rollout": lambda: _rolled(sample)}
+    by_token: dict[str, Callable[[], Tensor]] = {}
+    if sample.first.count <= SIDE:
+        by_token["attention rollout"] = lambda: _rolled(sample)
     if few:
         by_token["AtMan"] = lambda: atman(sample.model, sample.batch, score)
     for name, make in by_token.items():
