@@ -10,7 +10,7 @@ import torch
 
 from support.parts import close
 from support.rooms import example, vocabulary_of
-from support.systems import model_of, options_of, systems, takes, tiny
+from support.systems import entrance, model_of, options_of, systems, takes, tiny
 
 LENGTHS = (7, 3, 5, 1)
 TARGETS = (2, 6, 4, 3)
@@ -79,7 +79,7 @@ def paired_rows(model: Any, rows: list[torch.Tensor], targets: list[torch.Tensor
 def texts(name: str) -> set[str]:
     """What says that a system takes ragged texts: the fields of its embedding and its options."""
     model = tiny(name).build(device="meta")
-    embedding = getattr(model, "embedding", None) or model.source
+    embedding = entrance(model)
     return set(inspect.signature(embedding.forward).parameters) | options_of(embedding.spec)
 
 

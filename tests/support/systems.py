@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import everyformer as ef
+from everyformer.contracts import Embedding
 from everyformer.costs import parameters
 from everyformer.designs import Design
 from everyformer.specs import Spec, signature
@@ -144,8 +145,12 @@ def model_of(design: Design, seed: int = 0) -> Any:
 
 def takes(model: nn.Module, field: str) -> bool:
     """Whether the embedding of what goes in takes a field of a batch (mask, lengths)."""
-    embedding = getattr(model, "embedding", None) or model.source
-    return field in inspect.signature(embedding.forward).parameters
+    return field in inspect.signature(entrance(model).forward).parameters
+
+
+def entrance(model: nn.Module) -> Embedding:
+    """The embedding of what goes in: the first one."""
+    return next(module for module in model.modules() if isinstance(module, Embedding))
 
 
 def causal(design: Design) -> bool:
