@@ -82,8 +82,7 @@ def test_fewer_tokens_that_know_where_each_came_from(name: str, prefix: int) -> 
 
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_leading_tokens_stay_as_they_are(name: str) -> None:
-    for prefix in (1, 2):
-        given = whole().replace(prefix=prefix)
+    for prefix, given in ((1, whole()), (2, leading(whole(), seed=6).replace(prefix=2))):
         fewer = run(acting(name), given)
         close(fewer.values[:, :prefix], given.values[:, :prefix], 1e-6)
 

@@ -35,7 +35,9 @@ class Step(Reduction):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """Fewer tokens; in a packed batch each sequence has a number of its own."""
         context = context or Context()
-        padded = tokens if tokens.lengths is None else unpack(tokens)
+        padded = tokens
+        if tokens.lengths is not None:
+            padded = unpack(tokens).replace(source=None if tokens.source is None else unpack(tokens.source))
         if self.idle(padded):
             return tokens
         if context.cache is not None:
