@@ -109,7 +109,7 @@ class ZeroTPrune(Pruner):
 
     Importance is a weighted PageRank on the attention graph, `rounds` steps of it, taken over the heads whose scores
     vary (section 3.2; variance of N s, between `low` and `high`). `similar` is the share of what goes that goes for
-    likeness (section 3.3): of the less important half, those closest to one of the other half.
+    likeness (section 3.3): of the tokens in the order of their rank every other one may go, those closest to one of the rest.
     """
 
     needs_attention = True
@@ -156,10 +156,9 @@ class ZeroTPrune(Pruner):
     def like(
         self, vectors: Float[Tensor, "B N K"], ranked: Tensor, free: Bool[Tensor, "B N"], lose: Tensor
     ) -> Bool[Tensor, "B N"]:
-        """Which tokens go because a more important one is like them: `lose` of the lower half of the `free`."""
+        """Which of the `free` tokens go because another one is like them: `lose` of those of odd rank."""
         place = ranked.masked_fill(~free, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
-        upper = (place < (free.sum(1, keepdim=True) + 1) // 2) & free
-        lower = free & ~upper
+        upper, lower = free & (place % 2 == 0), free & (place % 2 == 1)
         unit = F.normalize(vectors, dim=-1)
         near = (unit @ unit.mT).masked_fill(~upper[:, None], -torch.inf).amax(-1)
         near = near.masked_fill(~lower, -torch.inf)
