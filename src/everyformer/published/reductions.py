@@ -10,6 +10,7 @@ from everyformer.contracts import Reduction
 from everyformer.designs import Design
 from everyformer.published.vit import vit
 from everyformer.reduction import DynamicViT, EViT, PiToMe, TokenLearner, TokenTransforming, ToMe, ZeroTPrune
+from everyformer.reduction.applying import thirds
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
@@ -55,12 +56,6 @@ def reduced(design: Design, blocks: Iterable[int], new: Callable[[int], Spec[Red
     for i in blocks:
         design = design.insert(f"backbone.blocks.{i}.between.0", new(i))
     return design
-
-
-def thirds(design: Design) -> list[int]:
-    """The blocks at a quarter, a half and three quarters of the depth."""
-    depth = blocks_of(design)
-    return sorted({min(max(1, round(depth * share)), depth - 1) for share in (0.25, 0.5, 0.75)})
 
 
 @system(

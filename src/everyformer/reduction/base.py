@@ -19,6 +19,7 @@ from everyformer.errors import BadInput
 from everyformer.tokens import Tokens, documents, pack, unpack, within
 
 Slot = Int[Tensor, "B N"] | Float[Tensor, "B N K"]
+Next = Int[Tensor, "B K"] | Float[Tensor, "B K M"]
 
 
 class Step(Reduction):
@@ -175,7 +176,7 @@ def shares(slot: Slot, count: int, dtype: torch.dtype) -> Float[Tensor, "B N K"]
     return (slot[..., None] == torch.arange(count, device=slot.device)).to(dtype)
 
 
-def followed(first: Slot, then: Slot, count: int) -> Slot:
+def followed(first: Slot, then: Next, count: int) -> Any:
     """Where each token goes in two steps, the second of which gives `count` tokens."""
     if first.dim() == 2 and then.dim() == 2:
         there = then.expand(len(first), -1).gather(1, first.clamp(min=0))
