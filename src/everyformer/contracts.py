@@ -313,16 +313,16 @@ def require_places(blocks: Iterable[Any], mask: Mask) -> None:
     for i, block in enumerate(blocks):
         for path, module in block.named_modules(prefix=f"blocks.{i}"):
             name = type(module).__name__
+            if gridless and ("grid" in getattr(module, "capabilities", ()) or getattr(module, "needs_grid", False)):
+                raise DoesNotFit(
+                    f"{name} needs a grid, and the reduction before it leaves none; put reduction.Restore between them",
+                    path,
+                )
             if isinstance(module, Reduction):
                 if mask.needs is not None and mask.needs not in module.capabilities:
                     raise DoesNotFit(f"the place is {mask!r}, and {name} lets later tokens change earlier ones", path)
                 if module.needs_attention and not shown:
                     raise DoesNotFit(f"{name} reads the attention before it, and here is none; put it further on", path)
                 gridless, shown = not module.gives_grid, False
-            elif gridless and ("grid" in getattr(module, "capabilities", ()) or getattr(module, "needs_grid", False)):
-                raise DoesNotFit(
-                    f"{name} needs a grid, and the reduction before it leaves none; put reduction.Restore between them",
-                    path,
-                )
             elif isinstance(module, Mixer):
                 shown = "attended" in module.capabilities

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from everyformer.costs import flops, on_meta
 from everyformer.designs import Design, design_of
 from everyformer.edits import insert
 from everyformer.errors import BadInput, DoesNotFit
+from everyformer.reduction.clustering import Superpixels
 from everyformer.reduction.restoring import Restore
 from everyformer.registry import method
 from everyformer.specs import Spec, signature, spec
@@ -102,7 +104,7 @@ def keep_for(
     for _ in range(7):
         middle = (low + high) / 2
         low, high = (middle, high) if price(planned(design, new.but(keep=middle), chosen)) <= limit else (low, middle)
-    return new.but(keep=round(low, 3))
+    return new.but(keep=math.floor(low * 1000) / 1000)
 
 
 @torch.no_grad()
@@ -127,8 +129,6 @@ def seconds(model: nn.Module, batch: Mapping[str, Tensor], repeats: int = 5) -> 
 )
 def expedite(model: nn.Module, *, after: int | None = None, keep: float = 0.25, **options: Any) -> nn.Module:
     """A copy of a trained model whose blocks from `after` on (a third of them by default) work on fewer tokens."""
-    from everyformer.reduction.clustering import Superpixels
-
     made, design = copy.deepcopy(model), design_of(model)
     path = blocks_of(design)
     depth = len(design.get(path))
