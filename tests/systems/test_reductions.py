@@ -20,11 +20,11 @@ SMALL = {"classes": 5, "image": 24, "patch": 4, "channels": 1, "width": 12, "dep
 
 def shown(key, query=None, scale=1.0):
     """A context after an attention of one head with these keys."""
-    from everyformer.mixers.attend import Lowered
     from everyformer.mixers.attended import Attended
+    from everyformer.mixers.lowering import Lowered
 
     return Context(
-        attended=[Attended((key if query is None else query)[:, None], key[:, None], Lowered(), scale, None)]
+        attended=[Attended((key if query is None else query)[:, None], key[:, None], Lowered(), scale, lambda: None)]
     )
 
 

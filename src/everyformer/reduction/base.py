@@ -124,6 +124,7 @@ def chosen(tokens: Tokens, index: Int[Tensor, "B K"], counts: Int[Tensor, "#B 1"
         positions=take(tokens.places, index),
         prefix=tokens.prefix,
         weights=None if tokens.weights is None else take(tokens.weights, index),
+        marked=None if tokens.marked is None else take(tokens.marked, index),
     )
 
 
