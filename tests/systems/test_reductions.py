@@ -8,14 +8,27 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.costs import flops, on_meta, parameters
-from everyformer.interop import vit
-from everyformer.interop.weights import layer
+from everyformer.interop.weights import Pair, layer
 from everyformer.reduction.base import restored, take
 from everyformer.tokens import Tokens
 from support.agreement import FIXTURES, recorded
 from support.parts import close, make
 
 SMALL = {"classes": 5, "image": 24, "patch": 4, "channels": 1, "width": 12, "depth": 3, "heads": 2, "ratio": 2.0}
+
+
+def pairs(places=(0, 1, 2)):
+    """Which of our tensors is which of theirs; their i-th block stands at `places[i]`."""
+    table = [Pair("embedding.first", ("first",)), Pair("embedding.positions.table", ("grid",))]
+    table += layer("embedding.project", "patch_embed.proj") + layer("backbone.norm", "norm")
+    for i, place in enumerate(places):
+        ours, theirs = f"backbone.blocks.{place}", f"blocks.{i}"
+        table += layer(f"{ours}.mixer.qkv", f"{theirs}.attn.qkv") + layer(f"{ours}.mixer.output", f"{theirs}.attn.proj")
+        table += layer(f"{ours}.feedforward.up", f"{theirs}.mlp.fc1")
+        table += layer(f"{ours}.feedforward.down", f"{theirs}.mlp.fc2")
+        for k in (0, 1):
+            table += layer(f"{ours}.residual.{k}.norm", f"{theirs}.norm{k + 1}")
+    return table + layer("head.classify", "head")
 
 
 def shown(key, query=None, scale=1.0):
@@ -31,14 +44,14 @@ def shown(key, query=None, scale=1.0):
 @pytest.mark.parametrize(("name", "option"), [("tome", {"remove": 7}), ("pitome", {"keep": 0.7})])
 def test_equals_a_run_of_the_official_code(name, option):
     """Three blocks; PiToMe's attention is given the sizes, as its paper says and its released patch forgets."""
-    recorded(name, ef.create(name, **SMALL, **option), vit.timm_pairs(3))
+    recorded(name, ef.create(name, **SMALL, **option), pairs())
 
 
 def test_evit_equals_a_run_of_the_official_code():
     design = ef.design("vit", **SMALL)
     for block in (1, 2):
         design = design.insert(f"backbone.blocks.{block}.between.0", ef.spec(ef.reduction.EViT, keep=0.7))
-    recorded("evit", design.build(), vit.timm_pairs(3))
+    recorded("evit", design.build(), pairs())
 
 
 def test_dynamic_vit_equals_a_run_of_the_official_code():
@@ -46,12 +59,6 @@ def test_dynamic_vit_equals_a_run_of_the_official_code():
     design = ef.design("vit", **{**SMALL, "image": 14, "patch": 1, "width": 8})
     for at, keep in ((2, 0.49), (1, 0.7)):
         design = design.insert(f"backbone.blocks.{at}", ef.spec(ef.reduction.DynamicViT, keep=keep))
-    pairs, own = [], {0: 0, 1: 2, 2: 4}
-    for pair in vit.timm_pairs(3):
-        place = pair.ours.split(".")
-        if place[1] == "blocks":
-            place[2] = str(own[int(place[2])])
-        pairs.append(type(pair)(".".join(place), pair.theirs, pair.transposed))
     chosen = []
     for stage, at in enumerate((1, 3)):
         ours, theirs = f"backbone.blocks.{at}", f"score_predictor.{stage}"
@@ -61,7 +68,7 @@ def test_dynamic_vit_equals_a_run_of_the_official_code():
     model = design.build()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    recorded("dynamic_vit", model, pairs + chosen, nothing=[pair.ours for pair in chosen])
+    recorded("dynamic_vit", model, pairs((0, 2, 4)) + chosen, nothing=[pair.ours for pair in chosen])
 
 
 def test_pitome_for_text_equals_a_run_of_the_official_code():
