@@ -21,7 +21,7 @@ REDUCTIONS = [name for name in names("reduction") if name != "reduction.Restore"
 
 def reduces(system: str) -> bool:
     """Whether a system has reductions of its own."""
-    return any(isinstance(each.part, type) and issubclass(each.part, Reduction) for _, each in tiny(system).walk())
+    return any(isinstance(each.part, type) and issubclass(each.part, Reduction) for _, each in ef.design(system).walk())
 
 
 def few(name: str) -> Spec[Any]:

@@ -77,12 +77,15 @@ class Share(Step):
 
     def counts(self, tokens: Tokens) -> tuple[int, Int[Tensor, "#B 1"]]:
         """How many tokens the answer has, leading ones included, and how many of them each sequence fills."""
-        lead = tokens.prefix
-        table = [min(n, lead) + self.remain(max(n - lead, 0)) for n in range(tokens.count + 1)]
-        total = table[-1]
+
+        def stay(count: int) -> int:
+            return min(count, tokens.prefix) + self.remain(max(count - tokens.prefix, 0))
+
+        total, device = stay(tokens.count), tokens.values.device
         if tokens.mask is None:
-            return total, torch.full((1, 1), total, device=tokens.values.device)
-        return total, torch.tensor(table, device=tokens.values.device)[tokens.mask.sum(1, keepdim=True)]
+            return total, torch.full((1, 1), total, device=device)
+        table = torch.tensor([stay(count) for count in range(tokens.count + 1)], device=device)
+        return total, table[tokens.mask.sum(1, keepdim=True)]
 
     def extra_repr(self) -> str:
         """How many stay."""
