@@ -15,7 +15,7 @@ import torch
 if os.environ.get("EVERYFORMER_SHAPES"):
     from jaxtyping import install_import_hook
 
-    rooms = ("backbones", "embeddings", "feedforward", "heads", "mixers", "norms", "positions")
+    rooms = ("backbones", "embeddings", "feedforward", "heads", "mixers", "norms", "positions", "reduction")
     install_import_hook([f"everyformer.{room}" for room in rooms], "beartype.beartype")
 
 torch.set_num_threads(1)

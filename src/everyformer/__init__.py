@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         norms,
         objectives,
         positions,
+        reduction,
         scores,
     )  # fmt: skip
     from everyformer.context import Cache, Context
@@ -44,14 +45,14 @@ _HOMES = {
 }  # fmt: skip
 _ROOMS = (
     "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "interop", "interpret", "masks", "mixers",
-    "models", "norms", "objectives", "positions", "scores",
+    "models", "norms", "objectives", "positions", "reduction", "scores",
 )  # fmt: skip
 __all__ = [
     "BadInput", "Cache", "Checkpoint", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
     "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
     "interop", "interpret", "load", "look", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part",
     "parts",
-    "positions", "remove", "resize", "scores", "spec", "swap", "system", "systems",
+    "positions", "reduction", "remove", "resize", "scores", "spec", "swap", "system", "systems",
 ]  # fmt: skip
 
 

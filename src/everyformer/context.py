@@ -240,6 +240,8 @@ class Context:
     """Masks made ready for a kernel, shared by the layers of one pass."""
     notes: dict[str, Tensor] | None = None
     """What parts say beside the answer for an objective to read (each of several answers, by name); None: nobody asks."""
+    attended: list[Any] | None = None
+    """What the last mixer attended with, where it shows that, for a reduction to come; None: nobody asks."""
 
     def groups(self, packed: Tokens) -> Groups:
         """The packed sequences of this pass by length, worked out once."""
@@ -279,6 +281,7 @@ def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
         weights=pick(tokens.weights),
         origin=pick(tokens.origin),
         marked=pick(tokens.marked),
+        source=None if tokens.source is None else _rows(tokens.source, rows),
     )
 
 

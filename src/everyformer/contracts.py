@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -201,6 +201,11 @@ class Backbone(Part):
         self.gives, self.levels = width, f"{name}.*"
         return built
 
+    @property
+    def reads(self) -> bool:
+        """Whether a reduction here asks for what the mixer before it attended with."""
+        return False
+
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after the body."""
         raise NotImplementedError
@@ -220,6 +225,25 @@ class Transition(Part):
                 "put them in front in the last stage (first=1), or take DepthwiseMerging"
             )
         return super().__call__(tokens, context)
+
+
+class Reduction(Backbone):
+    """Base of reductions: `forward(tokens, context)` gives fewer Tokens, which know where each source token went.
+
+    It stands in a list of blocks, or in a block between mixer and feedforward.
+    """
+
+    gives_grid: bool = False
+    """Whether the tokens that it gives fill a grid."""
+    wants_attention: bool = False
+    """Whether it looks at what the attention before it attended with, where there is one."""
+    needs_attention: bool = False
+    """Whether it is lost without that."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether a reduction here asks for what the mixer before it attended with."""
+        return self.wants_attention or self.needs_attention
 
 
 class Head(Part):
@@ -250,6 +274,8 @@ def mix(mixer: Mixer, tokens: Tokens, context: Context) -> Float[Tensor, "B N D"
 
     Such a mixer is called once for each group of sequences of equal length, without their padding.
     """
+    if context.attended is not None:
+        context.attended.clear()
     if tokens.lengths is not None and "packed" not in mixer.capabilities:
         return _by_length(mixer, tokens, context)
     if tokens.mask is not None and "padding" not in mixer.capabilities:
@@ -279,3 +305,24 @@ def require(mixer: Mixer | Router, mask: Mask, path: str) -> None:
         f"the place is {mask!r} and {type(mixer).__name__} is not '{mask.needs}'; what fits here: {', '.join(fitting)}",
         path,
     )
+
+
+def require_places(blocks: Iterable[Any], mask: Mask) -> None:
+    """Refuse a reduction in a list of blocks where it cannot work, and what cannot work after it."""
+    shown = gridless = False
+    for i, block in enumerate(blocks):
+        for path, module in block.named_modules(prefix=f"blocks.{i}"):
+            name = type(module).__name__
+            if gridless and ("grid" in getattr(module, "capabilities", ()) or getattr(module, "needs_grid", False)):
+                raise DoesNotFit(
+                    f"{name} needs a grid, and the reduction before it leaves none; put reduction.Restore between them",
+                    path,
+                )
+            if isinstance(module, Reduction):
+                if mask.needs is not None and mask.needs not in module.capabilities:
+                    raise DoesNotFit(f"the place is {mask!r}, and {name} lets later tokens change earlier ones", path)
+                if module.needs_attention and not shown:
+                    raise DoesNotFit(f"{name} reads the attention before it, and here is none; put it further on", path)
+                gridless, shown = not module.gives_grid, False
+            elif isinstance(module, Mixer):
+                shown = "attended" in module.capabilities

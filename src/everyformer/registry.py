@@ -33,6 +33,7 @@ CAPABILITIES = {
     "grid": "needs the tokens to fill a grid",
     "ordered": "tells tokens apart by their order, without positions",
     "condition": "needs a condition in the context",
+    "attended": "shows what it attended with to a reduction that asks for it",
 }
 """What a part can declare; a contract test holds it to each."""
 

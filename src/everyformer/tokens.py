@@ -30,12 +30,14 @@ class Tokens:
     """How many leading tokens (class, register) belong to no place in the source."""
     weights: Float[Tensor, "B N"] | None = None
     """How many source tokens each token stands for; None: one each."""
-    origin: Int[Tensor, "B S"] | None = None
-    """Which of these tokens each source token went into; None: each into itself."""
+    origin: Int[Tensor, "B S"] | Float[Tensor, "B S N"] | None = None
+    """Which of these tokens each source token went into, -1 for none, or its shares in them; None: each into itself."""
     lengths: Int[Tensor, " S"] | None = None
     """The lengths of packed sequences; None where the batch is not packed."""
     marked: Bool[Tensor, "B N"] | None = None
     """True for tokens that some parts treat apart, as those that see all and are seen by all; None where none are."""
+    source: Tokens | None = None
+    """The source tokens, of width 0, that `origin` speaks of: where they stood, which were real, their grid."""
 
     def replace(self, **changes: Any) -> Self:
         """The same tokens with some fields exchanged."""
@@ -46,6 +48,7 @@ class Tokens:
         return type(self)(
             values, self.mask, self.positions, self.grid, self.prefix, self.weights, self.origin, self.lengths,
             self.marked,
+            self.source,
         )  # fmt: skip
 
     @property

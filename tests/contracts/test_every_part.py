@@ -86,6 +86,8 @@ class Caller(nn.Module):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_bfloat16_stays_near(name: str) -> None:
+    if name == "reduction.DynamicViT":
+        pytest.skip("untrained, its tokens are worth nearly the same, and rounding decides which stay")
     wanted = run(make(name))
     got = run(make(name).bfloat16(), torch.bfloat16).float()
     assert got.isfinite().all()

@@ -346,6 +346,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.HiddenPixels": ("vit-mae", "none"),
         "objectives.HiddenWords": ("beit", "none"),
         "objectives.Places": ("mp3", "none"),
+        "objectives.TokenPruning": ("dynamic-vit", "classes"),
         "objectives.Forecast": ("itransformer", "series"),
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.NextToken": ("gpt", "ids"),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
+from everyformer.context import Context
 from everyformer.contracts import (
     Backbone,
     Embedding,
@@ -17,6 +18,7 @@ from everyformer.contracts import (
     Head,
     Mixer,
     Position,
+    Reduction,
     Residual,
     Router,
     Transition,
@@ -25,11 +27,14 @@ from everyformer.contracts import (
 from everyformer.embeddings.finish import lead
 from everyformer.heads.pools import Pool
 from everyformer.mixers import Directions, FeatureMap
+from everyformer.mixers.attended import Attended
+from everyformer.mixers.lowering import Lowered
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
+from everyformer.tokens import Tokens
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
 
-ROOMS = ("embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "heads", "models")
+ROOMS = ("embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "heads", "models", "reduction")
 
 
 def parts_that_run() -> list[str]:
@@ -81,6 +86,8 @@ def prepared(
         }
         inputs = batch.pop("inputs")
         return lambda x: _values(part(x, **batch)), inputs
+    if isinstance(part, Reduction):
+        return reducing(part, dtype, width=width, seed=seed)
     grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)
     whole = tokens(width=width, seed=seed, grid=grid or isinstance(part, (Position, Transition)))
     if marked:
@@ -98,6 +105,33 @@ def prepared(
         return torch.cat([each.flatten() for each in (answer, *notes.values())]) if notes else answer
 
     return call, whole.values.to(dtype)
+
+
+def reducing(
+    part: Reduction, dtype: torch.dtype, *, seed: int, width: int
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """What a reduction gives of tokens on a grid behind a class token, each value times its token's weight."""
+    whole = leading(tokens(width=width, seed=seed, grid=True))
+
+    def call(x: Tensor) -> Tensor:
+        fewer = part(whole.update(x), Context(attended=[attended(x)]))
+        return fewer.values if fewer.weights is None else fewer.values * fewer.weights[..., None]
+
+    return call, whole.values.to(dtype)
+
+
+def leading(whole: Tokens, seed: int = 3) -> Tokens:
+    """The tokens behind a class token."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(whole.batch, 1, whole.width, generator=generator)
+    places = torch.cat((torch.zeros_like(whole.places[:, :1]), whole.places), 1)
+    return whole.replace(values=torch.cat((first, whole.values), 1), positions=places, prefix=1)
+
+
+def attended(values: Tensor) -> Attended:
+    """What an attention whose queries and keys are the values themselves would show."""
+    heads = values.detach().unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return Attended(heads, heads, Lowered(), 0.5, lambda: None)
 
 
 def _in(dtype: torch.dtype, width: int) -> Any:

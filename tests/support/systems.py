@@ -106,6 +106,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vit-mae": {**_PICTURES, "patch": 4, "classes": None, "narrow": 16, "narrow_depth": 1, "narrow_heads": 2},
     "vit-registers": {**_PICTURES, "patch": 4},
 }
+for _name in ("dynamic-vit", "evit", "pitome", "token-transforming", "tokenlearner", "tome", "zero-tprune"):
+    OPTIONS[_name] = {**_PICTURES, "patch": 4}
 LARGEST = 2_000_000
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Residual, mix
+from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Reduction, Residual, mix
 from everyformer.feedforward import MLP
 from everyformer.mixers import Attention
 from everyformer.norms import LayerNorm, PreNorm
@@ -21,6 +21,7 @@ from everyformer.tokens import Tokens
 class Block(Backbone):
     """mixer, then each of `cross`, then feedforward, one after the other (Vaswani et al., 2017, figure 1).
 
+    `between` mixer and what follows stand reductions (Bolya et al., ToMe, 2023, section 3).
     `residual` says where the norm stands and how updates are added: one for all, or one for each layer in order.
     A feedforward that looks at neighbours (`ConvMLP`) is a mixer and stands in the same place.
     """
@@ -32,10 +33,12 @@ class Block(Backbone):
         mixer: Spec[Mixer] | None = spec(Attention),  # noqa: B008
         cross: tuple[Spec[Mixer], ...] = (),
         feedforward: Spec[FeedForward] | Spec[Mixer] | None = spec(MLP),  # noqa: B008
+        between: tuple[Spec[Reduction], ...] = (),
         residual: Spec[Residual] | tuple[Spec[Residual], ...] = spec(PreNorm),  # noqa: B008
     ) -> None:
         super().__init__()
         self.mixer = self.make("mixer", mixer, width)
+        self.between = self.make("between", between, width)
         self.cross = self.make("cross", cross, width)
         self.feedforward = self.make("feedforward", feedforward, width)
         layers = self.layers()
@@ -50,6 +53,11 @@ class Block(Backbone):
         """What has a residual around it, in order."""
         return [layer for layer in (self.mixer, *self.cross, self.feedforward) if layer is not None]
 
+    @property
+    def reads(self) -> bool:
+        """Whether a reduction here asks for what the mixer before it attended with."""
+        return any(each.reads for each in self.between)
+
     def alter(self, change: Callable[[], Any], build: Callable[..., nn.Module]) -> None:
         """A layer that goes takes its residual along, and one that comes brings one."""
         around = dict(zip(self.layers(), self.residual))
@@ -62,9 +70,13 @@ class Block(Backbone):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all layers."""
         context = context or Context()
+        if self.reads and context.attended is None:
+            context = context.replace(attended=[])
         residuals = iter(self.residual)
         if self.mixer is not None:
             tokens = next(residuals)(tokens, lambda t: mix(self.mixer, t, context), context)
+        for reduction in self.between:
+            tokens = reduction(tokens, context)
         for cross in self.cross:
             tokens = next(residuals)(tokens, lambda t, cross=cross: cross(t, context), context)
         if self.feedforward is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from everyformer.backbones.blocks import Block
 from everyformer.backbones.depth import Depth
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Mixer, Norm, Position, Router, require
+from everyformer.contracts import Backbone, Mixer, Norm, Position, Router, require, require_places
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Causal, Full, Mask
 from everyformer.registry import part
@@ -39,12 +39,15 @@ class Encoder(Backbone):
         for path, module in self.named_modules():
             if isinstance(module, (Mixer, Router)):
                 require(module, mask, path)
+        require_places(self.blocks, mask)
         self.positions = self._share(positions, width)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all blocks."""
         context = context or Context()
         context = context.replace(mask=context.mask & self.mask, positions=self.positions)
+        if self.reads and context.attended is None:
+            context = context.replace(attended=[])
         outputs = [tokens.values]
         for block in self.blocks:
             tokens = block(tokens, context)
@@ -52,6 +55,11 @@ class Encoder(Backbone):
                 outputs.append(tokens.values)
                 tokens = tokens.update(self.depth(outputs))
         return tokens if self.norm is None else tokens.update(self.norm(tokens.values))
+
+    @property
+    def reads(self) -> bool:
+        """Whether a reduction here asks for what the mixer before it attended with."""
+        return any(block.reads for block in self.blocks)
 
     def _share(self, positions: Spec[Position] | None, width: int) -> Position | None:
         """The position part that all attention without its own shares; it must have the same heads."""

@@ -23,9 +23,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a command; what a user can cause ends in one message, without a traceback."""
-    from everyformer.cli import browse, compare, evidence, look, use, work
+    from everyformer.cli import browse, compare, evidence, look, speedup, use, work
 
-    for module in (browse, work, use, compare, evidence, look):
+    for module in (browse, work, use, compare, evidence, look, speedup):
         module.register(app)
     try:
         app()

@@ -15,6 +15,7 @@ from everyformer.contracts import Mixer, Norm, Normaliser, Position, ScorePart, 
 from everyformer.errors import BadInput
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attend import Taps, attend
+from everyformer.mixers.attended import Attended
 from everyformer.mixers.lowering import Listed, Lowered, Sparse, lower, lower_memory
 from everyformer.registry import part
 from everyformer.specs import Spec
@@ -55,7 +56,7 @@ class _Attention(Mixer):
         self.steps = self.make("steps", steps, heads, self.head_width)
         self.slots: Slots | None = self.make("slots", slots, self.key_heads, self.head_width)
         for each in self._scored():
-            self.capabilities = self.capabilities - (ScorePart.capabilities - each.capabilities)
+            self.capabilities = self.capabilities - (ScorePart.capabilities - each.capabilities) - {"attended"}
         self.taps = Taps(self)
 
     def _scored(self) -> list[ScorePart]:
@@ -101,7 +102,7 @@ class Attention(_Attention):
     A sparse mask is worked by blocks, and the scores that it forbids are never formed.
     """
 
-    capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
+    capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights", "attended"})
 
     def __init__(
         self,
@@ -141,6 +142,9 @@ class Attention(_Attention):
         projected = self.project(tokens.values)
         if tokens.lengths is None:
             return self.output(self._mix(projected, tokens, context))
+        if context.attended is not None:
+            whole = unpack(tokens, projected)
+            return self.output(self._mix(whole.values, whole, context)[whole.mask][None])
         groups = context.groups(tokens)
         if not groups.shapes:
             return torch.zeros_like(tokens.values)
@@ -177,9 +181,22 @@ class Attention(_Attention):
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
             lowered = lowered.rest
         key_places = places if key_places is None else key_places
+        if context.attended is not None and "attended" in self.capabilities:
+            form = partial(self._bias, positions, query, (places, key_places), tokens.weights, context)
+            context.attended.append(Attended(query, key, lowered, self.scale, form))
         mass = tokens.weights, tokens.weights
         mixed = self._by_blocks(call, lowered, query, key, value, (places, key_places), mass)
         return mixed.transpose(1, 2).flatten(2)
+
+    def _bias(
+        self, positions: Position | None, query: Tensor, places: Pair, mass: Tensor | None, context: Context
+    ) -> Tensor | None:
+        """All that is added to the scores."""
+        bias = None if positions is None else positions.bias(query, *places, self.scale, context)
+        if mass is None:
+            return bias
+        heavy = mass.clamp(min=1e-6).log()[:, None, None, :]
+        return heavy if bias is None else bias + heavy
 
     def _by_blocks(
         self,

@@ -31,16 +31,22 @@ class _Taught(Objective):
         """Set the teacher."""
         self._teacher = [teacher.eval().requires_grad_(False)]
 
+    @property
+    def teacher(self) -> nn.Module:
+        """The teacher."""
+        if not self._teacher:
+            raise EveryformerError(
+                f"{type(self).__name__} has no teacher; call objective.teach(model) or set objective.teacher=RUN"
+            )
+        return self._teacher[0]
+
     def soft(self, student: Float[Tensor, "B C"], teacher: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
         """What the student is told by the teacher."""
         raise NotImplementedError
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """(1 - share) cross entropy of the labels + share of the teacher's, summed over the samples."""
-        if not self._teacher:
-            raise EveryformerError(
-                f"{type(self).__name__} has no teacher; call objective.teach(model) or set objective.teacher=RUN"
-            )
+        teacher = self.teacher
         labels = batch[LABELS]
         notes: dict[str, Tensor] = {}
         both = answer(model, {**batch, "context": Context(notes=notes)})
@@ -48,7 +54,7 @@ class _Taught(Objective):
         taught = notes.get("teacher", both).float()
         check_classes(labels, logits.shape[-1])
         with torch.no_grad():
-            told = answer(self._teacher[0], batch).float()
+            told = answer(teacher, batch).float()
         if told.shape != logits.shape:
             raise DoesNotFit(
                 f"the teacher answers {tuple(told.shape)} and the student {tuple(logits.shape)}", "teacher"

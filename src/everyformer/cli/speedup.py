@@ -1,0 +1,58 @@
+"""`speedup`: make a trained run faster."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everyformer.cli.app import print_json, table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(speedup)
+
+
+def speedup(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Annotated[str | None, typer.Option(help="Your data; by default the run's own.")] = None,
+    budget: Annotated[float, typer.Option(help="The share of the time that may be needed.")] = 0.6,
+    max_loss: Annotated[float, typer.Option(help="The points that may be lost.")] = 0.5,
+    batch: Annotated[int, typer.Option(help="Samples at once, for the times.")] = 32,
+    split: Annotated[str, typer.Option(help="The part of the data to choose on.")] = "valid",
+    out: Annotated[Path | None, typer.Option(help="The folder of the faster run; RUN-faster by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try every reduction of tokens on a run and its data, print quality against time, and keep the best as a run."""
+    from everyformer.training import Run
+    from everyformer.training.speedup import best, data_of, keep_as, tried
+
+    opened = Run.open(run)
+    task = data_of(opened, data)
+    found = [*tried(opened, task, budget=budget, split=split, batch=batch)]
+    chosen = best(found, budget=budget, max_loss=max_loss)
+    folder = out or run.with_name(f"{run.name}-faster")
+    if chosen is not None:
+        keep_as(opened, chosen[1], chosen[0], folder)
+    if as_json:
+        kept = None if chosen is None else {**asdict(chosen[0]), "folder": str(folder)}
+        return print_json({"metric": task.metric, "tried": [asdict(each) for each, _ in found], "best": kept})
+    rows = []
+    for each, _ in found:
+        if each.refused:
+            rows.append([each.name, "", "", "", f"refused: {each.refused}", ""])
+            continue
+        pace = f"{each.speed:.2f} times as fast" if each.speed >= 1 else f"slower: {each.speed:.2f} times as fast"
+        rows.append(
+            [each.name, f"{each.keep:.3f}", f"{each.metric:.4f}", f"{each.loss:+.2f}", pace, f"{each.flops:.0%}"]
+        )
+    table(["reduction", "keep", task.metric, "points lost", "speed", "FLOPs"], rows)
+    if chosen is None:
+        print(
+            f"none needs {budget:.0%} of the time and loses at most {max_loss} points; give a larger --budget or --max-loss"
+        )
+    else:
+        print(f"{chosen[0].name} kept in {folder}; it goes on with `everyformer predict`, `evaluate` and the others")

@@ -1,0 +1,50 @@
+"""What an attention attended with, shown to the reductions that choose tokens by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from everyformer.mixers.lowering import Deferred, Lowered
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Queries (B, H, N, K), keys (B, G, N, K), and the mask and bias of their scores; padded where the batch was packed."""
+
+    query: Float[Tensor, "B H N K"]
+    key: Float[Tensor, "B G N K"]
+    lowered: Lowered
+    scale: float
+    bias: Callable[[], Tensor | None]
+    """Forms what is added to the scores, (#B, #H, #N, N)."""
+
+    def keys(self) -> Float[Tensor, "B N K"]:
+        """The keys, averaged over the heads."""
+        return self.key.mean(1)
+
+    def weights(self, rows: slice = slice(None)) -> Float[Tensor, "B H R N"]:
+        """The weights of the queries in `rows`: softmax(q k^T scale + bias) under the mask, formed only here."""
+        query = self.query[:, :, rows]
+        key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
+        scores = query @ key.mT * self.scale
+        bias = self.bias()
+        if bias is not None:
+            scores = scores + _rows(bias, rows)
+        lowered = self.lowered.dense if isinstance(self.lowered, Deferred) else self.lowered
+        allowed = lowered.allowed
+        if lowered.causal:
+            size = key.shape[2]
+            allowed = torch.ones(1, 1, size, size, dtype=torch.bool, device=scores.device).tril()
+        if allowed is None:
+            return scores.softmax(-1)
+        allowed = _rows(allowed, rows)
+        return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
+
+
+def _rows(of_all: Tensor, rows: slice) -> Tensor:
+    return of_all if of_all.shape[2] == 1 else of_all[:, :, rows]

@@ -1,0 +1,116 @@
+"""A trained run made faster on its own data: which reduction loses least for the time it saves."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from everyformer.costs import flops, on_meta
+from everyformer.data import Task, find_task
+from everyformer.designs import design_of
+from everyformer.errors import BadInput, DoesNotFit
+from everyformer.heads import ClassHead
+from everyformer.reduction import (
+    ClassAttention,
+    EViT,
+    PiToMe,
+    PiToMeText,
+    TokenTransforming,
+    ToMe,
+    ZeroTPrune,
+    keep_for,
+    reduced,
+)
+from everyformer.reduction.applying import seconds
+from everyformer.specs import spec
+from everyformer.training.averaging import weights
+from everyformer.training.files import write_json, write_tensors, write_text
+from everyformer.training.run import RESULT, WEIGHTS, Run
+
+TRAINING_FREE = (ToMe, PiToMe, PiToMeText, ClassAttention, EViT, ZeroTPrune, TokenTransforming)
+"""The reductions that a trained model takes as it is."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One way to make a model faster, as measured beside the model itself."""
+
+    name: str
+    keep: float
+    metric: float
+    loss: float
+    """How much worse the metric is, in points: hundredths of a share, or units of the metric."""
+    speed: float
+    """Times as fast as the model itself, in processor time; below 1: slower."""
+    flops: float
+    """Share of the model's FLOPs."""
+    refused: str = ""
+    """Why it was not tried, where it was not."""
+
+
+def tried(
+    run: Run, task: Task, *, budget: float, split: str = "valid", batch: int = 32
+) -> Iterator[tuple[Try, nn.Module]]:
+    """Every reduction at FLOPs falling to `budget` times the model's, with the model that it gives."""
+    if not 0 < budget < 1:
+        raise BadInput(f"a budget is a share of what the model costs now, between 0 and 1; given {budget}")
+    model, design = run.model, design_of(run.model)
+    at_once = inputs(task, split, batch)
+    plain = task.evaluate(model, split).metrics[task.metric]
+    yield Try("as it is", 1.0, plain, 0.0, 1.0, 1.0), model
+    whole = flops(on_meta(design))[""]
+    for part in TRAINING_FREE:
+        for share in ((1 + 2 * budget) / 3, budget):
+            try:
+                new = keep_for(design, spec(part), share)
+                made = reduced(model, new, restore=not isinstance(getattr(model, "head", None), ClassHead))
+            except DoesNotFit as error:
+                yield Try(part.__name__, share, plain, 0.0, 1.0, 1.0, refused=str(error)), model
+                break
+            metric = task.evaluate(made, split).metrics[task.metric]
+            lost = (plain - metric if task.better == "max" else metric - plain) * (100 if abs(plain) <= 1 else 1)
+            speed = seconds(model, at_once) / seconds(made, at_once)
+            cost = flops(on_meta(design_of(made)))[""] / whole
+            yield Try(part.__name__, new.get("keep"), metric, lost, speed, cost), made
+
+
+def best(found: list[tuple[Try, nn.Module]], *, budget: float, max_loss: float) -> tuple[Try, nn.Module] | None:
+    """The fastest that needs at most `budget` of the time and loses at most `max_loss` points; None for none."""
+    fitting = [
+        each for each in found if not each[0].refused and each[0].loss <= max_loss and each[0].speed * budget >= 1
+    ]
+    return max(fitting, key=lambda each: each[0].speed, default=None)
+
+
+def inputs(task: Task, split: str, batch: int) -> Mapping[str, Tensor]:
+    """What the model is given for the first samples of a part."""
+    given = task.batch(split, list(range(min(batch, task.size(split)))))
+    return {name: value for name, value in given.items() if name != "labels"}
+
+
+def data_of(run: Run, path: str | None) -> Task:
+    """The task of a run on its own data, or on that at a path."""
+    data: dict[str, Any] = dict(run.recipe.data)
+    if path is not None:
+        data = {name: value for name, value in data.items() if name != "source"} | {"path": path}
+    return find_task(run.recipe.task).open(**data)
+
+
+def keep_as(run: Run, model: nn.Module, how: Try, folder: Path) -> Run:
+    """A run of its own: the recipe and transforms of `run`, with this model."""
+    if folder.exists():
+        raise BadInput(f"'{folder}' exists; give another folder (--out)")
+    folder.mkdir(parents=True)
+    shutil.copytree(run.folder / "task", folder / "task")
+    shutil.copy(run.folder / "recipe.yaml", folder / "recipe.yaml")
+    write_text(folder / "design.yaml", design_of(model).to_yaml())
+    write_tensors(folder / WEIGHTS, weights(copy.deepcopy(model).to(torch.device("cpu"))))
+    write_json(folder / RESULT, {**run.result, "faster_than": str(run.folder), "reduction": asdict(how)})
+    return Run.open(folder)
