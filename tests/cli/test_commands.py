@@ -115,6 +115,11 @@ def test_pictures_from_folder_to_answers(run: Any, own: Path, tmp_path: Path) ->
     answers = json.loads(run("predict", folder, "--json", given=f"{picture}\n").out)
     assert answers[0]["label"] in ("cat", "dog")
     assert len(json.loads(run("embed", folder, picture).out)[0]) == 64
+    page = tmp_path / "look.html"
+    assert str(page) in run("look", folder, picture, "--out", page, "--no-open").out
+    assert page.read_text().startswith("<!doctype html>")
+    run("look", folder, picture, "--no-open", "--layers", "90").refused("no attention in layers [90]")
+    run("look", folder, picture, "--no-open", "--layers", "a").refused("such as 0,5")
     run("translate", folder, "hello").refused("image-classification", "everyformer predict")
     run("predict", folder, own / "book.txt").refused("no picture that can be read")
     run("predict", folder).refused("standard input is empty")
@@ -124,8 +129,12 @@ def test_a_text_goes_on_and_a_series_too(run: Any, own: Path, tmp_path: Path) ->
     text = trained(run, own, "book.txt", tmp_path / "text", "data.length=16", "design.length=16", "design.depth=1")
     said = json.loads(run("generate", text, "the dog", "--tokens", "4", "--json").out)
     assert len(said[0]["text"]) == 4
+    run("look", text, "the dog", "--no-open", "--view", "lens")
+    run("look", text, "the dog and the other dog", "--no-open").refused("25 tokens, and the run was trained on 16")
     forecasts = trained(run, own, "series.csv", tmp_path / "series", "data.horizon=4", "data.lookback=12")
     assert len(json.loads(run("forecast", forecasts, own / "series.csv", "--json").out)[0]["forecast"]["load"]) == 4
+    run("look", forecasts, own / "series.csv", "--no-open")
+    assert "load" in (forecasts / "look.html").read_text()
 
 
 def test_a_translation_from_pairs_to_text(run: Any, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_every_point_of_attention_is_read_and_replaced(name: str, point: str) ->
     seen: list[torch.Tensor] = []
     handles = [tap.register_forward_hook(lambda m, i, output: seen.append(output)) for tap in taps(mixer, point)]
     close(mix(mixer, tokens(), context()), plain)
-    assert len(seen) == len(handles) > 0
+    assert len(seen) >= len(handles) > 0
     for handle in handles:
         handle.remove()
     close(mix(mixer, tokens(), context()), plain, 0.0)
