@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.abstraction import forward, paired, step
 from torch import nn
 
 import everyformer as ef
+from benchmarks.abstraction import forward, paired, step
 from everyformer.interop import convnext, cvt, pit, poolformer, pvt, swin
 from everyformer.interop.live import from_transformers
 from everyformer.interop.timm import from_timm
