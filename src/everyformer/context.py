@@ -236,6 +236,8 @@ class Context:
     positions: Any = None
     """The position part that the layers of a backbone share."""
     generator: torch.Generator | None = None
+    share: float = 1.0
+    """How much of nested parts works in this pass: their first hidden units, of all."""
     lowered: dict[Any, Any] = field(default_factory=dict)
     """Masks made ready for a kernel, shared by the layers of one pass."""
     notes: dict[str, Tensor] | None = None

@@ -148,8 +148,15 @@ class Slots(ScorePart):
 class Norm(Part):
     """Base of norms: `forward(values)` gives values of the same shape."""
 
+    counts: bool = False
+    """Whether it counts tokens in training, and so is called with their mask besides: padding is not counted."""
     together: bool = False
     """Whether it takes its statistics from all tokens of a sample; the others take each token by itself."""
+
+
+def normalise(norm: nn.Module, tokens: Tokens) -> Float[Tensor, "B N D"]:
+    """The values of tokens, normalised."""
+    return norm(tokens.values, tokens.mask) if getattr(norm, "counts", False) else norm(tokens.values)
 
 
 class FeedForward(Part):
@@ -157,6 +164,14 @@ class FeedForward(Part):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token."""
+        raise NotImplementedError
+
+
+class Projection(Part):
+    """Base of projections: `forward(values)` turns (B, N, D) into (B, N, E); built with both widths."""
+
+    def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
+        """The projected values."""
         raise NotImplementedError
 
 
@@ -189,6 +204,8 @@ class Backbone(Part):
     """How many leading tokens (class, distillation) it has nothing to do without."""
     gives: int | None = None
     """The width of the tokens that it gives; None: the width that it takes."""
+    incremental: bool = True
+    """Whether it hands the cache of its place on, so that tokens may come one by one."""
     levels: str = ""
     """The paths inside it where its features stand (`blocks.*`, `stages.*`), in a body of several levels."""
 

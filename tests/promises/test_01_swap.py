@@ -8,13 +8,17 @@ import pytest
 import torch
 
 import everyformer as ef
-from everyformer.contracts import FeedForward, Mixer, Norm, Position, Residual
+from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Position, Residual
 from everyformer.designs import Design
 from everyformer.specs import Spec
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, place_for, spec_of, tokens
 from support.systems import model_of, systems, tiny
 
-BACKBONES = [name for name in names("backbones") if not getattr(spec_of(name).part, "leads", 0)]
+BACKBONES = [
+    name
+    for name in names("backbones")
+    if issubclass(spec_of(name).part, Backbone) and not getattr(spec_of(name).part, "leads", 0)
+]
 """Text has no leading tokens."""
 ATTENTION = ef.spec(ef.mixers.Attention, heads=HEADS)
 

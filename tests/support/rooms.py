@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
 from everyformer.context import Context
@@ -155,6 +156,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return part(whole, shared)
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
+    if isinstance(part, Chunker):
+        return part(whole.values, whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool))
     if isinstance(part, Entrance):
         return part(whole, whole.update(whole.values.tanh()), 2)
     if isinstance(part, Residual):

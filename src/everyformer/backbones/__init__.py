@@ -2,8 +2,11 @@
 
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
+from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
 from everyformer.backbones.classes import Apart, ClassBlock
 from everyformer.backbones.depth import DepthWeighted, Fused
+from everyformer.backbones.elastic import Elastic
+from everyformer.backbones.folding import fold
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.pyramids import Pyramid, Stage
@@ -11,7 +14,7 @@ from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "ClassBlock", "ConvMerging", "Decoder", "DepthWeighted",
-    "DepthwiseMerging", "Encoder", "Fused", "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid",
-    "Stage", "TurnSignal",
+    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "Decoder",
+    "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
+    "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "Stage", "TurnSignal", "fold",
 ]  # fmt: skip

@@ -98,11 +98,11 @@ class Loop(Backbone):
 
 @part("backbones")
 class AdaptiveLoop(Loop):
-    """A loop in which each token halts by itself (Graves, 2016; Dehghani et al., 2019, section 2.2 and their code).
+    """A loop in which each token halts by itself (Graves, 2016; Dehghani et al., 2019, section 2.2 and appendix C).
 
-    At each turn a token says with what probability it halts; once these add up to `threshold` it has halted, and its
-    answer is the mean of its states, each weighted by its probability (the last by what is left to 1). The turns taken
-    and what is left are an auxiliary loss of share `cost`.
+    At each turn a token says with what probability it halts; once these add up to `threshold` it has halted. Its answer
+    moves to each new state by that probability, to the last one by what is left to 1, as in the listing of appendix C.
+    The turns taken and what was left are an auxiliary loss of share `cost`.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class AdaptiveLoop(Loop):
         self.ponder = Auxiliary(cost)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
-        """The weighted mean of the states of each token."""
+        """The answer of each token."""
         context = context or Context()
         first, answer = tokens, torch.zeros_like(tokens.values)
         summed = tokens.values.new_zeros(*tokens.values.shape[:2], 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from everyformer.backbones.blocks import Block
 from everyformer.backbones.depth import Depth
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Mixer, Norm, Position, Router, require, require_places
+from everyformer.contracts import Backbone, Mixer, Norm, Position, Router, normalise, require, require_places
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Causal, Full, Mask
 from everyformer.registry import part
@@ -54,7 +54,7 @@ class Encoder(Backbone):
             if self.depth is not None:
                 outputs.append(tokens.values)
                 tokens = tokens.update(self.depth(outputs))
-        return tokens if self.norm is None else tokens.update(self.norm(tokens.values))
+        return tokens if self.norm is None else tokens.update(normalise(self.norm, tokens))
 
     @property
     def reads(self) -> bool:

@@ -3,7 +3,7 @@
 from everyformer.embeddings.audio import SpectrogramFrames, SpectrogramPatches
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
-from everyformer.embeddings.image import Patches
+from everyformer.embeddings.image import NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
@@ -13,7 +13,7 @@ from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.text import MarkedText, Text
 
 __all__ = [
-    "Bytes", "ConvStem", "MarkedText", "MaskedPatches", "OverlapPatches", "Patches", "PatchwiseStem", "Patterns",
-    "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps", "TokensToToken",
-    "Variates",
+    "Bytes", "ConvStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "Patches", "PatchwiseStem",
+    "Patterns", "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps",
+    "TokensToToken", "Variates",
 ]  # fmt: skip

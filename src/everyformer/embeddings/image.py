@@ -43,7 +43,7 @@ class Patches(Finish):
     ) -> None:
         super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
         self.patch, self.channels, self.image = patch, channels, image
-        self.project = nn.Conv2d(channels, width, patch, patch, bias=bias)
+        self.project: nn.Module = nn.Conv2d(channels, width, patch, patch, bias=bias)
 
     def forward(  # type: ignore[override]
         self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
@@ -57,12 +57,48 @@ class Patches(Finish):
         height, width = inputs.shape[-2:]
         if height % self.patch or width % self.patch:
             inputs = F.pad(inputs, (0, -width % self.patch, 0, -height % self.patch))
-        return as_tokens(self.project(inputs))
+        return as_tokens(self.cells(inputs))
+
+    def cells(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D h w"]:
+        """A vector for each patch."""
+        return self.project(inputs)
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""
         size = image or self.image
         return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class NormedPatches(Patches):
+    """Patches normalised before their linear map and after it (Yu et al., CRATE, 2023, their code; vit-pytorch)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        patch_norm: Spec[Norm],
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width, patch=patch, channels=channels, image=image, first=first, positions=positions, norm=norm,
+            dropout=dropout,
+        )  # fmt: skip
+        size = channels * patch**2
+        self.project = nn.Linear(size, width)
+        self.patch_norm = nn.ModuleList(self.make("patch_norm", patch_norm, each) for each in (size, width))
+
+    def cells(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D h w"]:
+        """A vector for each patch."""
+        pieces = inputs.unfold(2, self.patch, self.patch).unfold(3, self.patch, self.patch)
+        flat = pieces.permute(0, 2, 3, 1, 4, 5).flatten(3)
+        return self.patch_norm[1](self.project(self.patch_norm[0](flat))).permute(0, 3, 1, 2)
 
 
 def check_picture(inputs: Tensor, channels: int) -> None:

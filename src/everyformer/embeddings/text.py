@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from everyformer.context import Context, running_positions
-from everyformer.contracts import Norm, Position
+from everyformer.contracts import Backbone, Norm, Position
 from everyformer.embeddings.checks import check_ids, check_ragged
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
@@ -22,7 +22,9 @@ from everyformer.tokens import Tokens, within
 class Text(Finish):
     """A learned vector for each id of a vocabulary, with positions and, where asked for, segments (BERT).
 
-    `scaled` multiplies by sqrt(D) (Vaswani et al., 2017, section 3.4). `table_width` factorises the table (ALBERT).
+    `scaled` multiplies by sqrt(D) (Vaswani et al., 2017, section 3.4). `table_width` makes all of this narrower and maps
+    it to the width at the end (Lan et al., ALBERT, 2020, section 3.1), after a `body` where one is given (Reid et al.,
+    Subformer, 2021, section 3.2).
     """
 
     def __init__(
@@ -34,15 +36,18 @@ class Text(Finish):
         segments: int = 0,
         scaled: bool = False,
         table_width: int | None = None,
+        body: Spec[Backbone] | None = None,
         norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(width, positions=positions, norm=norm, dropout=dropout)
+        inner = table_width or width
+        super().__init__(inner, positions=positions, norm=norm, dropout=dropout)
         self.vocabulary = vocabulary
-        self.table = nn.Embedding(vocabulary, table_width or width)
-        self.project = nn.Linear(table_width, width) if table_width else None
-        self.segments = nn.Embedding(segments, width) if segments else None
-        self.scale = math.sqrt(width) if scaled else 1.0
+        self.table = nn.Embedding(vocabulary, inner)
+        self.segments = nn.Embedding(segments, inner) if segments else None
+        self.scale = math.sqrt(inner) if scaled else 1.0
+        self.body = self.make("body", body, inner)
+        self.project = nn.Linear(inner, width) if table_width else None
 
     def forward(  # type: ignore[override]
         self,
@@ -55,9 +60,8 @@ class Text(Finish):
     ) -> Tokens:
         """Tokens of ids (B, N), or of packed ids (1, T) with the `lengths` of the sequences."""
         self.check(inputs, mask, lengths, segments)
+        context = context or Context()
         values = self.table(inputs)
-        if self.project is not None:
-            values = self.project(values)
         if self.scale != 1.0:
             values = values * self.scale
         if self.segments is not None:
@@ -65,8 +69,11 @@ class Text(Finish):
         if lengths is not None:
             places = within(lengths, inputs.shape[1])[None, :, None]
         else:
-            places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
-        return self.finish(Tokens(values, mask=mask, positions=places, lengths=lengths))
+            places = running_positions(mask, inputs.shape[1], inputs.device, context)
+        tokens = self.finish(Tokens(values, mask=mask, positions=places, lengths=lengths))
+        if self.body is not None:
+            tokens = self.body(tokens, context.replace(lowered={}))
+        return tokens if self.project is None else tokens.update(self.project(tokens.values))
 
     def check(self, inputs: Tensor, mask: Tensor | None, lengths: Tensor | None, segments: Tensor | None) -> None:
         """Refuse ids and segments outside their tables, and a mask or lengths that do not belong to them."""

@@ -3,8 +3,13 @@
 from everyformer.feedforward.dense import MLP, Gated
 from everyformer.feedforward.experts import Experts
 from everyformer.feedforward.kan import FourierKAN, RadialKAN, SineKAN, SplineKAN
+from everyformer.feedforward.memory import MemoryLayer
+from everyformer.feedforward.nested import NestedGated, NestedMLP
+from everyformer.feedforward.projections import Linear, Pattention, Projected
 from everyformer.feedforward.routers import ExpertChoice, TopK
+from everyformer.feedforward.sparse import SparseCoding
 
 __all__ = [
-    "MLP", "ExpertChoice", "Experts", "FourierKAN", "Gated", "RadialKAN", "SineKAN", "SplineKAN", "TopK",
+    "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer", "NestedGated", "NestedMLP",
+    "Pattention", "Projected", "RadialKAN", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
 ]  # fmt: skip

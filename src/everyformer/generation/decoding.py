@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Mixer
+from everyformer.contracts import Backbone, Mixer
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Mask
 from everyformer.models.model import Root
@@ -88,7 +88,9 @@ class Decoding:
 
 
 def cacheable(backbone: nn.Module) -> bool:
-    """Whether token by token gives what all at once gives: every mixer is incremental and no mask looks ahead."""
+    """Whether token by token gives what all at once gives: every mixer and body is incremental, no mask looks ahead."""
+    if not all(m.incremental for m in backbone.modules() if isinstance(m, Backbone)):
+        return False
     if not all("incremental" in m.capabilities for m in backbone.modules() if isinstance(m, Mixer)):
         return False
     mask = getattr(backbone, "mask", None)

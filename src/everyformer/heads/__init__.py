@@ -5,9 +5,10 @@ from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
-from everyformer.heads.tokens import CellHead, TiedHead, TokenHead
+from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Transform
 
 __all__ = [
-    "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "LastToken",
-    "LeadingMean", "Mean", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "WordsBeside",
+    "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
+    "LastToken", "LeadingMean", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
+    "WordsBeside",
 ]  # fmt: skip

@@ -17,7 +17,10 @@ from everyformer.tokens import Tokens
 
 @part("heads")
 class TokenHead(Head):
-    """A linear map to the vocabulary, or to the classes of a token."""
+    """A linear map to the vocabulary, or to the classes of a token.
+
+    `table_width` is what `transform` gives, where that is not the width (an embedding with a narrower table).
+    """
 
     tied = False
 
@@ -29,11 +32,12 @@ class TokenHead(Head):
         bias: bool = False,
         scale: float = 1.0,
         transform: Spec[Any] | None = None,
+        table_width: int | None = None,
     ) -> None:
         super().__init__()
         self.vocabulary, self.scale = vocabulary, scale
         self.transform = self.make("transform", transform, width)
-        self.project = nn.Linear(width, vocabulary, bias=bias)
+        self.project = nn.Linear(table_width or width, vocabulary, bias=bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N V"]:
         """The logits of each token; the values are first multiplied by `scale` (T5 has 1/sqrt(D))."""
@@ -64,14 +68,28 @@ class TiedHead(TokenHead):
 
 @part("heads")
 class Transform(Part):
-    """norm(act(W x)) before the logits: BERT's masked-language head."""
+    """norm(act(W x)) before the logits: BERT's masked-language head; `output` is its width where that is another."""
 
-    def __init__(self, width: int, *, norm: Spec[Any], activation: str = "gelu") -> None:
+    def __init__(self, width: int, *, norm: Spec[Any], activation: str = "gelu", output: int | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, width)
+        output = output or width
+        self.linear = nn.Linear(width, output)
         self.activation = activation_named(activation)
-        self.norm = self.make("norm", norm, width)
+        self.norm = self.make("norm", norm, output)
 
-    def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
         """The values that the logits are taken from."""
         return self.norm(self.activation(self.linear(values)))
+
+
+@part("heads")
+class Narrow(Part):
+    """W x + b before the logits, to the width of a narrower table (Reid et al., Subformer, 2021, their code)."""
+
+    def __init__(self, width: int, *, output: int | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, output or width)
+
+    def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
+        """The values that the logits are taken from."""
+        return self.linear(values)

@@ -39,6 +39,7 @@ from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
 from everyformer.mixers.pooling_fusion import PoNet
+from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
@@ -47,6 +48,7 @@ from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.subsampled import SubsampledAttention
+from everyformer.mixers.subspace import SubspaceAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 from everyformer.mixers.windows import Spread, Windows
@@ -58,7 +60,8 @@ __all__ = [
     "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention",
     "GeneratedDirections", "GlobalLocal", "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention",
     "Linformer", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ReducedAttention", "ReluFeatures", "Retention",
-    "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention",
+    "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention",
+    "ReducedAttention", "ReluFeatures", "Retention",
+    "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
     "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

@@ -79,8 +79,9 @@ class FanIn(Start):
         for module in root.modules():
             if isinstance(module, (Attention, CrossAttention)):
                 whole = module.qkv if isinstance(module, Attention) else module.query
-                queries = whole.weight.data[: module.heads * module.head_width]
-                queries.mul_(module.head_width**-0.5 / module.scale)
+                if isinstance(whole, nn.Linear):
+                    queries = whole.weight.data[: module.heads * module.head_width]
+                    queries.mul_(module.head_width**-0.5 / module.scale)
             elif isinstance(module, Position):
                 for table in module.parameters():
                     nn.init.normal_(table, std=module.place[0] ** -0.5)

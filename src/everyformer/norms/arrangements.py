@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Layer, Norm, Residual
+from everyformer.contracts import Layer, Norm, Residual, normalise
 from everyformer.dropout import Dropout
 from everyformer.norms.branches import Branch
 from everyformer.norms.normalisers import LayerNorm
@@ -54,7 +54,7 @@ class PreNorm(_Arrangement):
 
     def updated(self, tokens: Tokens, layer: Layer, context: Context) -> Tensor:
         """What is added."""
-        return self.branch(layer(tokens.update(self.norm(tokens.values))), tokens, context)
+        return self.branch(layer(tokens.update(normalise(self.norm, tokens))), tokens, context)
 
 
 @part("norms")
@@ -73,7 +73,9 @@ class PostNorm(_Arrangement):
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the update added, normalised."""
-        return tokens.update(self.norm(tokens.values + self.branch(layer(tokens), tokens, context)))
+        return tokens.update(
+            normalise(self.norm, tokens.update(tokens.values + self.branch(layer(tokens), tokens, context)))
+        )
 
 
 @part("norms")
@@ -113,7 +115,8 @@ class SandwichNorm(_Arrangement):
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the normalised update added."""
-        update = self.norm[1](layer(tokens.update(self.norm[0](tokens.values))))  # type: ignore[operator, index]
+        update = layer(tokens.update(normalise(self.norm[0], tokens)))  # type: ignore[index]
+        update = normalise(self.norm[1], tokens.update(update))  # type: ignore[index]
         return tokens.update(tokens.values + self.branch(update, tokens, context))
 
 
@@ -133,5 +136,24 @@ class TrunkNorm(_Arrangement):
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The normalised tokens with the update added."""
-        tokens = tokens.update(self.norm(tokens.values))
+        tokens = tokens.update(normalise(self.norm, tokens))
         return tokens.update(tokens.values + self.branch(layer(tokens), tokens, context))
+
+
+@part("norms")
+class Replacement(_Arrangement):
+    """f(norm(x)): what the layer gives takes the place of the tokens (Yu et al., CRATE, 2023, equation 17)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm, dropout, branches)
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """What the layer gives."""
+        return tokens.update(self.branch(layer(tokens.update(normalise(self.norm, tokens))), tokens, context))

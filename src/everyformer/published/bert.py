@@ -8,8 +8,7 @@ from everyformer.backbones import Block, Encoder
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.feedforward import MLP
-from everyformer.heads import ClassHead, TiedHead
-from everyformer.heads.tokens import Transform
+from everyformer.heads import ClassHead, TiedHead, Transform
 from everyformer.mixers import Attention
 from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PostNorm

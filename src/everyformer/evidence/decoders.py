@@ -1,0 +1,171 @@
+"""Evidence for decoders that differ from Llama around the mixer: on Shakespeare by characters, at the same steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from everyformer.data.tasks.language import LanguageModelling
+from everyformer.edits import resize
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.language import trigrams_of_shakespeare
+from everyformer.evidence.runs import scored, trained
+from everyformer.recipe import load_recipe
+
+SHORT = ("training.steps=400", "training.lr=3e-3", "training.evaluate_every=400", "training.warmup=40")
+
+
+@cache
+def loss(system: str, *options: str) -> float:
+    """Validation loss of a system of the size of nanoGPT after a short run."""
+    return scored("shakespeare", f"design.system={system}", "design.size=nano", *SHORT, *options)["valid"]["loss"]
+
+
+@cache
+def shakespeare() -> LanguageModelling:
+    """The data of the recipe."""
+    return LanguageModelling.open(**load_recipe("shakespeare").data)
+
+
+def validation(model: torch.nn.Module) -> float:
+    """Nats a character on the validation part."""
+    return shakespeare().evaluate(model.eval(), "valid").metrics["loss"]
+
+
+def learns(system: str) -> Callable[[], Finding]:
+    """The experiment that a system beats counted trigrams."""
+
+    @evidence(system, kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+    def run() -> Finding:
+        ours, baseline = loss(system), trigrams_of_shakespeare()
+        verdict = "holds" if ours < baseline else "does not hold at this scale"
+        finding = f"{ours:.4f} against {baseline:.4f} nats a character"
+        return Finding(verdict, finding, {system: ours, "trigrams": baseline})
+
+    return run
+
+
+for _system in ("denseformer", "h-net", "matformer", "memoryformer", "moe", "tokenformer"):
+    learns(_system)
+
+
+def below(ours: float, theirs: float, name: str, other: str) -> Finding:
+    """Whether one loss is below another."""
+    verdict = "holds" if ours < theirs else "does not hold at this scale"
+    return Finding(verdict, f"{name} {ours:.4f}, {other} {theirs:.4f}", {name: ours, other: theirs})
+
+
+@evidence("moe", kind="claim", claim="At the same work for each token, experts beat the dense decoder (section 3).")
+def moe_against_dense() -> Finding:
+    """Two of four experts of hidden width 172, against one feedforward of 344."""
+    return below(loss("moe"), loss("llama"), "two of four experts", "one feedforward of their width together")
+
+
+@evidence(
+    "denseformer", kind="claim", claim="At the same depth, depth-weighted averaging lowers the loss (section 4.2)."
+)
+def denseformer_against_plain() -> Finding:
+    """Four blocks, averaged after each, against the same blocks without."""
+    plain = loss("denseformer", "design.edits=[{set: backbone.depth, value: null}]")
+    return below(loss("denseformer"), plain, "averaged", "plain")
+
+
+@evidence(
+    "tokenformer",
+    kind="claim",
+    claim="Grown to twice its tokens, it starts where it was and ends below the large model from scratch, at equal steps of "
+    "the large one (section 4.2).",
+)
+def tokenformer_grows() -> Finding:
+    """400 steps with 64 tokens, then 400 with 128, against 400 with 128 from scratch."""
+    small = ("design.tokens=64",)
+    with trained("shakespeare", "design.system=tokenformer", "design.size=nano", *SHORT, *small) as run:
+        before, model = run.result["valid"]["loss"], run.model
+        for path, more in (("**.mixer.*projection.tokens", 128), ("**.feedforward.projection.tokens", 512)):
+            resize(model, path, more, seed=0)
+        start = validation(model)
+        after = _continued(model)
+    scratch = loss("tokenformer", "design.tokens=128")
+    figures = {"small": before, "grown": start, "grown and trained": after, "from scratch": scratch}
+    verdict = "holds" if abs(start - before) < 1e-4 and after < scratch else "does not hold at this scale"
+    finding = f"{before:.4f} before growth, {start:.4f} after, {after:.4f} trained on; from scratch {scratch:.4f}"
+    return Finding(verdict, finding, figures)
+
+
+def _continued(model: torch.nn.Module, steps: int = 400, lr: float = 1e-3) -> float:
+    """Validation loss after more steps."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1)
+    task = shakespeare()
+    objective = task.objective().build()
+    model.train()
+    for step in range(steps):
+        batch = task.batch("train", [(12 * step + i) % task.size("train") for i in range(12)], train=True, seed=step)
+        answer = objective(model, batch)
+        (answer.total / answer.count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return validation(model)
+
+
+@evidence(
+    "matformer",
+    kind="claim",
+    claim="Each slice of one model is within 3 % of a model trained at its size; of a plain model a slice is far worse.",
+)
+def matformer_slices() -> Finding:
+    """An eighth, a quarter, a half and all of 344 hidden units, each against Llama of that width at the same steps."""
+    figures: dict[str, Any] = {"slices": {}, "alone": {}, "plain, sliced": {}}
+    ratios: dict[str, float] = {}
+    kinds = {"slices": ("design.rate=0.75",), "plain, sliced": ("design.rate=0.0",)}
+    for kind, options in kinds.items():
+        with trained("shakespeare", "design.system=matformer", "design.size=nano", *SHORT, *options) as run:
+            for share in (0.125, 0.25, 0.5, 1.0):
+                small = copy.deepcopy(run.model)
+                resize(small, "backbone.body.blocks.*.feedforward.hidden", round(344 * share))
+                figures[kind][str(share)] = validation(small)
+    for share, sliced in figures["slices"].items():
+        figures["alone"][share] = loss("llama", f"design.hidden={round(344 * float(share))}")
+        ratios[share] = sliced / figures["alone"][share]
+    verdict = "holds" if max(ratios.values()) <= 1.03 else "does not hold at this scale"
+    finding = ", ".join(f"{share} of the units {(ratio - 1):+.1%}" for share, ratio in ratios.items())
+    finding += f" against a model of that size; half of a plain model {figures['plain, sliced']['0.5']:.2f} nats"
+    return Finding(verdict, finding, figures)
+
+
+@evidence(
+    "memoryformer",
+    kind="claim",
+    claim="Looked-up tables learn as a plain transformer of the same width does (table 1).",
+)
+def memoryformer_against_gpt() -> Finding:
+    """GPT of the same width and depth; within 5 % counts."""
+    ours, theirs = loss("memoryformer"), loss("gpt")
+    verdict = "holds" if ours < 1.05 * theirs else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against GPT's {theirs:.4f}", {"memoryformer": ours, "gpt": theirs})
+
+
+@evidence(
+    "h-net",
+    kind="claim",
+    claim="Chunks that are learned come near the wanted rate, and beat chunks of a fixed length (section 3.2).",
+)
+def hnet_cuts() -> Finding:
+    """Four characters a chunk wanted; the rate after 400 steps within 30 %, the loss against every fourth character."""
+    wanted = ("design.length=4",)
+    with trained("shakespeare", "design.system=h-net", "design.size=nano", *SHORT, *wanted) as run:
+        ours, model = run.result["valid"]["loss"], run.model.eval()
+    chances: list[torch.Tensor] = []
+    model.get_submodule("backbone.blocks.0.chunks").register_forward_hook(lambda m, given, out: chances.append(out))
+    with torch.no_grad():
+        model(shakespeare().batch("valid", list(range(32)))["inputs"])
+    rate = float((chances[0] >= 0.5).float().mean())
+    stride = "design.edits=[{swap: backbone.blocks.0.chunks, with: {backbones.FixedChunks: {length: 4}}}]"
+    fixed = loss("h-net", stride)
+    verdict = "holds" if ours < fixed and abs(rate - 0.25) <= 0.075 else "does not hold at this scale"
+    finding = f"{ours:.4f} learned, {fixed:.4f} fixed; {rate:.3f} of the characters begin a chunk"
+    return Finding(verdict, finding, {"learned": ours, "fixed": fixed, "rate": rate})
