@@ -86,6 +86,7 @@ _HEADS = {**_PYRAMID, "heads": (2, 4)}
 _SPATIAL = {**_HEADS, "widths": (16, 32), "reductions": (2, 1)}
 OPTIONS |= {
     "cpvt": {**_PICTURES, "patch": 4},
+    "hiera": {**_PYRAMID, "width": 16, "unit": 4, "local": 1},
     "hornet": {**_PYRAMID, "width": 16, "orders": (2, 3)},
     "convnext": {**_PYRAMID, "widths": (16, 32)},
     "cvt": {**_HEADS, "widths": (16, 32)},

@@ -6,12 +6,13 @@ from everyformer.backbones.classes import Apart, ClassBlock
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
+from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
 
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "ClassBlock", "ConvMerging", "Decoder", "DepthWeighted",
-    "DepthwiseMerging", "Encoder", "Fused", "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid",
+    "DepthwiseMerging", "Encoder", "Fused", "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling",
     "Stage", "TurnSignal",
 ]  # fmt: skip
