@@ -21,7 +21,7 @@ from torch import nn
 
 import everyformer as ef
 from benchmarks.abstraction import forward, paired, step
-from everyformer.interop import convnext, cvt, pit, poolformer, pvt, swin
+from everyformer.interop import convnext, cvt, hiera, pit, poolformer, pvt, swin
 from everyformer.interop.live import from_transformers
 from everyformer.interop.timm import from_timm
 
@@ -33,6 +33,7 @@ TIMM: dict[str, tuple[str, dict[str, Any]]] = {
     "convmixer": ("convmixer_768_32", {"depth": 2}),
     "convnext": ("convnext_tiny", {"depths": (1, 1, 1, 1)}),
     "deit": ("deit_tiny_patch16_224", {"depth": 4}),
+    "hiera": ("hiera_tiny_224", {"stages": (1, 1, 1, 1)}),
     "mlp-mixer": ("mixer_s16_224", {"num_blocks": 4}),
     "pit": ("pit_ti_224", {"depth": [1, 1, 1]}),
     "poolformer": ("poolformer_s12", {}),
@@ -52,7 +53,7 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Hugging Face's class for each system that timm does not have, and what makes it short."""
 READERS: dict[str, Callable[[Any], Any]] = {
-    "ConvNeXt": convnext.TIMM.read, "CvtForImageClassification": cvt.TRANSFORMERS.read, "MetaFormer": poolformer.TIMM.read,
+    "ConvNeXt": convnext.TIMM.read, "Hiera": hiera.TIMM.read, "CvtForImageClassification": cvt.TRANSFORMERS.read, "MetaFormer": poolformer.TIMM.read,
     "PoolingVisionTransformer": pit.TIMM.read, "PvtForImageClassification": pvt.TRANSFORMERS.read,
     "PyramidVisionTransformerV2": pvt.TIMM_V2.read, "SegformerForImageClassification": pvt.SEGFORMER.read,
     "SwinForImageClassification": swin.TRANSFORMERS.read, "SwinTransformer": swin.TIMM.read,

@@ -62,6 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gpt": {**_TEXT, "length": 16},
     "gtrans": {**_TEXT, "hidden": 48, "group": 2},
     "h-net": {"vocabulary": 20, "width": 32, "inner_width": 48, "outer": 1, "depth": 2, "heads": 4},
+    "hiera": {**_PYRAMID, "width": 16, "unit": 4, "local": 1},
     "hornet": {**_PYRAMID, "width": 16, "orders": (2, 3)},
     "hyena": {"vocabulary": 20, "width": 32, "hidden": 48, "depth": 2, "length": 16},
     "hypothesis-b": {**_PICTURES, "patch": 8, "smallest": 4, "tokens": 10},

@@ -9,6 +9,7 @@ from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
+from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
@@ -16,5 +17,5 @@ from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, Pat
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "Decoder",
     "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
-    "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "Stage", "TurnSignal", "fold",
+    "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Stage", "TurnSignal", "fold",
 ]  # fmt: skip

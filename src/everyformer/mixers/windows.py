@@ -102,8 +102,7 @@ class Windows(_Apart):
 
     def together(self, parts: Float[Tensor, "W n D"], sides: Sides, grid: Sides) -> Float[Tensor, "B Y X D"]:
         """The map."""
-        cells = parts.view(-1, grid[0] // sides[0], grid[1] // sides[1], *sides, parts.shape[-1])
-        return cells.transpose(2, 3).reshape(-1, *grid, parts.shape[-1])
+        return joined(parts, sides, grid)
 
 
 @part("mixers")
@@ -128,6 +127,12 @@ def windows(cells: Tensor, sides: Sides) -> Tensor:
     """(B, Y, X, D) as windows (B W, n, D)."""
     split = cells.unflatten(2, (-1, sides[1])).unflatten(1, (-1, sides[0])).transpose(2, 3)
     return split.reshape(-1, sides[0] * sides[1], cells.shape[-1])
+
+
+def joined(parts: Tensor, sides: Sides, grid: Sides) -> Tensor:
+    """Windows (B W, n, D) as the map (B, Y, X, D): the inverse of `windows`."""
+    cells = parts.view(-1, grid[0] // sides[0], grid[1] // sides[1], *sides, parts.shape[-1])
+    return cells.transpose(2, 3).reshape(-1, *grid, parts.shape[-1])
 
 
 @dataclass(frozen=True)
