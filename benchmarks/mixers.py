@@ -35,7 +35,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Linformer": {"length": max(LENGTHS)},
 }
 """Sizes at which a sparse pattern is sparse at these lengths."""
-QUADRATIC = {"Attention", "SegmentAttention"}
+QUADRATIC = {
+    "Attention", "CosineAttention", "DifferentialAttention", "FixedPointAttention", "GatedAttention", "LatentAttention",
+    "MixtureKeys", "SegmentAttention", "SubsampledAttention", "TokenMatrix",
+}  # fmt: skip
 """Those whose papers claim no less than the square."""
 ALLOWANCE = 0.15
 

@@ -188,8 +188,12 @@ class Random(Mask):
 
 @lru_cache(maxsize=64)
 def _draws(mask: Random) -> Tensor:
-    """(blocks, count): different blocks for each block."""
-    chance = torch.rand(mask.blocks, mask.blocks, generator=torch.Generator().manual_seed(mask.seed))
+    """(blocks, count): different blocks for each block, by hashed numbers, which a compiled graph can hold."""
+    at = torch.arange(mask.blocks)
+    mixed = at[:, None] * 0x9E3779B1 + at * 0x85EBCA77 + (mask.seed + 1) * 0xC2B2AE3D & 0xFFFFFFFF
+    for shift, factor in ((15, 0x85EBCA77), (13, 0xC2B2AE3D)):
+        mixed = (mixed ^ mixed >> shift) * factor & 0xFFFFFFFF
+    chance = (mixed ^ mixed >> 16).double() / 2**32
     if mask.besides is not None:
         first = torch.arange(mask.blocks) * mask.size
         last = first + mask.size - 1

@@ -83,10 +83,56 @@ def toeplitz(n: int, d: int) -> float:
     return 2 * n * d * 4 * d + 2 * 8 * 2 * n * k * 64 + 2 * 2.5 * 2 * n * each * math.log2(2 * n) + 2 * n * each
 
 
+def listed(n: int, d: int, blocks: Callable[[int], int]) -> float:
+    """Attention by blocks of 64 from 512 tokens on, where they are at most half of all."""
+    side = -(-n // 64)
+    if n < 512 or blocks(side) > side * side / 2:
+        return attention(n, d)
+    return 2 * n * d * 4 * d + 4 * d * 64 * 64 * blocks(side)
+
+
+def big_bird(n: int, d: int) -> float:
+    """Blocks of one token: two see all, two see four, the others five."""
+    return listed(n, d, lambda b: 2 * b + 2 * 4 + (b - 4) * 5)
+
+
+def window(n: int, d: int) -> float:
+    """One token on each side."""
+    return listed(n, d, lambda b: 3 * b - 2)
+
+
+def routed(n: int, d: int) -> float:
+    """Two chosen tokens, as keys of all and as queries of all, and the router's means of two tokens."""
+    rows = n if n < 512 else -(-n // 64) * 64
+    return window(n, d) + 4 * d * 2 * (rows + n) + 2 * (n // 2) * (d + 1) * 32
+
+
+def nystrom(n: int, d: int) -> float:
+    """Two landmarks, and a convolution over 65 values."""
+    return 2 * n * d * 4 * d + 4 * 2 * n * 2 * d + 2 * n * 2 * 2 * 8 + 2 * n * 65 * d
+
+
+def combiner(n: int, d: int) -> float:
+    """Segments of two: direct scores, what each asks and finds within, and a summary for each."""
+    return 2 * n * d * 4 * d + 4 * n * 2 * d + 4 * n * d + 4 * n * (n / 2) * d
+
+
+def multi_resolution(n: int, d: int) -> float:
+    """Blocks of two: all pairs of their means, and as many exact ones as there are blocks."""
+    return 2 * n * d * 4 * d + 4 * (n / 2) ** 2 * d + (n / 2) * 4 * 4 * d
+
+
+def retrieved(n: int, d: int) -> float:
+    """8 heads look over the memory and take means of its states."""
+    return 2 * n * d * 4 * d + 4 * n * 8 * MEMORY * d
+
+
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.Attention": (attention, 2.0),
+    "mixers.BigBirdAttention": (big_bird, 0.93),
     "mixers.CausalComparison": (lambda n, d: 0, 1.0),
     "mixers.ChannelMix": (lambda n, d: 2 * n * d * 9 * d, 1.0),
+    "mixers.CombinerAttention": (combiner, 1.97),
     "mixers.CrossAttention": (cross, 1.0),
     "mixers.DeltaNet": (delta, 1.0),
     "mixers.DifferentialAttention": (lambda n, d: 2 * n * d * 4 * d + 3 * 2 * n * n * d, 2.0),
@@ -95,13 +141,20 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),
+    "mixers.GlobalLocal": (window, 1.03),
     "mixers.Hyena": (hyena, 1.015),
     "mixers.LatentAttention": (latent, 2.0),
     "mixers.LinearAttention": (linear, 1.0),
     "mixers.Linformer": (linformer, 1.0),
+    "mixers.LongformerAttention": (lambda n, d: window(n, d) + 2 * n * d * 3 * d, 1.03),
     "mixers.MixtureKeys": (lambda n, d: 2 * n * d * 4 * d + 2 * 4 * n * n * d, 2.0),
+    "mixers.MultiResolution": (multi_resolution, 1.94),
+    "mixers.NystromAttention": (nystrom, 1.0),
     "mixers.PoNet": (lambda n, d: 2 * n * d * 6 * d + 4 * n * d, 1.0),
+    "mixers.RetrievedAttention": (retrieved, 1.0),
     "mixers.Retention": (retention, 1.0),
+    "mixers.RoutedGlobal": (routed, 1.03),
+    "mixers.SegmentAttention": (attention, 2.0),
     "mixers.StateSpace": (state_space, 1.0),
     "mixers.SubsampledAttention": (attention, 2.0),
     "mixers.TimeMix": (time_mix, 1.0),

@@ -122,8 +122,8 @@ def literal(p, ids, segment, memory, heads=4, depth=2, farthest=14):
             name = f"backbone.blocks.{n}"
             w_q, w_k, w_v = p[f"{name}.mixer.qkv.weight"].chunk(3)
             w_r = p[f"{name}.mixer.positions.project.weight"]
-            u = p[f"{name}.mixer.steps.0.vector"].flatten()
-            v = p[f"{name}.mixer.positions.vector"].flatten()
+            u = p[f"{name}.mixer.steps.0.vector.weight"].flatten()
+            v = p[f"{name}.mixer.positions.vector.weight"].flatten()
             both = torch.cat((held[n].detach(), h))
             rows = []
             for i in range(len(part)):

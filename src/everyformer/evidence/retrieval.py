@@ -12,18 +12,18 @@ import everyformer as ef
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.models import unlimiformer
 
-SYMBOLS = 24
-VOCABULARY = 3 * SYMBOLS
-"""Keys, values, and words that mean nothing."""
+KEYS, VALUES, NOISE = 16, 8, 32
+VOCABULARY = KEYS * VALUES + KEYS + NOISE
+"""A token for each fact, a token for each question, words that mean nothing."""
 
 
 def documents(count: int, length: int, generator: torch.Generator, facts: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    """Sources (B, length) in which `facts` pairs of a key and a value stand among noise, one key each, and its value."""
-    inputs = torch.randint(2 * SYMBOLS, VOCABULARY, (count, length), generator=generator)
-    places = 2 * torch.rand(count, length // 2, generator=generator).argsort(1)[:, :facts]
-    keys = torch.rand(count, SYMBOLS, generator=generator).argsort(1)[:, :facts]
-    values = torch.randint(SYMBOLS, 2 * SYMBOLS, (count, facts), generator=generator)
-    return inputs.scatter(1, places, keys).scatter(1, places + 1, values), keys[:, :1], values[:, 0]
+    """Sources (B, length) of noise with `facts` among it, each a key with its value; a question for one key; its value."""
+    inputs = torch.randint(VOCABULARY - NOISE, VOCABULARY, (count, length), generator=generator)
+    places = torch.rand(count, length, generator=generator).argsort(1)[:, :facts]
+    keys = torch.rand(count, KEYS, generator=generator).argsort(1)[:, :facts]
+    values = torch.randint(VALUES, (count, facts), generator=generator)
+    return inputs.scatter(1, places, keys * VALUES + values), KEYS * VALUES + keys[:, :1], values[:, 0]
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def found(model: Any, length: int, *, seen: int | None = None, count: int = 256)
     """The share of values that the model tells, given the first `seen` tokens of each source."""
     inputs, keys, values = documents(count, length, torch.Generator().manual_seed(1))
     right = [
-        model(part[:, :seen], key).argmax(-1)[:, -1] == value
+        model(part[:, :seen], key)[:, -1, :VALUES].argmax(-1) == value
         for part, key, value in zip(inputs.split(32), keys.split(32), values.split(32), strict=True)
     ]
     return torch.cat(right).float().mean().item()
@@ -48,13 +48,13 @@ def facts_in_long_sources() -> Finding:
     shape = {"vocabulary": VOCABULARY, "width": 64, "hidden": 128, "depth": 2, "heads": 4, "dropout": 0.0}
     model = ef.create("transformer", **shape, pre_norm=True)
     adam, generator = torch.optim.Adam(model.parameters(), lr=2e-3), torch.Generator().manual_seed(0)
-    steps = 700
+    steps = 400
     for step in range(steps):
         for group in adam.param_groups:
             group["lr"] = 2e-3 * min(1.0, step / 50) * (1 - step / steps)
         inputs, keys, values = documents(64, 48, generator)
         adam.zero_grad()
-        F.cross_entropy(model(inputs, keys)[:, -1], values).backward()
+        F.cross_entropy(model(inputs, keys)[:, -1, :VALUES], values).backward()
         adam.step()
     model.eval()
     long = unlimiformer(model, length=48, keep=16)

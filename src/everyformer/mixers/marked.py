@@ -46,7 +46,7 @@ class GlobalLocal(Attention):
         if marks is None:
             return super()._mix(self.local(qkv), tokens, context)
         marked = marks if tokens.mask is None else marks & tokens.mask
-        index = (~marked).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(marked.sum(1).max())]
+        index = (~marked).to(torch.uint8).argsort(dim=1, stable=True)[:, : self.most(marked, tokens)]
         gains = None if gain is None else gain.gather(1, index)
         mixed = self._local(self.local(qkv), marked, index, gains, tokens, context).transpose(1, 2).flatten(2)
         answers = self._whole(self.whole(qkv), index, tokens).transpose(1, 2).flatten(2)
@@ -58,6 +58,12 @@ class GlobalLocal(Attention):
     ) -> tuple[Bool[Tensor, "B N"] | None, Float[Tensor, "B N"] | None]:
         """Which tokens are marked, None for none, and what is added to the scores of each as a key."""
         return tokens.marked, None
+
+    def most(self, marked: Bool[Tensor, "B N"], tokens: Tokens) -> int:
+        """How many tokens of a sequence are marked at most; a graph, which cannot ask, takes all as if they were."""
+        if marked.is_meta or torch.compiler.is_compiling():
+            return marked.shape[1]
+        return int(marked.sum(1).max())
 
     def local(self, projected: Float[Tensor, "B N E"]) -> Float[Tensor, "B N F"]:
         """What of `project` the tokens see each other with."""

@@ -63,6 +63,12 @@ class RoutedGlobal(GlobalLocal):
         gain = (importance - importance.detach()).nan_to_num(0.0).gather(1, owner)
         return marked if tokens.marked is None else marked | tokens.marked, gain
 
+    def most(self, marked: Bool[Tensor, "B N"], tokens: Tokens) -> int:
+        """The tokens of the chosen segments, and those marked besides."""
+        if tokens.marked is None:
+            return min(self.chosen * self.segment, marked.shape[1])
+        return super().most(marked, tokens)
+
     def importance(
         self, values: Float[Tensor, "B N D"], mask: Bool[Tensor, "B N"] | None
     ) -> tuple[Float[Tensor, "B n"], Tensor]:

@@ -59,7 +59,8 @@ class RelativeWaves(Position):
             raise ValueError(f"farthest is at least 1; given {farthest}")
         self.farthest, self.heads = farthest, heads
         self.project = nn.Linear(width, width, bias=False)
-        self.vector = nn.Parameter(torch.randn(heads, 1, width // heads) * 0.02)
+        self.vector = nn.Embedding(heads, width // heads)
+        nn.init.normal_(self.vector.weight, std=0.02)
 
     def bias(
         self,
@@ -74,7 +75,8 @@ class RelativeWaves(Position):
         waves = sinusoid(distance, self.project.in_features)
         waves = torch.cat((waves[:, ::2], waves[:, 1::2]), -1).to(query.dtype)
         table = self.project(waves).unflatten(-1, (self.heads, -1)).transpose(0, 1)
-        scores = (query + self.vector.to(query.dtype)) @ table.mT * scale
+        vector = self.vector(torch.arange(self.heads, device=query.device)).to(query.dtype)[:, None]
+        scores = (query + vector) @ table.mT * scale
         return _looked_up(scores, self.farthest, query_places, key_places, context)
 
 

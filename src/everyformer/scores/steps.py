@@ -86,11 +86,12 @@ class KeyBias(ScoreStep):
 
     def __init__(self, heads: int, width: int) -> None:
         super().__init__(heads, width)
-        self.vector = nn.Parameter(torch.randn(heads, 1, width) * 0.02)
+        self.vector = nn.Embedding(heads, width)
+        nn.init.normal_(self.vector.weight, std=0.02)
 
     def scores(self, scores: Scores, at: Scored) -> Scores:
         """The scores with the bias of their key."""
-        vector = self.vector.to(scores.dtype)
+        vector = self.vector(torch.arange(scores.shape[1], device=scores.device)).to(scores.dtype)[:, None]
         return scores + vector @ at.key.mT * vector.shape[-1] ** -0.5
 
 
