@@ -15,6 +15,7 @@ from everyformer.evidence.runs import arrays, logistic_regression, scored, train
 from everyformer.recipe import load_recipe
 
 _FEW = ("training.epochs=15",)
+_CRATE = ("design.system=crate", "design.patch=2", "design.width=64", "design.heads=4")
 _UNIFIED = (
     "design.system=unified-normalization",
     "design.patch=2",
@@ -44,15 +45,9 @@ def _logistic() -> float:
 @evidence("crate", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def crate_learns() -> Finding:
     """15 epochs of the digits recipe."""
-    ours, baseline = (
-        scored("digits", "design.system=crate", "design.patch=2", *_CRATE, *_FEW)["metrics"]["accuracy"],
-        _logistic(),
-    )
+    ours, baseline = scored("digits", *_CRATE, "design.depth=2", *_FEW)["metrics"]["accuracy"], _logistic()
     verdict = "holds" if ours > baseline else "does not hold at this scale"
     return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"crate": ours, "logistic_regression": baseline})
-
-
-_CRATE = ("design.width=64", "design.depth=2", "design.heads=4")
 
 
 @evidence(
@@ -60,9 +55,7 @@ _CRATE = ("design.width=64", "design.depth=2", "design.heads=4")
 )
 def crate_compresses() -> Finding:
     """Four layers trained on digits: the coding rate of the normed tokens before each layer, zeros after each."""
-    with trained(
-        "digits", "design.system=crate", "design.patch=2", "design.width=64", "design.depth=4", "design.heads=4", *_FEW
-    ) as run:
+    with trained("digits", *_CRATE, "design.depth=4", *_FEW) as run:
         model, rates, zeros = run.model.eval(), [], []
         task = find_task("image-classification").open(**load_recipe("digits").data)
         for block in model.backbone.blocks:
