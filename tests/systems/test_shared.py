@@ -162,7 +162,7 @@ def test_adaptive_halting_is_that_of_the_listing(bias):
         found = made(Tokens(values)).values
     wanted = [by_listing(made, row[None]) for row in values]
     close(found, torch.cat([each for each, _ in wanted]))
-    assert float(said[0]) == pytest.approx(0.5 * sum(spent for _, spent in wanted) / 3, rel=1e-5)
+    assert said[0].item() == pytest.approx(0.5 * sum(spent for _, spent in wanted) / 3, rel=1e-5)
 
 
 def test_once_all_have_halted_the_loop_ends_and_nothing_changes():

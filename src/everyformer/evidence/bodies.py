@@ -15,14 +15,9 @@ from everyformer.evidence.runs import arrays, logistic_regression, scored, train
 from everyformer.recipe import load_recipe
 
 _FEW = ("training.epochs=15",)
-_UNIFIED = (
-    "design.system=unified-normalization",
-    "design.patch=2",
-    "design.depth=2",
-    "design.width=64",
-    "design.heads=4",
-    "design.warmup=100",
-)
+_SMALL = {"patch": 2, "width": 64, "depth": 2, "heads": 4}
+_CRATE = {"system": "crate", **_SMALL}
+_UNIFIED = {"system": "unified-normalization", **_SMALL, "ratio": 2.0, "warmup": 100}
 
 
 def paired(one: Callable[[], object], other: Callable[[], object], rounds: int = 30) -> tuple[float, float]:
@@ -44,15 +39,9 @@ def _logistic() -> float:
 @evidence("crate", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def crate_learns() -> Finding:
     """15 epochs of the digits recipe."""
-    ours, baseline = (
-        scored("digits", "design.system=crate", "design.patch=2", *_CRATE, *_FEW)["metrics"]["accuracy"],
-        _logistic(),
-    )
+    ours, baseline = scored("digits", *_FEW, design=_CRATE)["metrics"]["accuracy"], _logistic()
     verdict = "holds" if ours > baseline else "does not hold at this scale"
     return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"crate": ours, "logistic_regression": baseline})
-
-
-_CRATE = ("design.width=64", "design.depth=2", "design.heads=4")
 
 
 @evidence(
@@ -60,9 +49,7 @@ _CRATE = ("design.width=64", "design.depth=2", "design.heads=4")
 )
 def crate_compresses() -> Finding:
     """Four layers trained on digits: the coding rate of the normed tokens before each layer, zeros after each."""
-    with trained(
-        "digits", "design.system=crate", "design.patch=2", "design.width=64", "design.depth=4", "design.heads=4", *_FEW
-    ) as run:
+    with trained("digits", *_FEW, design={**_CRATE, "depth": 4}) as run:
         model, rates, zeros = run.model.eval(), [], []
         task = find_task("image-classification").open(**load_recipe("digits").data)
         for block in model.backbone.blocks:
@@ -93,7 +80,7 @@ def _coding_rate(heads: torch.Tensor, eps: float = 0.1) -> float:
 )
 def unified_learns() -> Finding:
     """15 epochs of the digits recipe."""
-    ours, baseline = scored("digits", *_UNIFIED, *_FEW)["metrics"]["accuracy"], _logistic()
+    ours, baseline = scored("digits", *_FEW, design=_UNIFIED)["metrics"]["accuracy"], _logistic()
     verdict = "holds" if ours > baseline else "does not hold at this scale"
     return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"unified": ours, "logistic_regression": baseline})
 
@@ -105,8 +92,8 @@ def unified_learns() -> Finding:
 )
 def unified_is_faster() -> Finding:
     """Accuracy after 15 epochs within a point; processor time of a ViT of width 192 on 32 pictures, in turns."""
-    ours = scored("digits", *_UNIFIED, *_FEW)["metrics"]["accuracy"]
-    theirs = scored("digits", "design.system=vit", "design.patch=2", *_FEW)["metrics"]["accuracy"]
+    ours = scored("digits", *_FEW, design=_UNIFIED)["metrics"]["accuracy"]
+    theirs = scored("digits", *_FEW, design={"system": "vit", **_SMALL, "ratio": 2.0})["metrics"]["accuracy"]
     options = {"image": 64, "patch": 8, "classes": 10, "width": 192, "depth": 6, "heads": 3}
     plain = ef.create("vit", seed=0, **options).eval()
     folded = fold(ef.create("unified-normalization", seed=0, **options).eval())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +16,18 @@ from everyformer.training import Run, train
 
 
 @contextmanager
-def trained(recipe: str, *overrides: str) -> Iterator[Run]:
-    """A run of a recipe in a folder that is gone afterwards."""
+def trained(recipe: str, *overrides: str, design: dict[str, Any] | None = None) -> Iterator[Run]:
+    """A run of a recipe, of another design where one is given, in a folder that is gone afterwards."""
+    loaded = load_recipe(recipe, overrides)
+    if design is not None:
+        loaded = dataclasses.replace(loaded, design=design)
     with tempfile.TemporaryDirectory() as folder:
-        yield train(load_recipe(recipe, overrides), folder, overwrite=True, progress=False)
+        yield train(loaded, folder, overwrite=True, progress=False)
 
 
-def scored(recipe: str, *overrides: str) -> dict[str, Any]:
-    """The result of a run of a recipe."""
-    with trained(recipe, *overrides) as run:
+def scored(recipe: str, *overrides: str, design: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The result of a run of a recipe, of another design where one is given."""
+    with trained(recipe, *overrides, design=design) as run:
         return run.result
 
 
