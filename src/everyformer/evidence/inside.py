@@ -77,7 +77,10 @@ def atman_finds_needles() -> Finding:
     share = {name: hits / max(len(asked), 1) for name, hits in found.items()}
     accuracy = float(right.float().mean())
     verdict = "holds" if share["needle"] > 0.95 else "does not hold at this scale"
-    finding = f"the needle is first in {share['needle']:.1%} of {len(asked)} prompts (by chance {1 / _LENGTH:.1%})"
+    finding = (
+        f"the needle is first in {share['needle']:.1%} of {len(asked)} prompts (by chance {1 / _LENGTH:.1%}), the needle or the "
+        f"mark before it, without which it is no needle, in {share['needle or mark']:.1%}"
+    )
     return Finding(verdict, finding, {**share, "accuracy of the model": accuracy, "prompts": len(asked)})
 
 
