@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -80,3 +83,23 @@ def test_a_model_without_a_grid_is_told_so() -> None:
     model = model_of(tiny("gpt"))
     with pytest.raises(ef.BadInput, match="models of pictures"):
         ef.interpret.features(model, **example(model, 2))
+
+
+def test_taps_that_nobody_watches_cost_under_a_hundredth_of_the_smallest_pass() -> None:
+    model = model_of(tiny("gpt"))
+    ids = torch.ones(1, 1, dtype=torch.long)
+    taps = [block.mixer.taps for block in model.backbone.blocks]
+
+    def least(run: Callable[[], object], times: int) -> float:
+        found = []
+        for _ in range(20):
+            started = time.perf_counter()
+            for _ in range(times):
+                run()
+            found.append((time.perf_counter() - started) / times)
+        return min(found)
+
+    with torch.no_grad():
+        whole = least(lambda: model(ids), 3)
+    asked = least(lambda: [each.watched for each in taps], 100)
+    assert asked < 0.01 * whole

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.interpret.attribution import AT_ONCE, Score, repeated
+from everyformer.interpret.attribution import AT_ONCE, Score, first_embedding, repeated
 from everyformer.interpret.taps import intervene, points, record
 from everyformer.models import Seq2Seq
 from everyformer.registry import method
@@ -33,7 +33,7 @@ def atman(
     """
     if len(batch["inputs"]) != 1:
         raise BadInput(f"one sample is explained at a time; given {len(batch['inputs'])}")
-    embedding = "source" if isinstance(model, Seq2Seq) else "embedding"
+    embedding = first_embedding(model)
     with torch.no_grad(), record(model, embedding) as seen:
         whole = score(model(**batch))
     vectors = seen.calls(embedding)[0][0]

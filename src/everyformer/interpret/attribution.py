@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.contracts import Embedding
-from everyformer.errors import BadInput
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.interpret.taps import intervene, record
 
 AT_ONCE = 32
@@ -171,6 +171,14 @@ def entrance(model: nn.Module, batch: Mapping[str, Tensor], score: Score) -> tup
             return score(model(**repeated(batch, len(values[0]))))
 
     return function, [value.detach() for calls in passed.values() for value in calls]
+
+
+def first_embedding(model: nn.Module) -> str:
+    """The path of the embedding that the inputs go into."""
+    found = next((path for path, module in model.named_modules() if isinstance(module, Embedding)), None)
+    if found is None:
+        raise DoesNotFit(f"{type(model).__name__} has no embedding to look at; give a model made of parts")
+    return found
 
 
 def _in_turn(values: list[Tensor]) -> Callable[[Tensor], Tensor]:

@@ -40,7 +40,10 @@ def logit_lens(model: nn.Module, **batch: Tensor) -> dict[str, Tensor]:
     first = f"{path}.blocks.0.input"
     with record(model, first, f"{path}.blocks.*") as seen:
         model(**batch)
-    return {place: _read(model, body, seen.tokens(place)) for place in seen}
+    try:
+        return {place: _read(model, body, seen.tokens(place)) for place in seen}
+    except RuntimeError as error:
+        raise DoesNotFit(f"the head of this model reads more than the tokens of its body: {error}", "head") from None
 
 
 def _read(model: Any, body: Encoder, tokens: Tokens) -> Tensor:

@@ -39,12 +39,13 @@ def attention(
     ]
     if not places:
         raise DoesNotFit(f"no part of this model has the {' and '.join(wanted)} of attention; other views can be shown")
+    patterns = [f"**.{name}" for name in wanted if any(path.split(".")[-1] == name for path in places)]
     if layers is not None:
         there = sorted({_layer(path) for path in places})
-        places = [path for path in places if _layer(path) in layers]
-        if not places:
+        patterns = [path for path in places if _layer(path) in layers]
+        if not patterns:
             raise BadInput(f"no attention in layers {[*layers]}; there is some in {there}")
-    with torch.no_grad(), record(model, *places, keep=keep) as seen:
+    with torch.no_grad(), record(model, *patterns, keep=keep) as seen:
         model(**batch)
     return seen
 

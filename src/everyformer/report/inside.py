@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +31,8 @@ from everyformer.interpret import (
     record,
     rollout,
 )
-from everyformer.interpret.attribution import token_norms, token_sums
+from everyformer.interpret.attribution import first_embedding, token_norms, token_sums
+from everyformer.interpret.taps import Point
 from everyformer.mixers.attend import Tap
 from everyformer.models import Seq2Seq
 from everyformer.report.packing import bits_to_drop, coarser, deflated, levels, pooled, signed, thumbnail
@@ -71,16 +74,22 @@ class Sample:
         if len(self.batch["inputs"]) != 1:
             raise BadInput(f"a page shows one sample; given {len(self.batch['inputs'])}")
         self.model.eval()
-        embedding = "source" if isinstance(self.model, Seq2Seq) else "embedding"
-        blocks = [path for path, module in self.model.named_modules() if _is_block(module)]
-        with (
-            torch.no_grad(),
-            record(self.model, embedding) as seen,
-            record(self.model, *blocks, keep=_origin) as passed,
-        ):
+        embedding = first_embedding(self.model)
+        self.stages: dict[str, Any] = {}
+        with ExitStack() as hooks, torch.no_grad(), record(self.model, embedding) as seen:
+            for path, module in self.model.named_modules():
+                if _is_block(module):
+                    hooks.callback(Point(path, module, False).watch(partial(self._note, path)).remove)
             self.answer = self.model(**self.batch)
         self.first = seen.tokens(embedding, 0)
-        self.stages: dict[str, Any] = dict(passed)
+
+    def _note(self, path: str, tokens: Any) -> None:
+        """How many tokens there are after a block, and where each source token is, where a reduction noted that."""
+        if isinstance(tokens, Tokens) and tokens.origin is not None:
+            into = tokens.origin[0]
+            if into.dim() == 2:  # shares of several: the largest, where there is any
+                into = into.argmax(-1).masked_fill(into.sum(-1) <= 0, -1)
+            self.stages[path] = {"count": tokens.count, "origin": into.tolist()}
 
     @property
     def kind(self) -> str:
@@ -95,16 +104,6 @@ def _is_block(module: nn.Module) -> bool:
     return (isinstance(module, Backbone) and not isinstance(module, Encoder)) or getattr(
         module, "room", ""
     ) == "reduction"
-
-
-def _origin(tokens: Any) -> dict[str, Any] | None:
-    """How many tokens there are after a block, and where each source token is, where that was noted."""
-    if not isinstance(tokens, Tokens) or tokens.origin is None:
-        return None
-    into = tokens.origin[0]
-    if into.dim() == 2:  # shares of several: the largest, where there is any
-        into = into.argmax(-1).masked_fill(into.sum(-1) <= 0, -1)
-    return {"count": tokens.count, "origin": into.tolist()}
 
 
 def gather(sample: Sample) -> dict[str, Any]:
@@ -211,10 +210,9 @@ def lens_view(sample: Sample) -> dict[str, Any]:
 
 def tokens_view(sample: Sample) -> dict[str, Any]:
     """Where each source token is after each block, where tokens are dropped or merged on the way."""
-    found = {path: stage for path, stage in sample.stages.items() if stage is not None}
-    if not found:
+    if not sample.stages:
         raise DoesNotFit("none are dropped or merged on the way")
-    return found
+    return sample.stages
 
 
 def attribution_view(sample: Sample) -> dict[str, Any]:
