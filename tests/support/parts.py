@@ -142,7 +142,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "objectives.HiddenPixels": {"patch": 4},
     "objectives.HiddenWords": {"patch": 4, "words": 6},
     "positions.LeadingGrid": {"window": 4, "leading": 0},
+    "positions.LearnedAxes": {"grid": GRID},
     "positions.LearnedGrid": {"grid": GRID},
+    "reduction.Patchout": {"rows": 1, "columns": 2},
 }
 """Options for parts that have some without a default, and smaller sizes where the default is slow."""
 

@@ -243,3 +243,38 @@ def test_multiply_adds_are_the_published_ones(name, size, options, gflops):
 @pytest.mark.parametrize("name", ["tome", "pitome", "evit", "zero-tprune", "token-transforming"])
 def test_a_reduction_has_no_parameters(name):
     assert parameters(on_meta(ef.design(name, "small"))) == parameters(on_meta(ef.design("vit", "small")))
+
+
+def test_patchout_takes_rows_and_columns_and_leaves_each_token_its_place():
+    """(F - rows) (T - columns) tokens and the two in front, each as it was; in use all."""
+    sizes = {"classes": 3, "mels": 20, "frames": 36, "patch": 4, "stride": 4, "width": 12, "depth": 2, "heads": 2}
+    model = ef.create("passt", **sizes, rows=2, columns=3, seed=0)
+    sound = torch.randn(2, 36, 20)
+    tokens = model.embedding(sound)
+    assert (tokens.grid, tokens.count) == ((5, 9), 47)
+    model.train()
+    fewer = model.backbone.blocks[0](tokens, Context())
+    assert (fewer.grid, fewer.count) == ((3, 6), 20)
+    kept = positions_of(fewer)
+    close(take(tokens.values, kept), fewer.values, 0.0)
+    assert torch.equal(take(tokens.places, kept), fewer.places)
+    left = tokens.places[0, kept[0, 2:]].unflatten(0, (3, 6))
+    assert (left[:, :1, 0] == left[..., 0]).all()
+    assert (left[:1, :, 1] == left[..., 1]).all()
+    plain = ef.create("passt", **sizes, rows=0, columns=0, seed=0).train()
+    plain.load_state_dict(model.state_dict())
+    close(model.eval()(sound), plain(sound), 1e-6)
+    assert model(sound[:, :21]).shape == (2, 3)
+
+
+def test_a_clip_longer_than_its_positions_is_refused():
+    model = ef.create("passt", classes=3, mels=20, frames=36, patch=4, stride=4, width=12, depth=1, heads=2)
+    with pytest.raises(ef.BadInput, match=r"at most; here it is \(5, 10\)"):
+        model(torch.randn(1, 40, 20))
+
+
+def test_passt_is_as_large_as_published():
+    """About 86 million parameters, as AST; 12 x 99 patches of ten seconds."""
+    model = on_meta(ef.design("passt"))
+    assert model.embedding(torch.zeros(1, 998, 128, device="meta")).grid == (12, 99)
+    assert parameters(model) == pytest.approx(86.2e6, rel=0.01)

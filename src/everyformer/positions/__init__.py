@@ -1,6 +1,7 @@
 """Parts that turn where a token stands into something to add, to rotate by, or to bias attention with."""
 
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
+from everyformer.positions.axes import LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
@@ -8,6 +9,6 @@ from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "LeadingGrid", "Learned", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
+    "ALiBi", "Buckets", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
     "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
 ]  # fmt: skip

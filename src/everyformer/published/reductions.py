@@ -1,4 +1,4 @@
-"""Vision transformers with fewer tokens: a published ViT, and a reduction in it."""
+"""Transformers with fewer tokens: a published design, and a reduction in it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 from everyformer.contracts import Reduction
 from everyformer.designs import Design
+from everyformer.positions import LearnedAxes
+from everyformer.published.ast import ast
 from everyformer.published.vit import vit
-from everyformer.reduction import DynamicViT, EViT, PiToMe, TokenLearner, TokenTransforming, ToMe, ZeroTPrune
+from everyformer.reduction import DynamicViT, EViT, Patchout, PiToMe, TokenLearner, TokenTransforming, ToMe, ZeroTPrune
 from everyformer.reduction.applying import thirds
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
@@ -194,3 +196,31 @@ def dynamic_vit(design: Design, *, keep: float = 0.7) -> Design:
 def tokenlearner(design: Design, *, tokens: int = 8) -> Design:
     """Section 3: after half of the blocks."""
     return design.insert(f"backbone.blocks.{blocks_of(design) // 2}", spec(TokenLearner, tokens=tokens))
+
+
+@system(
+    "passt",
+    title="Efficient Training of Audio Transformers with Patchout",
+    authors="Koutini et al.",
+    year=2022,
+    arxiv="2110.05069",
+    idea="Train on spectrograms with whole rows of frequency and columns of time dropped at random.",
+    tasks=("audio-classification",),
+    default="base",
+    sizes={
+        "digits": {
+            "width": 96, "depth": 3, "heads": 4, "ratio": 2.0, "classes": 10, "mels": 40, "frames": 80,
+            "patch": 8, "stride": 8, "dropout": 0.1, "rows": 1, "columns": 3,
+        },
+        "base": {"frames": 998},
+    },
+)  # fmt: skip
+@upon(ast)
+def passt(design: Design, *, rows: int = 4, columns: int = 40) -> Design:
+    """Section 3: AST with positions for frequency and for time apart, and Patchout after them.
+
+    'digits' is a compact size of this library for one second of speech.
+    """
+    grid = design.get("embedding.positions.grid")
+    design = design.set("embedding.positions", spec(LearnedAxes, grid=grid))
+    return design.insert("backbone.blocks.0", spec(Patchout, rows=rows, columns=columns))

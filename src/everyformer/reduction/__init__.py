@@ -4,10 +4,10 @@ from everyformer.reduction.applying import expedite, keep_for, reduced
 from everyformer.reduction.clustering import Superpixels
 from everyformer.reduction.learned import DynamicViT, TokenLearner
 from everyformer.reduction.merging import PiToMe, PiToMeText, TokenTransforming, ToMe
-from everyformer.reduction.pruning import ClassAttention, EViT, RandomDrop, ZeroTPrune
+from everyformer.reduction.pruning import ClassAttention, EViT, Patchout, RandomDrop, ZeroTPrune
 from everyformer.reduction.restoring import Restore
 
 __all__ = [
-    "ClassAttention", "DynamicViT", "EViT", "PiToMe", "PiToMeText", "RandomDrop", "Restore", "Superpixels", "ToMe",
+    "ClassAttention", "DynamicViT", "EViT", "Patchout", "PiToMe", "PiToMeText", "RandomDrop", "Restore", "Superpixels", "ToMe",
     "TokenLearner", "TokenTransforming", "ZeroTPrune", "expedite", "keep_for", "reduced",
 ]  # fmt: skip

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from everyformer.context import Context
-from everyformer.reduction.base import Share, Slot, attention, chosen, features, free, lay_out, mass, real, received
+from everyformer.errors import BadInput
+from everyformer.reduction.base import (
+    Share,
+    Slot,
+    Step,
+    attention,
+    chosen,
+    features,
+    free,
+    lay_out,
+    mass,
+    real,
+    received,
+)
 from everyformer.registry import part
 from everyformer.tokens import Tokens
 
@@ -56,6 +71,43 @@ class RandomDrop(Pruner):
     def scores(self, tokens: Tokens, context: Context) -> Float[Tensor, "B N"]:
         """Random numbers."""
         return torch.rand(tokens.values.shape[:2], device=tokens.values.device, generator=context.generator)
+
+
+@part("reduction")
+class Patchout(Step):
+    """In training `rows` rows and `columns` columns of the grid go, drawn at random, the same in the whole batch
+    (Koutini et al., PaSST, 2022, section 3.2, structured); else all tokens stay. What is left is a grid again.
+    """
+
+    capabilities = frozenset({"grid"})
+    gives_grid = True
+
+    def __init__(self, width: int, *, rows: int = 4, columns: int = 40) -> None:
+        super().__init__()
+        if rows < 0 or columns < 0:
+            raise ValueError(f"rows and columns are numbers of what goes; given {rows} and {columns}")
+        self.rows, self.columns = rows, columns
+
+    def idle(self, tokens: Tokens) -> bool:
+        """Whether all tokens stay."""
+        return not self.training or not (self.rows or self.columns)
+
+    def reduce(self, tokens: Tokens, context: Context) -> tuple[Tokens, Slot]:
+        """The tokens of the rows and columns that stay, in their order."""
+        lost = self.rows, self.columns
+        if tokens.grid is None or len(tokens.grid) != 2 or any(map(operator.le, tokens.grid, lost)):
+            raise BadInput(f"Patchout takes {lost} rows and columns out of a larger grid; here it is {tokens.grid}")
+        device, lead = tokens.values.device, tokens.prefix
+        stay = []
+        for side, gone in zip(tokens.grid, lost, strict=True):
+            drawn = torch.rand(side, device=device, generator=context.generator)
+            stay.append(drawn.topk(side - gone).indices.sort().values)
+        cells = stay[0][:, None] * tokens.grid[1] + stay[1]
+        index = torch.cat((torch.arange(lead, device=device), lead + cells.flatten())).expand(tokens.batch, -1)
+        slot = torch.full((tokens.batch, tokens.count), -1, device=device)
+        slot = slot.scatter(1, index, torch.arange(index.shape[1], device=device).expand_as(index))
+        fewer = chosen(tokens, index, torch.full((1, 1), index.shape[1], device=device))
+        return fewer.replace(grid=(len(stay[0]), len(stay[1]))), slot
 
 
 @part("reduction")
