@@ -10,21 +10,25 @@ from support.agreement import equal, perturb
 from support.systems import model_of, tiny
 
 
-def theirs(name="mixer_s16_224", **changes):
-    timm = pytest.importorskip("timm", exc_type=ImportError)
-    return timm.create_model(name, pretrained=False, img_size=32, num_classes=5, **changes)
+def theirs(block="MixerBlock"):
+    timm = pytest.importorskip("timm.models.mlp_mixer", exc_type=ImportError)
+    kind = getattr(timm, block)
+    return timm.MlpMixer(
+        img_size=32, patch_size=8, embed_dim=24, num_blocks=2, num_classes=5, block_layer=kind,
+        mlp_ratio=(0.5, 4.0) if block == "MixerBlock" else 4.0,
+    )  # fmt: skip
 
 
 def test_equals_timm():
-    model = perturb(theirs(patch_size=8, embed_dim=24, num_blocks=2))
+    model = perturb(theirs())
     ours = from_timm(model)
     pictures = torch.randn(2, 3, 32, 32)
     equal(ours, model, ours(pictures), model(pictures))
 
 
 def test_blocks_of_another_kind_are_refused():
-    with pytest.raises(ef.DoesNotFit, match="blocks='ResBlock'"):
-        from_timm(theirs("resmlp_12_224", num_blocks=1))
+    with pytest.raises(ef.DoesNotFit, match="blocks='SpatialGatingBlock'"):
+        from_timm(theirs("SpatialGatingBlock"))
 
 
 @pytest.mark.parametrize(("size", "published"), [("s16", 18_528_264), ("b16", 59_880_472), ("l16", 208_196_168)])

@@ -14,8 +14,10 @@ from everyformer.interop.weights import Pair, layer
 def facts(model: Any) -> dict[str, Any]:
     """What a timm `MlpMixer` of plain blocks is."""
     block = model.blocks[0]
+    if type(block).__name__ != "MixerBlock":
+        return {"blocks": type(block).__name__}
     return {
-        "blocks": type(block).__name__, "global_pool": model.global_pool, "classes": model.num_classes,
+        "blocks": "MixerBlock", "global_pool": model.global_pool, "classes": model.num_classes,
         "image": model.stem.img_size, "patch": model.stem.patch_size, "channels": model.stem.proj.in_channels,
         "width": model.embed_dim, "depth": len(model.blocks), "hidden": block.mlp_tokens.fc1.out_features,
         "ratio": block.mlp_channels.fc1.out_features / model.embed_dim, "eps": model.norm.eps,
