@@ -84,6 +84,7 @@ def toeplitz(n: int, d: int) -> float:
 
 
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
+    "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
     "mixers.Attention": (attention, 2.0),
     "mixers.CausalComparison": (lambda n, d: 0, 1.0),
     "mixers.ChannelMix": (lambda n, d: 2 * n * d * 9 * d, 1.0),
@@ -130,7 +131,9 @@ def counted(name: str, count: int, width: int, **options: object) -> int:
     """What is counted for one mixer or feedforward."""
     with torch.device("meta"):
         part = spec_of(name, **options).build(width)
-        whole = Tokens(torch.zeros(1, count, width))
+        rows = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
+        grid = (rows, count // rows) if "grid" in getattr(part, "capabilities", ()) else None
+        whole = Tokens(torch.zeros(1, count, width), grid=grid)
         shared = context(1, width=width)
         shared.memory = {"encoder": Tokens(torch.zeros(1, MEMORY, width))}
 
