@@ -21,6 +21,7 @@ CUT: dict[str, tuple[str, ...]] = {
     ),
     "deit": ("design.patch=2",),
     "dinov2": ("design.patch=2", "design.scale=1"),
+    "mlp-mixer": ("design.patch=2",),
     "patternformer": ("design.stages=[16,32]", "design.patterns=32", "design.side=4"),
     "siglip": ("design.patch=2",),
     "supervised-mim": ("design.patch=2",),
