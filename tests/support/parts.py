@@ -112,7 +112,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
     "mixers.Windows": {"size": 3, "shift": 1},
     "models.LongSource": {**_seq2seq, "length": 4},
-    "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
     "models.MaskedAutoencoder": {
         "width": WIDTH,
         "narrow": 16,
