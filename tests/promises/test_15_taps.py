@@ -29,11 +29,12 @@ def test_every_part_is_seen_by_its_path_and_nothing_changes(name: str) -> None:
     model = model_of(tiny(name))
     batch = example(model, 2)
     plain = said(model, batch)
+    changed = any(isinstance(module, ScorePart) for module in model.modules())
     with ef.interpret.record(model, "**") as seen:
         close(said(model, batch), plain)
     assert {path for path in seen_places(model) if path not in seen} == set()
     for path in seen:
-        if path.endswith(".weights"):
+        if path.endswith(".weights") and not changed:
             close(seen[path].sum(-1), torch.ones(seen[path].shape[:-1]))
 
 
