@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -135,9 +136,11 @@ def test_the_attention_of_every_system_is_exchanged(name: str) -> None:
     """And its feedforward, on a built model, all other weights kept."""
     design = tiny(name)
     model = model_of(design)
-    kept = {n: p.clone() for n, p in model.named_parameters() if ".mixer." not in n and ".feedforward." not in n}
-    ef.swap(model, "**.mixer", lambda old: ef.spec(ef.mixers.Attention, heads=2, temperature=2.0))
-    ef.swap(model, "**.feedforward", ef.spec(ef.feedforward.Gated, hidden=24))
+    kept = {n: p.clone() for n, p in model.named_parameters() if not re.search(r"(mixer|feedforward)s?\.", n)}
+    for pattern in filter(design.find, ("**.mixer", "**.mixers.*", "**.mixers.*.*")):
+        ef.swap(model, pattern, lambda old: ef.spec(ef.mixers.Attention, heads=2, temperature=2.0))
+    for pattern in filter(design.find, ("**.feedforward", "**.feedforwards.*")):
+        ef.swap(model, pattern, ef.spec(ef.feedforward.Gated, hidden=24))
     now = dict(model.named_parameters())
     assert all(torch.equal(now[n], p) for n, p in kept.items() if n in now and now[n].shape == p.shape)
     lost = [n for n in kept if n not in now or now[n].shape != kept[n].shape]

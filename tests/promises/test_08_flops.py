@@ -128,6 +128,7 @@ def retrieved(n: int, d: int) -> float:
 
 
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
+    "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
     "mixers.Attention": (attention, 2.0),
     "mixers.BigBirdAttention": (big_bird, 0.93),
     "mixers.CausalComparison": (lambda n, d: 0, 1.0),
@@ -183,7 +184,9 @@ def counted(name: str, count: int, width: int, **options: object) -> int:
     """What is counted for one mixer or feedforward."""
     with torch.device("meta"):
         part = spec_of(name, **options).build(width)
-        whole = Tokens(torch.zeros(1, count, width))
+        rows = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
+        grid = (rows, count // rows) if "grid" in getattr(part, "capabilities", ()) else None
+        whole = Tokens(torch.zeros(1, count, width), grid=grid)
         shared = context(1, width=width)
         shared.memory = {"encoder": Tokens(torch.zeros(1, MEMORY, width))}
 

@@ -12,7 +12,7 @@ from everyformer.contracts import Position
 from everyformer.generation.decoding import takes_padding
 from support.parts import close
 from support.rooms import example
-from support.systems import model_of, systems, takes, tiny
+from support.systems import model_of, said, systems, takes, tiny
 
 
 def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
         if not list(module.children()) and not isinstance(module, nn.ModuleList) and not asked:
             wanted.add(path)
             module.register_forward_hook(lambda m, i, o, path=path: fired.add(path))
-    model(**batch_of(model))
+    said(model, batch_of(model))
     assert wanted == fired
 
 
@@ -77,13 +77,13 @@ def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> No
     """An adapter on any linear map or table gets a gradient, and changes what the model says."""
     model = model_of(tiny(name))
     batch = batch_of(model)
-    before = model(**batch)
+    before = said(model, batch)
     adapters: dict[str, nn.Parameter] = {}
     for path, module in model.named_modules():
         if module._parameters and any(p is not None for p in module._parameters.values()):
             adapters[path] = nn.Parameter(torch.zeros(()))
             module.register_forward_hook(lambda m, i, output, path=path: _add(output, adapters[path]))
-    answer = model(**batch)
+    answer = said(model, batch)
     close(answer, before, 0.0)
     (answer * torch.randn(answer.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
     for path, adapter in adapters.items():

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import everyformer as ef
+from everyformer.context import Context
 from everyformer.contracts import Embedding
 from everyformer.costs import parameters
 from everyformer.designs import Design
@@ -168,6 +169,14 @@ def takes(model: nn.Module, field: str) -> bool:
 def entrance(model: nn.Module) -> Embedding:
     """The embedding of what goes in: the first one."""
     return next(module for module in model.modules() if isinstance(module, Embedding))
+
+
+def said(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """All that a model says: its answer, and beside it what an objective would be told."""
+    notes: dict[str, torch.Tensor] = {}
+    answer = model(**batch, context=Context(notes=notes))
+    spoken = [each.flatten() for each in notes.values() if each.is_floating_point()]
+    return torch.cat([answer.flatten(), *spoken]) if spoken else answer
 
 
 def causal(design: Design) -> bool:

@@ -39,12 +39,10 @@ class BranchedBlock(Backbone):
         """The tokens after both rows of branches."""
         context = context or Context()
         around = iter(self.residual)
-        updates = [
-            next(around).updated(tokens, lambda t, mixer=mixer: mix(mixer, t, context), context)
-            for mixer in self.mixers
-        ]
-        tokens = tokens.update(sum(updates, tokens.values))
-        updates = [
-            next(around).updated(tokens, lambda t, each=each: each(t, context), context) for each in self.feedforwards
-        ]
-        return tokens.update(sum(updates, tokens.values))
+        values = tokens.values
+        for mixer in self.mixers:
+            values = next(around)(tokens, lambda t, mixer=mixer: mix(mixer, t, context), context, values).values
+        tokens = tokens.update(values)
+        for each in self.feedforwards:
+            values = next(around)(tokens, lambda t, each=each: each(t, context), context, values).values
+        return tokens.update(values)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, FeedForward, Mixer
@@ -77,11 +77,13 @@ class ClassBlock(Backbone):
     def _ask(self, tokens: Tokens, context: Context) -> Tokens:
         count = tokens.prefix
         around, after = self.residual
-        normed = tokens.update(around.norm(tokens.values))
-        within = context.replace(memory={**context.memory, "tokens": normed})
-        update = self.mixer(Tokens(normed.values[:, :count]), within)
-        first = Tokens(tokens.values[:, :count])
-        first = first.update(first.values + around.branch(update, first, context))
+        rest = around.norm(tokens.values[:, count:])
+
+        def ask(first: Tokens) -> Tensor:
+            whole = tokens.update(torch.cat((first.values, rest), 1))
+            return self.mixer(first, context.replace(memory={**context.memory, "tokens": whole}))
+
+        first = around(Tokens(tokens.values[:, :count]), ask, context)
         first = after(first, lambda t: self.feedforward(t, context), context)
         return tokens.update(torch.cat((first.values, tokens.values[:, count:]), 1))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,7 +16,6 @@ from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
 
-@cache
 def children(rows: int, columns: int, levels: int) -> Int[Tensor, "N 4"]:
     """The numbers of the four quarters of each node, level by level and row by row; the last level has itself."""
     found, start = [], 0

@@ -21,21 +21,21 @@ CUT: dict[str, tuple[str, ...]] = {
     ),
     "deit": ("design.patch=2",),
     "dinov2": ("design.patch=2", "design.scale=1"),
+    "mlp-mixer": ("design.patch=2",),
     "patternformer": ("design.stages=[16,32]", "design.patterns=32", "design.side=4"),
-    "siglip": ("design.patch=2", "design.hidden=128"),
+    "siglip": ("design.patch=2",),
     "supervised-mim": ("design.patch=2",),
     "three-things-vit": ("design.strides=[2]", "design.depth=1", "design.scale=1"),
-    "vikanformer": ("design.patch=2", "design.hidden=32"),
+    "vikanformer": ("design.patch=2", "design.ratio=0.5"),
     "vit-registers": ("design.patch=2",),
 }
 """How each cuts up a picture of 8x8 pixels. The recipe gives all the same width, heads and, unless said here, depth."""
-WITHOUT_RATIO = ("siglip", "vikanformer", "vit-registers")
 SEEDS = 1
 
 
 def design_of(system: str) -> tuple[str, ...]:
     """The overrides of the digits recipe that make it a recipe of `system`."""
-    return (f"design.system={system}", *CUT[system], *(["design.ratio=null"] if system in WITHOUT_RATIO else []))
+    return (f"design.system={system}", *CUT[system])
 
 
 for _name in CUT:

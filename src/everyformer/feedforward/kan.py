@@ -113,14 +113,15 @@ class FourierEdges(Edges):
 
 
 class _KAN(FeedForward):
-    """Two layers of edges; `hidden` is the width between them, the width itself unless given."""
+    """Two layers of edges; `hidden`, the width between them, is `ratio` times the width unless given."""
 
     layer: ClassVar[type[Edges]]
 
-    def __init__(self, width: int, *, hidden: int | None = None) -> None:
+    def __init__(self, width: int, *, hidden: int | None = None, ratio: float = 1.0) -> None:
         super().__init__()
-        self.up = self.layer(width, hidden or width)  # type: ignore[call-arg]
-        self.down = self.layer(hidden or width, width)  # type: ignore[call-arg]
+        hidden = int(width * ratio) if hidden is None else hidden
+        self.up = self.layer(width, hidden)  # type: ignore[call-arg]
+        self.down = self.layer(hidden, width)  # type: ignore[call-arg]
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token."""

@@ -58,8 +58,9 @@ def table(design: Design) -> list[Pair]:
         found += layer(f"mixers.*.{b}.query", f"{asks}.attn.wq")
         found += layer(f"mixers.*.{b}.key_value", f"{asks}.attn.wk", f"{asks}.attn.wv")
         found += layer(f"mixers.*.{b}.output", f"{asks}.attn.proj")
-        for k, norm in enumerate((f"{asks}.norm1", f"blocks.*.projs.{b}.0", f"blocks.*.revert_projs.{b}.0")):
-            found += layer(f"norm.*.{b + 2 * k}", norm)
+        for s in range(len(design.get("stages"))):
+            for k, norm in enumerate((f"fusion.{b}.norm1", f"projs.{b}.0", f"revert_projs.{b}.0")):
+                found += layer(f"norm.{6 * s + 2 * k + b}", f"blocks.{s}.{norm}")
         found += layer(f"goes.*.{b}", f"blocks.*.projs.{b}.2") + layer(f"returns.*.{b}", f"blocks.*.revert_projs.{b}.2")
     return found
 

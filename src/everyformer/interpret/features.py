@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from everyformer.contracts import Backbone
+from everyformer.contracts import Backbone, Head
 from everyformer.errors import BadInput
 from everyformer.interpret.taps import record
 
@@ -31,10 +31,13 @@ class FeatureMap:
 
 def features(model: nn.Module, inputs: Float[Tensor, "B C Y X"], **fields: Any) -> list[FeatureMap]:
     """The last map of every resolution, the finest first; leading tokens (class, register) are left out."""
+    heads = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, Head))
     places = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, Backbone) and not any(isinstance(inner, Backbone) for inner in [*module.modules()][1:])
+        if isinstance(module, Backbone)
+        and not path.startswith(heads)
+        and not any(isinstance(inner, Backbone) for inner in [*module.modules()][1:])
     ]
     with torch.no_grad(), record(model, *places) as seen:
         model(inputs, **fields)

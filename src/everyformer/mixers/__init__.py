@@ -51,6 +51,7 @@ from everyformer.mixers.subsampled import SubsampledAttention
 from everyformer.mixers.subspace import SubspaceAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
+from everyformer.mixers.tokens_mlp import TokenMLP
 from everyformer.mixers.windows import Spread, Windows
 
 __all__ = [
@@ -63,5 +64,5 @@ __all__ = [
     "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention",
     "ReducedAttention", "ReluFeatures", "Retention",
     "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
-    "TimeMix", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
+    "TimeMix", "TokenMLP", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
 ]  # fmt: skip

@@ -47,9 +47,8 @@ class TwoBranches(Root):
         self.embeddings = self._both("embeddings", embeddings, widths)
         self.stages = nn.ModuleList(self._both(f"stages.{s}", pair, widths) for s, pair in enumerate(stages))
         self.mixers = nn.ModuleList(self._both(f"mixers.{s}", pair, there) for s, pair in enumerate(mixers))
-        self.norm = nn.ModuleList(
-            nn.ModuleList(self.make("norm", norm, width) for width in (*there, *widths, *there)) for _ in stages
-        )
+        around = (*there, *widths, *there) * len(stages)
+        self.norm = nn.ModuleList(self.make("norm", norm, width) for width in around)
         self.goes = nn.ModuleList(nn.ModuleList(map(nn.Linear, widths, there)) for _ in stages)
         self.returns = nn.ModuleList(nn.ModuleList(map(nn.Linear, there, widths)) for _ in stages)
         self.heads = self._both("heads", heads, widths)
@@ -79,7 +78,7 @@ class TwoBranches(Root):
 
     def _exchange(self, s: int, b: int, own: Tokens, other: Tokens, context: Context) -> Tokens:
         """`own` with a class token that has asked the patches of `other`."""
-        asking, going, returning = (self.norm[s][b + 2 * k] for k in range(3))  # type: ignore[index]
+        asking, going, returning = (self.norm[6 * s + 2 * k + b] for k in range(3))  # type: ignore[index]
         first = self.goes[s][b](F.gelu(going(own.values[:, :1])))  # type: ignore[index]
         whole = other.update(asking(torch.cat((first, other.values[:, 1:]), 1)))
         within = context.replace(memory={**context.memory, "tokens": whole})

@@ -48,13 +48,10 @@ class PreNorm(_Arrangement):
     ) -> None:
         super().__init__(width, norm, dropout, branches)
 
-    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
-        """The tokens with the update added."""
-        return tokens.update(tokens.values + self.updated(tokens, layer, context))
-
-    def updated(self, tokens: Tokens, layer: Layer, context: Context) -> Tensor:
-        """What is added."""
-        return self.branch(layer(tokens.update(normalise(self.norm, tokens))), tokens, context)
+    def forward(self, tokens: Tokens, layer: Layer, context: Context, onto: Tensor | None = None) -> Tokens:
+        """The tokens with the update added, or `onto` other values, as several layers of the same tokens are."""
+        update = layer(tokens.update(normalise(self.norm, tokens)))
+        return tokens.update((tokens.values if onto is None else onto) + self.branch(update, tokens, context))
 
 
 @part("norms")

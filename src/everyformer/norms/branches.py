@@ -25,7 +25,7 @@ class LayerScale(Branch):
 
     def __init__(self, width: int, *, start: float = 1e-5) -> None:
         super().__init__()
-        self.factor = nn.Parameter(torch.full((width,), start))
+        self.factor = nn.Parameter(torch.full((width,), float(start)))
 
     def forward(self, update: Float[Tensor, "B N D"], tokens: Tokens, context: Context) -> Float[Tensor, "B N D"]:
         """The update times the factor."""

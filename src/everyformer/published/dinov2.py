@@ -102,6 +102,7 @@ def vit_registers(
     width: int = 768,
     depth: int = 12,
     heads: int = 12,
+    ratio: float = 4.0,
     registers: int = 4,
     dropout: float = 0.0,
     drop_path: float = 0.0,
@@ -109,6 +110,6 @@ def vit_registers(
     """Section 2.2: a ViT with `registers` tokens after the class token, without positions, that no head reads."""
     made = vit(
         classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads,
-        dropout=dropout, drop_path=drop_path,
+        ratio=ratio, dropout=dropout, drop_path=drop_path,
     )  # fmt: skip
     return made.set("embedding.first", 1 + registers)

@@ -39,12 +39,16 @@ def siglip(
     width: int = 768,
     depth: int = 12,
     heads: int = 12,
+    ratio: float = 4.0,
     hidden: int | None = None,
     eps: float = 1e-6,
 ) -> Design:
-    """Section 3 and the official code: the vision tower alone, its answer the picture's vector, or logits of `classes`."""
+    """Section 3 and the official code: the vision tower alone, its answer the picture's vector, or logits of `classes`.
+
+    `hidden` is the hidden width of the MLPs where that is not `ratio` times the width.
+    """
     norm = spec(LayerNorm, eps=eps)
-    mlp = spec(MLP, hidden=hidden or 4 * width, activation="gelu_tanh")
+    mlp = spec(MLP, hidden=hidden or int(width * ratio), activation="gelu_tanh")
     probe = spec(
         ProbePool, mixer=spec(CrossAttention, heads=heads, memory="pool"), feedforward=mlp, norm=norm
     )  # fmt: skip

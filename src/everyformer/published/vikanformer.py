@@ -34,7 +34,7 @@ def vikanformer(
     width: int = 64,
     depth: int = 4,
     heads: int = 4,
-    hidden: int | None = None,
+    ratio: float = 1.0,
     kind: str = "radial",
     dropout: float = 0.0,
 ) -> Design:
@@ -45,4 +45,4 @@ def vikanformer(
         classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads,
         dropout=dropout,
     )  # fmt: skip
-    return made.swap("backbone.blocks.*.feedforward", spec(KINDS[kind], hidden=hidden))
+    return made.swap("backbone.blocks.*.feedforward", spec(KINDS[kind], ratio=ratio))
