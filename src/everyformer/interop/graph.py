@@ -75,9 +75,9 @@ def to_onnx(model: nn.Module, folder: Path) -> Axes:
 def _example(model: Any) -> dict[str, Tensor]:
     """A batch that the model takes, with a mask where it takes one."""
     batch: dict[str, Tensor] = model.example(3)
-    embeddings = (("mask", "inputs", getattr(model, "embedding", None) or model.source),)
+    embeddings = [("mask", "inputs", getattr(model, "embedding", None) or model.source)]
     if "target" in batch:
-        embeddings += (("target_mask", "target", model.into),)
+        embeddings.append(("target_mask", "target", model.into))
     masks = {
         name: torch.ones(batch[of].shape[:2], dtype=torch.bool)
         for name, of, embedding in embeddings
