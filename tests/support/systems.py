@@ -56,6 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gated-deltanet": {**_TEXT, "hidden": 48, "head_width": 8},
     "gla": {**_TEXT, "hidden": 48},
     "gpt": {**_TEXT, "length": 16},
+    "gpt-neox": {**_TEXT, "hidden": 48},
     "hornet": {**_PYRAMID, "width": 16, "orders": (2, 3)},
     "hyena": {"vocabulary": 20, "width": 32, "hidden": 48, "depth": 2, "length": 16},
     "hypothesis-b": {**_PICTURES, "patch": 8, "smallest": 4, "tokens": 10},

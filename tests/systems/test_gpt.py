@@ -34,7 +34,9 @@ def test_sizes_are_the_published_ones(size, count):
     assert parameters(on_meta(ef.design("gpt", size))) == count
 
 
-@pytest.mark.parametrize(("size", "width", "count"), [("opt-125m", 768, 125_239_296), ("opt-1.3b", 2048, 1_315_758_080)])
+@pytest.mark.parametrize(
+    ("size", "width", "count"), [("opt-125m", 768, 125_239_296), ("opt-1.3b", 2048, 1_315_758_080)]
+)
 def test_sizes_of_opt_are_the_published_ones_but_for_the_rows_of_no_token(size, width, count):
     assert parameters(on_meta(ef.design("gpt", size))) == count - 2 * width
 
