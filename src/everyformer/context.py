@@ -272,6 +272,11 @@ class Context:
         self.lowered.clear()
 
 
+def sizes(*shape: int) -> tuple[int | str, ...]:
+    """Sizes as part of a key of `lowered`: one that an export leaves open is a symbol, which only its name can stand for."""
+    return tuple(size if isinstance(size, int) else str(size) for size in shape)
+
+
 def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
     def pick(x: Tensor | None) -> Tensor | None:
         return x if x is None or x.shape[0] == 1 != tokens.batch else x.index_select(0, rows)

@@ -20,6 +20,11 @@ _END = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _ENCODER = {**_BODY, "max_position_embeddings": 24, "pad_token_id": 0, "num_labels": CLASSES}
 _TWO = {**_ENCODER, "num_labels": 2}
 _DECODER = {**_BODY, **_END, "num_labels": CLASSES}
+_ROBERTA = {**_ENCODER, "pad_token_id": 1, "type_vocab_size": 1}
+_DISTILBERT = {
+    "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
+    "num_labels": CLASSES,
+}  # fmt: skip
 _LLAMA = {**_DECODER, "num_key_value_heads": 2, "max_position_embeddings": 64}
 _T5 = {
     "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 10, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2,
@@ -66,6 +71,13 @@ def text() -> tuple[dict[str, Any], dict[str, Any]]:
     return {"inputs": inputs, "mask": mask}, {"input_ids": inputs, "attention_mask": mask.long()}
 
 
+def text_after_padding() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same where the id of padding is 1, and all others come after."""
+    inputs, mask = ids(VOCABULARY - 1, 3, 13) + 1, ragged(3, 13)
+    inputs = inputs.masked_fill(~mask, 1)
+    return {"inputs": inputs, "mask": mask}, {"input_ids": inputs, "attention_mask": mask.long()}
+
+
 def pairs_of_text() -> tuple[dict[str, Any], dict[str, Any]]:
     """The same with segments."""
     ours, theirs = text()
@@ -99,6 +111,12 @@ def _all(names: str, config: str, options: dict[str, Any], given: Any) -> list[C
     return [Case(name, config, options, given) for name in names.split()]
 
 
+def _every(name: str) -> str:
+    """The classes that every relative of Llama has."""
+    tops = ("ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+    return " ".join(f"{name}{top}" for top in tops)
+
+
 _SCALED = {
     "rope_type": "llama3", "rope_theta": 5000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
@@ -109,6 +127,16 @@ CASES = [
         "BertConfig", _ENCODER, pairs_of_text,
     ),
     *_all("BertForNextSentencePrediction BertForQuestionAnswering", "BertConfig", _TWO, pairs_of_text),
+    *_all(
+        "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification RobertaForTokenClassification",
+        "RobertaConfig", _ROBERTA, text_after_padding,
+    ),
+    *_all("RobertaForQuestionAnswering", "RobertaConfig", {**_ROBERTA, "num_labels": 2}, text_after_padding),
+    *_all(
+        "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification DistilBertForTokenClassification",
+        "DistilBertConfig", _DISTILBERT, text,
+    ),
+    *_all("DistilBertForQuestionAnswering", "DistilBertConfig", {**_DISTILBERT, "num_labels": 2}, text),
     *_all(
         "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification",
         "GPT2Config",
@@ -121,6 +149,21 @@ CASES = [
     ),
     Case("LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "rope_parameters": _SCALED, "tie_word_embeddings": True}, text),
     Case("LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "head_dim": 12, "attention_bias": True}, text),
+    *_all(
+        "OPTForCausalLM OPTModel OPTForSequenceClassification OPTForQuestionAnswering",
+        "OPTConfig",
+        {
+            "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48,
+            "max_position_embeddings": 24, "word_embed_proj_dim": 32, "num_labels": 5, **_END,
+        },
+        text,
+    ),
+    *_all(_every("GPTNeoX"), "GPTNeoXConfig", _DECODER, text),
+    *_all(_every("Mistral"), "MistralConfig", {**_LLAMA, "sliding_window": 4}, text),
+    Case("MistralForCausalLM", "MistralConfig", {**_LLAMA, "sliding_window": None, "head_dim": 12}, text),
+    *_all(_every("Qwen2"), "Qwen2Config", _LLAMA, text),
+    *_all(_every("Qwen3"), "Qwen3Config", {**_LLAMA, "head_dim": 12}, text),
+    Case("Qwen3ForCausalLM", "Qwen3Config", {**_LLAMA, "attention_bias": True, "tie_word_embeddings": True}, text),
     Case("T5ForConditionalGeneration", "T5Config", _T5, translation),
     Case("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": False}, translation),
     Case(

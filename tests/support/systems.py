@@ -61,6 +61,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gated-deltanet": {**_TEXT, "hidden": 48, "head_width": 8},
     "gla": {**_TEXT, "hidden": 48},
     "gpt": {**_TEXT, "length": 16},
+    "gpt-neox": {**_TEXT, "hidden": 48},
     "gtrans": {**_TEXT, "hidden": 48, "group": 2},
     "h-net": {"vocabulary": 20, "width": 32, "inner_width": 48, "outer": 1, "depth": 2, "heads": 4},
     "hiera": {**_PYRAMID, "width": 16, "unit": 4, "local": 1},

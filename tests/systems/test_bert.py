@@ -38,6 +38,9 @@ def test_base_has_the_published_size():
     from everyformer.costs import on_meta, parameters
 
     assert parameters(on_meta(ef.design("bert", "base", classes=2))) == 109_483_778
+    assert parameters(on_meta(ef.design("bert", "distilbert-base"))) == 66_985_530
+    rows_of_no_token = 2 * 768  # fairseq's table of positions has two more
+    assert parameters(on_meta(ef.design("bert", "roberta-base"))) == 124_697_433 - rows_of_no_token
 
 
 def test_classes_decide_the_head():

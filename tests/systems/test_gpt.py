@@ -34,6 +34,13 @@ def test_sizes_are_the_published_ones(size, count):
     assert parameters(on_meta(ef.design("gpt", size))) == count
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "count"), [("opt-125m", 768, 125_239_296), ("opt-1.3b", 2048, 1_315_758_080)]
+)
+def test_sizes_of_opt_are_the_published_ones_but_for_the_rows_of_no_token(size, width, count):
+    assert parameters(on_meta(ef.design("gpt", size))) == count - 2 * width
+
+
 def test_nano_is_nanogpts_setting_for_a_cpu():
     model = on_meta(ef.design("gpt", "nano", vocabulary=65))
     assert parameters(model) - 64 * 128 == pytest.approx(0.80e6, rel=0.01)

@@ -52,6 +52,12 @@ def test_a_scaling_that_the_system_does_not_have_is_refused():
         from_transformers(theirs)
 
 
-@pytest.mark.parametrize(("size", "count"), [("7b", 6_738_415_616), ("3-8b", 8_030_261_248), ("3.2-1b", 1_235_814_400)])
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("7b", 6_738_415_616), ("3-8b", 8_030_261_248), ("3.2-1b", 1_235_814_400), ("mistral-7b", 7_241_732_096),
+        ("qwen2-0.5b", 494_032_768), ("qwen2-7b", 7_615_616_512), ("qwen3-0.6b", 596_049_920), ("qwen3-8b", 8_190_735_360),
+    ],
+)  # fmt: skip
 def test_sizes_are_the_published_ones(size, count):
     assert parameters(on_meta(ef.design("llama", size))) == count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -23,9 +24,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a command; what a user can cause ends in one message, without a traceback."""
-    from everyformer.cli import browse, compare, evidence, look, speedup, use, work
+    from everyformer.cli import browse, compare, evidence, export, look, speedup, use, work
 
-    for module in (browse, work, use, compare, evidence, look, speedup):
+    for module in (browse, work, use, export, compare, evidence, look, speedup):
         module.register(app)
     try:
         app()
@@ -38,6 +39,22 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is a checkpoint in the Hugging Face format."""
+    return (path / "config.json").is_file()
+
+
+def opened(path: Path) -> Any:
+    """The run in a folder, or the checkpoint."""
+    if is_checkpoint(path):
+        from everyformer.interop import Checkpoint
+
+        return Checkpoint.open(path)
+    from everyformer.training import Run
+
+    return Run.open(path)
 
 
 def print_json(value: Any) -> None:

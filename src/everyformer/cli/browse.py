@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from everyformer.cli.app import print_json, table
+from everyformer.cli.app import is_checkpoint, opened, print_json, table
 
 if TYPE_CHECKING:
     from everyformer.registry import Method, System
@@ -71,7 +72,9 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A system or a method (see `everyformer list`).")],
+    name: Annotated[
+        str, typer.Argument(help="A system or a method (see `everyformer list`), or a checkpoint's folder.")
+    ],
     options: Annotated[list[str] | None, typer.Argument(help="size=tiny classes=10 ...")] = None,
     as_json: Json = False,
 ) -> None:
@@ -80,6 +83,8 @@ def show(
     from everyformer.evidence import kept
     from everyformer.registry import Method, find_published
 
+    if is_checkpoint(Path(name)):
+        return _show_checkpoint(Path(name), as_json)
     found, kept_evidence = find_published(name), kept(name)
     if isinstance(found, Method) and options:
         raise EveryformerError(f"'{name}' is a method and takes no options here; call {found.call}")
@@ -89,6 +94,18 @@ def show(
     print(f"{name}: {found.idea}\n{found.paper}\n{_text(found, options or [])}")
     for each in (kept_evidence or {}).get("results", []):
         print(f"\n{each['claim']}\n  {each['verdict']}: {each['finding']}")
+
+
+def _show_checkpoint(folder: Path, as_json: bool) -> None:
+    """The design of a checkpoint, read from its config alone."""
+    from everyformer.costs import on_meta, parameters
+    from everyformer.specs import to_plain
+
+    held = opened(folder)
+    if not as_json:
+        return print(f"{folder}: a {held.top}, which is the system '{held.family.system}'\n\n{held.design}")
+    plain = {"class": held.top, "system": held.family.system, "design": to_plain(held.design.spec)}
+    print_json({**plain, "parameters": parameters(on_meta(held.design))})
 
 
 def _facts(found: System | Method, options: list[str]) -> dict[str, Any]:

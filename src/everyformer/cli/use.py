@@ -1,4 +1,4 @@
-"""`predict`, `generate`, `translate`, `forecast`, `embed`: use a run on files, arguments or standard input."""
+"""`predict`, `generate`, `translate`, `forecast`, `embed`: use a run or a checkpoint on files, arguments or standard input."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from everyformer.cli.app import print_json
+from everyformer.cli.app import opened, print_json
 from everyformer.errors import BadInput, EveryformerError
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
+Folder = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint's in the Hugging Face format.")]
 Inputs = Annotated[list[str] | None, typer.Argument(help="Texts or files; standard input, a line each, without any.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def predict(run: RunFolder, inputs: Inputs = None, as_json: Json = False) -> None:
+def predict(run: Folder, inputs: Inputs = None, as_json: Json = False) -> None:
     """Answer each input: a class with its probability, a translation, a forecast, as the run was trained to."""
     _answer(run, inputs, as_json)
 
@@ -41,7 +42,7 @@ def translate(
 
 
 def generate(
-    run: RunFolder,
+    run: Folder,
     inputs: Inputs = None,
     tokens: Annotated[int, typer.Option(help="The most tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
@@ -70,12 +71,9 @@ def forecast(run: RunFolder, inputs: Inputs = None, as_json: Json = False) -> No
     _answer(run, inputs, as_json, task="forecasting")
 
 
-def embed(run: RunFolder, inputs: Inputs = None) -> None:
+def embed(run: Folder, inputs: Inputs = None) -> None:
     """Print one vector for each input, the mean of its tokens before the head, as JSON."""
-    from everyformer.training import Run
-
-    opened = Run.open(run)
-    print_json(opened.embed(_inputs(inputs)).tolist())
+    print_json(opened(run).embed(_inputs(inputs)).tolist())
 
 
 def _answer(
@@ -85,10 +83,8 @@ def _answer(
     task: str | None = None,
     decoding: dict[str, Any] | None = None,
 ) -> None:
-    from everyformer.training import Run
-
-    run = Run.open(folder)
-    if task is not None and run.task.name != task:
+    run = opened(folder)
+    if task is not None and getattr(run, "task", None) is not None and run.task.name != task:
         raise EveryformerError(f"'{folder}' is a run of {run.task.name}, not of {task}; use `everyformer predict`")
     answers = run.predict(_inputs(inputs), decoding=decoding)
     if as_json:

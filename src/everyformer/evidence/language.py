@@ -78,12 +78,21 @@ def gpt_nano() -> Finding:
 @evidence("llama", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def llama_learns() -> Finding:
     """600 steps at the size of nanoGPT."""
-    loss = scored("shakespeare", *_LLAMA, *_SHORT)["valid"]["loss"]
+    return _against_trigrams("llama", *_SHORT)
+
+
+@evidence("gpt-neox", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+def gpt_neox_learns() -> Finding:
+    """600 steps at the size of nanoGPT."""
+    return _against_trigrams("gpt-neox", *_SHORT)
+
+
+def _against_trigrams(system: str, *overrides: str) -> Finding:
+    """A system of the size of nanoGPT against an interpolated trigram model."""
+    loss = scored("shakespeare", f"design.system={system}", "design.size=nano", *overrides)["valid"]["loss"]
     baseline = trigrams_of_shakespeare()
     verdict = "holds" if loss < baseline else "does not hold at this scale"
-    return Finding(
-        verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {"llama": loss, "trigrams": baseline}
-    )
+    return Finding(verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {system: loss, "trigrams": baseline})
 
 
 @evidence(

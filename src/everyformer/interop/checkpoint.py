@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from everyformer.designs import Design
 from everyformer.errors import BadInput
-from everyformer.interop.config import Config
+from everyformer.interop.config import Config, labels
 from everyformer.interop.family import Family, family_of
 from everyformer.interop.files import Weights, fetch, read_json
+from everyformer.interop.texts import tokenizer_in
 from everyformer.interop.weights import fill
 
 _AT_ONCE = 64
@@ -89,17 +90,7 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> Any:
         """Its `tokenizers.Tokenizer`, without padding; None where it has none."""
-        from tokenizers import Tokenizer
-
-        path = self.folder / "tokenizer.json"
-        if not path.is_file():
-            return None
-        try:
-            found = Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise BadInput(f"'{path}' is no tokenizer: {error}") from None
-        found.no_padding()
-        return found
+        return tokenizer_in(self.folder)
 
     @cached_property
     def ids(self) -> dict[str, Any]:
@@ -110,11 +101,15 @@ class Checkpoint:
         names = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "pad_token_id", "start": "decoder_start_token_id"}
         return {ours: said.get(theirs) for ours, theirs in names.items()}
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, with the special tokens that the tokenizer adds."""
+    def encode(self, texts: Sequence[str], *, longest: int | None = None) -> list[list[int]]:
+        """The ids of each text, with the special tokens that the tokenizer adds, cut to the `longest`."""
         if self.tokenizer is None:
-            raise BadInput(f"'{self.folder}' has no tokenizer.json; call the model with ids")
-        return [each.ids for each in self.tokenizer.encode_batch(list(texts))]
+            raise BadInput(f"'{self.folder}' has no tokenizer.json and no vocab.txt; call the model with ids")
+        if longest is not None:
+            self.tokenizer.enable_truncation(longest)
+        found = [each.ids for each in self.tokenizer.encode_batch(list(texts))]
+        self.tokenizer.no_truncation()
+        return found
 
     def generate(self, texts: Sequence[str], *, max_tokens: int = 100, **options: Any) -> list[str]:
         """What follows each text, or what each text becomes where there is an encoder; options as `generation.generate`."""
@@ -131,16 +126,45 @@ class Checkpoint:
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
         """A vector for each text: as the checkpoint says where it is a sentence encoder, else the mean of its tokens."""
         first, unit = self._pooling
+        said = self.folder / "sentence_bert_config.json"
+        longest = read_json(said).get("max_seq_length") if said.is_file() else None
         vectors = []
         for start in range(0, len(texts), _AT_ONCE):
-            rows = self.encode(texts[start : start + _AT_ONCE])
-            longest = max(map(len, rows))
-            mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows])
-            ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-            tokens = self.model.features(ids, mask=mask)
+            tokens = self.model.features(**self._batch(texts[start : start + _AT_ONCE], longest))
             vectors.append(tokens.values[:, 0] if first else tokens.mean())
         found = torch.cat(vectors)
         return torch.nn.functional.normalize(found) if unit else found
+
+    def predict(self, texts: Sequence[str], *, decoding: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """An answer to each text: a class with its probability, or what the model says by `decoding` (see `Decoding`)."""
+        from everyformer.data.decoding import Decoding
+        from everyformer.heads import ClassHead, TokenHead
+
+        head = self.model.head
+        if isinstance(head, ClassHead):
+            return [answer for start in range(0, len(texts), _AT_ONCE) for answer in self._classes(texts[start:])]
+        if not isinstance(head, TokenHead):
+            raise BadInput(f"a checkpoint of {self.top} answers with vectors; use embed")
+        chosen = Decoding.of(decoding or {})
+        said = self.generate(texts, strategy=chosen.strategy, max_tokens=chosen.max_tokens)
+        return [{"input": text, "text": each} for text, each in zip(texts, said, strict=True)]
+
+    @torch.no_grad()
+    def _classes(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """The likeliest class of each of the first texts."""
+        texts, names = texts[:_AT_ONCE], labels(self.config)
+        shares, best = self.model(**self._batch(texts)).softmax(-1).max(-1)
+        return [
+            {"input": text, "label": names[i], "probability": share}
+            for text, i, share in zip(texts, best.tolist(), shares.tolist(), strict=True)
+        ]
+
+    def _batch(self, texts: Sequence[str], longest: int | None = None) -> dict[str, Tensor]:
+        """Texts as a padded batch."""
+        rows = self.encode(texts, longest=longest)
+        width = max(map(len, rows))
+        mask = torch.tensor([[i < len(row) for i in range(width)] for row in rows])
+        return {"inputs": torch.tensor([row + [0] * (width - len(row)) for row in rows]), "mask": mask}
 
     @property
     def _pooling(self) -> tuple[bool, bool]:

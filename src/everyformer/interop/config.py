@@ -140,6 +140,22 @@ class Labels(Setting):
 
 
 @dataclass(frozen=True)
+class Always(Setting):
+    """An option of the system that all checkpoints of the family share, and no config speaks of."""
+
+    option: str
+    value: Any
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option."""
+        return {self.option: self.value}
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
 class Custom(Setting):
     """Settings that are several keys at once: two functions."""
 

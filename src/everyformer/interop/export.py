@@ -1,4 +1,4 @@
-"""Ways out: the Hugging Face format, torch.export and ONNX."""
+"""The way out to the Hugging Face format."""
 
 from __future__ import annotations
 

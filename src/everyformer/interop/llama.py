@@ -50,6 +50,18 @@ def write_tied(design: Design) -> dict[str, Any]:
     return {"tie_word_embeddings": head is not None and head.part is TiedHead}
 
 
+def biases(config: Config) -> dict[str, Any]:
+    """One switch for all four maps of attention."""
+    said = bool(config.get("attention_bias", False))
+    return {"bias": said, "output_bias": said}
+
+
+def write_biases(design: Design) -> dict[str, Any]:
+    """The same switch."""
+    return {"attention_bias": design.get(f"{FIRST}.bias")}
+
+
+HEAD_WIDTH = Key("head_dim", f"{BLOCK}.mixer.head_width", "head_width", default=None)
 SETTINGS = (
     Key("vocab_size", "embedding.vocabulary", "vocabulary"),
     Key("hidden_size", "width", "width"),
@@ -57,7 +69,7 @@ SETTINGS = (
     Depth("num_hidden_layers", "backbone.blocks"),
     Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
     Key("num_key_value_heads", f"{BLOCK}.mixer.key_heads", "key_heads", default=None),
-    Key("head_dim", f"{BLOCK}.mixer.head_width", "head_width", default=None),
+    HEAD_WIDTH,
     Key("attention_dropout", f"{BLOCK}.mixer.dropout", default=0.0),
     Key("rms_norm_eps", "backbone.norm.eps", "eps", default=1e-6),
     Custom(rope, write_rope),
@@ -81,8 +93,8 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
-def tops(name: str) -> dict[str, Top]:
-    """The classes that every relative of Llama has."""
+def tops(name: str, answers: str = "transformer") -> dict[str, Top]:
+    """The classes that every relative of Llama has; `answers` is the prefix of the one that answers questions."""
     return {
         f"{name}ForCausalLM": Top(
             settings=(Custom(tied, write_tied),), table=(*layer("head.project", "lm_head", bias=False),)
@@ -99,7 +111,7 @@ def tops(name: str) -> dict[str, Top]:
             table=(*layer("head.project", "score"),),
         ),
         f"{name}ForQuestionAnswering": Top(
-            head=begin_and_end, prefix="transformer", table=(*layer("head.project", "qa_outputs"),)
+            head=begin_and_end, prefix=answers, table=(*layer("head.project", "qa_outputs"),)
         ),
     }
 
@@ -108,7 +120,7 @@ register(
     Family(
         name="llama",
         system="llama",
-        settings=(*SETTINGS, Key("attention_bias", f"{BLOCK}.mixer.bias", "bias", default=False)),
+        settings=(*SETTINGS, Custom(biases, write_biases)),
         table=table,
         prefix="model",
         only={"hidden_act": "silu", "mlp_bias": False},

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from everyformer.context import Context
+from everyformer.context import Context, sizes
 from everyformer.masks import Causal, Full, Mask
 from everyformer.mixers import blocks, flex
 from everyformer.tokens import Tokens, order
@@ -68,7 +68,7 @@ class Listed(Deferred):
 
 def lower(mask: Mask, tokens: Tokens, context: Context) -> Lowered:
     """The cheapest form of a place's mask over `tokens` attending to themselves and to what the cache holds."""
-    key = mask, tokens.count, None if tokens.mask is None else id(tokens.mask)
+    key = mask, sizes(tokens.count), None if tokens.mask is None else id(tokens.mask)
     if key not in context.lowered:
         context.lowered[key] = tokens.mask, _lower(mask, tokens, context)
     return context.lowered[key][1]

@@ -103,10 +103,10 @@ class LearnedGrid(Position):
         self.table = nn.Parameter(torch.randn(math.prod(grid), width) * std)
 
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
-        """The vector of every cell, resampled where the grid is another."""
+        """The vector of every cell, resampled where the grid is another, or is left open by an export."""
         if tokens.grid is None:
             raise BadInput("LearnedGrid needs tokens on a grid; use Learned for sequences")
-        if tuple(tokens.grid) == self.grid:
+        if all(isinstance(side, int) for side in tokens.grid) and tuple(tokens.grid) == self.grid:
             return self.table[None]
         image = self.table.T.unflatten(1, self.grid)[None]
         resized = F.interpolate(image, tokens.grid, mode=self.mode, antialias=self.mode in ("bilinear", "bicubic"))

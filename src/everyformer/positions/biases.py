@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from everyformer.context import Context
+from everyformer.context import Context, sizes
 from everyformer.contracts import Position
 from everyformer.registry import part
 
@@ -33,7 +33,7 @@ class _Bias(Position):
         context: Context,
     ) -> Float[Tensor, "#B H N M"]:
         """The bias, kept for the other layers of this pass."""
-        key = id(self), id(query_places), key_places.shape
+        key = id(self), id(query_places), sizes(*key_places.shape)
         if key not in context.lowered:
             context.lowered[key] = query_places, self.scores(query_places[..., 0], key_places[..., 0])
         return context.lowered[key][1]

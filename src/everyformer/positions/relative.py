@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from everyformer.context import Context
+from everyformer.context import Context, sizes
 from everyformer.contracts import Position
 from everyformer.positions.additive import sinusoid
 from everyformer.registry import part
@@ -84,7 +84,7 @@ def _looked_up(
     scores: Float[Tensor, "B H N d"], farthest: int, query_places: Tensor, key_places: Tensor, context: Context
 ) -> Float[Tensor, "B H N M"]:
     """Of the scores of a query with every distance, from -farthest to farthest, those with the keys."""
-    key = "relative", farthest, id(query_places), key_places.shape
+    key = "relative", farthest, id(query_places), sizes(*key_places.shape)
     if key not in context.lowered:
         distance = key_places[:, None, :, 0] - query_places[:, :, None, 0]
         context.lowered[key] = query_places, (distance.long().clamp(-farthest, farthest) + farthest)[:, None]

@@ -16,6 +16,8 @@ from everyformer.positions import Learned
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
+_ROBERTA = {"vocabulary": 50265, "segments": 1, "eps": 1e-5}
+
 
 @system(
     "bert",
@@ -33,6 +35,9 @@ from everyformer.specs import Spec, spec
         "medium": {"width": 512, "depth": 8, "heads": 8},
         "base": {"width": 768, "depth": 12, "heads": 12},
         "large": {"width": 1024, "depth": 24, "heads": 16},
+        "roberta-base": {"width": 768, "depth": 12, "heads": 12, **_ROBERTA},
+        "roberta-large": {"width": 1024, "depth": 24, "heads": 16, **_ROBERTA},
+        "distilbert-base": {"width": 768, "depth": 6, "heads": 12, "segments": 0},
     },
 )
 def bert(
@@ -53,7 +58,8 @@ def bert(
 ) -> Design:
     """Section 3: it classifies where `classes` is given, else it guesses masked tokens.
 
-    The sizes below 'base' are those of Turc et al. (2019, 1908.08962).
+    The sizes below 'base' are those of Turc et al. (2019, 1908.08962). RoBERTa (1907.11692) is BERT trained longer, on
+    more text, without segments; DistilBERT (1910.01108) has every second layer, taught by the whole.
     """
     norm = spec(LayerNorm, eps=eps)
     block = spec(

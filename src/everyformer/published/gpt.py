@@ -14,6 +14,8 @@ from everyformer.positions import Learned
 from everyformer.registry import system
 from everyformer.specs import spec
 
+_OPT = {"vocabulary": 50272, "length": 2048, "activation": "relu"}
+
 
 @system(
     "gpt",
@@ -29,6 +31,9 @@ from everyformer.specs import spec
         "medium": {"width": 1024, "depth": 24, "heads": 16},
         "large": {"width": 1280, "depth": 36, "heads": 20},
         "xl": {"width": 1600, "depth": 48, "heads": 25},
+        "opt-125m": {"width": 768, "depth": 12, "heads": 12, **_OPT},
+        "opt-1.3b": {"width": 2048, "depth": 24, "heads": 32, **_OPT},
+        "opt-6.7b": {"width": 4096, "depth": 32, "heads": 32, **_OPT},
     },
 )
 def gpt(
@@ -39,15 +44,16 @@ def gpt(
     hidden: int | None = None,
     depth: int = 12,
     heads: int = 12,
+    activation: str = "gelu_tanh",
     dropout: float = 0.0,
     bias: bool = True,
 ) -> Design:
-    """Section 2.3: pre-norm, a last norm, learned positions, tied embeddings."""
+    """Section 2.3: pre-norm, a last norm, learned positions, tied embeddings. OPT (2205.01068) has rectified units."""
     norm = spec(LayerNorm, bias=bias)
     block = spec(
         Block,
         mixer=spec(Attention, heads=heads, bias=bias, dropout=dropout),
-        feedforward=spec(MLP, hidden=hidden or 4 * width, activation="gelu_tanh", bias=bias),
+        feedforward=spec(MLP, hidden=hidden or 4 * width, activation=activation, bias=bias),
         residual=spec(PreNorm, norm=norm, dropout=dropout),
     )
     return Design(

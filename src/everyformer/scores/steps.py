@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.context import sizes
 from everyformer.contracts import Scored, ScoreStep
 from everyformer.registry import part
 
@@ -110,7 +111,7 @@ class HandedOn(ScoreStep):
 
     def scores(self, scores: Scores, at: Scored) -> Scores:
         """The sum of the scores of all layers so far."""
-        key = "handed on", self.name, scores.shape
+        key = "handed on", self.name, sizes(*scores.shape)
         if key in at.context.lowered:
             scores = scores + at.context.lowered[key]
         at.context.lowered[key] = scores

@@ -1,0 +1,101 @@
+"""Graphs that run without this library: torch.export and ONNX, of any batch, length, height and width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from everyformer.errors import DoesNotFit, EveryformerError
+
+PROGRAM, GRAPH = "model.pt2", "model.onnx"
+Axes = dict[str, tuple[int | None, ...]]
+"""For each input its sizes, None for one that may be any."""
+
+
+class _InOrder(nn.Module):
+    """A model whose inputs come in order, and whose answer is a tensor."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *given: Tensor) -> Tensor:
+        """The model's answer, the values where it answers with tokens."""
+        answer = self.model(**dict(zip(self.names, given, strict=True)))
+        return answer if isinstance(answer, Tensor) else answer.values
+
+
+def to_program(model: nn.Module) -> tuple[ExportedProgram, Axes]:
+    """A model as a program of torch.export, whose inputs come in the order of the axes that are returned with it.
+
+    The batch may be of any size, or the model is refused with the path of the part that fixes it; so may every other
+    axis that no part fixes.
+    """
+    given = _example(model)
+    axes = tuple({i: Dim.AUTO if i else Dim.DYNAMIC for i in range(each.dim())} for each in given.values())
+    whole = _InOrder(model, tuple(given)).eval()
+    try:
+        program = torch.export.export(whole, tuple(given.values()), dynamic_shapes=(axes,))
+    except EveryformerError:
+        raise
+    except Exception as error:
+        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DoesNotFit(f"torch.export cannot follow this part: {told}", _where(model, error)) from error
+    traced = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder"}
+    shapes = [traced[name] for name in program.graph_signature.user_inputs]
+    return program, {name: tuple(_fixed(size) for size in shape) for name, shape in zip(given, shapes, strict=True)}
+
+
+def to_torch(model: nn.Module, folder: Path) -> Axes:
+    """Write model.pt2, which `torch.export.load` opens."""
+    program, axes = to_program(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, folder / PROGRAM)
+    return axes
+
+
+def to_onnx(model: nn.Module, folder: Path) -> Axes:
+    """Write model.onnx, its inputs under their names."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise EveryformerError("ONNX needs packages of its own; install everyformer[onnx]") from None
+    program, axes = to_program(model)
+    made = torch.onnx.export(program, input_names=list(axes), output_names=["answer"], dynamo=True, verbose=False)
+    assert made is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(folder / GRAPH)
+    return axes
+
+
+def _example(model: Any) -> dict[str, Tensor]:
+    """A batch that the model takes, with a mask where it takes one."""
+    batch: dict[str, Tensor] = model.example(3)
+    embeddings = [("mask", "inputs", getattr(model, "embedding", None) or model.source)]
+    if "target" in batch:
+        embeddings.append(("target_mask", "target", model.into))
+    masks = {
+        name: torch.ones(batch[of].shape[:2], dtype=torch.bool)
+        for name, of, embedding in embeddings
+        if "mask" in embedding.fields
+    }
+    return {**batch, **masks}
+
+
+def _fixed(size: Any) -> int | None:
+    """A size, or None for a symbol; one that was found out to be fixed is a symbol that prints as its number."""
+    return int(str(size)) if str(size).isdigit() else None
+
+
+def _where(model: nn.Module, error: BaseException) -> str:
+    """The path of the innermost part that was at work when an error came up."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        found = paths.get(id(trace.tb_frame.f_locals.get("self")), found)
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,67 @@
+"""Commands on a folder in the Hugging Face format, and the way out to it."""
+
+import json
+
+import pytest
+import torch
+import transformers as tf
+from tokenizers.implementations import BertWordPieceTokenizer
+
+import everyformer as ef
+from cli.test_commands import run  # noqa: F401
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "##s", "run", "the"]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.fixture
+def bert(tmp_path):
+    """A BERT that classifies, with the vocabulary as of old."""
+    folder = tmp_path / "bert"
+    config = tf.BertConfig(
+        vocab_size=len(WORDS), max_position_embeddings=12, id2label={0: "calm", 1: "wild", 2: "odd"}, **SIZES
+    )
+    tf.BertForSequenceClassification(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    return folder
+
+
+@pytest.fixture
+def llama(tmp_path):
+    """A Llama with a tokenizer."""
+    folder = tmp_path / "llama"
+    tf.LlamaForCausalLM(tf.LlamaConfig(vocab_size=len(WORDS), **SIZES)).save_pretrained(folder)
+    tokenizer = BertWordPieceTokenizer({word: i for i, word in enumerate(WORDS)})
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_checkpoint_is_shown_and_used(run, bert, llama):  # noqa: F811
+    assert "a BertForSequenceClassification, which is the system 'bert'" in run("show", bert).out
+    plain = json.loads(run("show", bert, "--json").out)
+    assert plain["parameters"] == sum(p.numel() for p in ef.load(bert).parameters())
+    (answer,) = json.loads(run("predict", bert, "the dogs run", "--json").out)
+    held = ef.Checkpoint.open(bert)
+    assert held.encode(["The dogs run"]) == [[2, 10, 6, 8, 9, 3]]
+    shares = held.model(torch.tensor(held.encode(["the dogs run"]))).softmax(-1)[0]
+    assert answer["label"] == ("calm", "wild", "odd")[shares.argmax()]
+    assert answer["probability"] == pytest.approx(shares.max().item(), abs=1e-6)
+    vectors = json.loads(run("embed", bert, given="a cat\nthe dogs run\n").out)
+    assert [len(row) for row in vectors] == [16, 16]
+    said = run("generate", llama, "a dog", "--tokens", "3", "--temperature", "0", "--json")
+    assert json.loads(said.out) == [
+        {"input": "a dog", "text": ef.Checkpoint.open(llama).generate(["a dog"], max_tokens=3)[0]}
+    ]
+    run("predict", bert.parent / "nothing").refused("no run in")
+
+
+def test_a_checkpoint_goes_out_again(run, bert, llama, tmp_path):  # noqa: F811
+    said = run("export", bert, "--to", "hf", "--out", tmp_path / "out")
+    assert "BertForSequenceClassification" in said.out, said.err
+    again = tf.BertForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert again.config.id2label == {0: "calm", 1: "wild", 2: "odd"}
+    ids = torch.tensor([[2, 10, 6, 8, 3]])
+    assert torch.equal(again(ids).logits, tf.BertForSequenceClassification.from_pretrained(bert)(ids).logits)
+    assert run("export", llama, "--to", "hf", "--out", tmp_path / "llama-out").code == 0
+    assert ef.Checkpoint.open(tmp_path / "llama-out").encode(["a dog"]) == ef.Checkpoint.open(llama).encode(["a dog"])
+    run("export", bert, "--to", "hf", "--out", tmp_path / "out").refused("is there already")
