@@ -97,7 +97,7 @@ class Scored:
 class ScorePart(Part):
     """Base of what works on the scores of attention; built with the number of heads and the width of one.
 
-    `capabilities` are those that an attention keeps with this part in it.
+    `capabilities` are those that an attention keeps with this part in it, and 'ordered' where the part makes it so.
     """
 
     capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})

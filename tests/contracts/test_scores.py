@@ -47,7 +47,7 @@ def declares(name: str, *capabilities: str) -> bool:
 def test_says_what_it_is(name: str) -> None:
     part = find_part(name)
     assert issubclass(part, (Normaliser, ScoreStep, Slots))
-    assert part.capabilities <= ScorePart.capabilities
+    assert part.capabilities <= ScorePart.capabilities | {"ordered"}
     assert (part.__doc__ or "").strip()
 
 
@@ -90,6 +90,8 @@ def test_incremental_equals_at_once(attention: str, steps: tuple[int, ...]) -> N
 
 @every
 def test_permuting_tokens_permutes_updates(attention: str) -> None:
+    if declares(attention, "ordered"):
+        pytest.skip("tells tokens apart by their order")
     mixers.test_permuting_tokens_permutes_updates(attention)
 
 

@@ -56,7 +56,8 @@ class _Attention(Mixer):
         self.steps = self.make("steps", steps, heads, self.head_width)
         self.slots: Slots | None = self.make("slots", slots, self.key_heads, self.head_width)
         for each in self._scored():
-            self.capabilities = self.capabilities - (ScorePart.capabilities - each.capabilities) - {"attended"}
+            lost, gained = ScorePart.capabilities - each.capabilities, each.capabilities - ScorePart.capabilities
+            self.capabilities = (self.capabilities - lost - {"attended"}) | gained
         self.taps = Taps(self)
 
     def _scored(self) -> list[ScorePart]:

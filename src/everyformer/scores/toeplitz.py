@@ -18,7 +18,7 @@ class DistanceFactors(ScoreStep):
     tell where they stand, which relative biases inside softmax cannot.
     """
 
-    capabilities = ScoreStep.capabilities - {"padding", "weights"}
+    capabilities = ScoreStep.capabilities - {"padding", "weights"} | {"ordered"}
     piecewise = False
 
     def __init__(self, heads: int, width: int, *, farthest: int = 128) -> None:
