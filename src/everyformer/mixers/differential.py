@@ -23,6 +23,8 @@ class DifferentialAttention(Attention):
     learned vectors a to d, one l for all pairs; 1 - `initial` multiplies the answer.
     """
 
+    capabilities = Attention.capabilities - {"attended"}
+
     def __init__(
         self,
         width: int,

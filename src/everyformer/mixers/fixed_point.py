@@ -24,6 +24,8 @@ class FixedPointAttention(Attention):
     what taps see.
     """
 
+    capabilities = Attention.capabilities - {"attended"}
+
     def __init__(
         self,
         width: int,

@@ -22,6 +22,8 @@ class MixtureKeys(Attention):
     over all components as keys of their own with equal values, biased by log p_r - |k|^2 / (2 sqrt(K)).
     """
 
+    capabilities = Attention.capabilities - {"attended"}
+
     def __init__(
         self,
         width: int,

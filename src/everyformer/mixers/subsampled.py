@@ -22,6 +22,8 @@ class SubsampledAttention(Attention):
     attention to all. A query that sees none of the chosen keys takes nothing.
     """
 
+    capabilities = Attention.capabilities - {"attended"}
+
     def __init__(
         self,
         width: int,
