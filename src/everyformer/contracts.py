@@ -181,6 +181,7 @@ class Router(Part):
     Built with a width and a number of experts. Capabilities: as of a mixer, for the choice of a token's experts.
     """
 
+    room = "feedforward"
     each: float
     """How many experts a token goes to, on average."""
 
@@ -280,6 +281,8 @@ Layer = Callable[[Tokens], Tensor]
 
 class Mixer(Part):
     """Base of mixers: `forward(tokens, context)` gives what is added to each token, (B, N, D)."""
+
+    room = "mixers"
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token."""

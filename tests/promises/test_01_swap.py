@@ -10,10 +10,11 @@ import torch
 
 import everyformer as ef
 from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Position, Residual
-from everyformer.designs import Design
+from everyformer.designs import Design, design_of
 from everyformer.specs import Spec
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, place_for, spec_of, tokens
-from support.systems import model_of, systems, tiny
+from support.rooms import example
+from support.systems import crossed, model_of, systems, tiny
 
 BACKBONES = [
     name
@@ -24,8 +25,8 @@ BACKBONES = [
 ATTENTION = ef.spec(ef.mixers.Attention, heads=HEADS)
 
 
-def body(name: str) -> Design:
-    """A whole model with the backbone, or with an encoder of two of these blocks."""
+def body(name: str, *, pictures: bool = False) -> Design:
+    """A whole model of text or pictures with the backbone, or with an encoder of two of these blocks."""
     part = spec_of(name)
     if "blocks" not in part.options:
         part = ef.spec(ef.backbones.Encoder, blocks=(part, part))
@@ -33,19 +34,28 @@ def body(name: str) -> Design:
         ef.spec(
             ef.models.Model,
             width=WIDTH,
-            embedding=ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY),
+            embedding=ef.spec(ef.embeddings.Patches, patch=4, image=16)
+            if pictures
+            else ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY),
             backbone=part,
             head=ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
         )
     )
 
 
+def having(pattern: str) -> list[str]:
+    """The backbones in which the pattern finds something."""
+    return [name for name in BACKBONES if body(name).find(pattern)]
+
+
 def trains(design: Design) -> None:
     """One step of descent: the loss is finite, gradients flow, and the weights move."""
     model = design.build(seed=0)
-    ids = torch.randint(0, VOCABULARY, (3, 6), generator=torch.Generator().manual_seed(0))
+    batch = example(model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    loss = torch.nn.functional.cross_entropy(model(ids, context=context()).flatten(0, 1), ids.flatten())
+    logits = model(**batch, context=context()).flatten(0, 1)
+    wanted = torch.randint(0, VOCABULARY, logits.shape[:1], generator=torch.Generator().manual_seed(0))
+    loss = torch.nn.functional.cross_entropy(logits, wanted)
     loss.backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     assert loss.isfinite()
@@ -70,13 +80,20 @@ def of(kind: type, *rooms: str) -> list[str]:
     return [name for name in names(*rooms) if issubclass(spec_of(name).part, kind)]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("name", of(Mixer, "mixers"))
+@pytest.mark.parametrize(
+    ("backbone", "name"),
+    crossed(having("**.mixer"), of(Mixer, "mixers"), whole=("backbones.Encoder", "backbones.Decoder"), every=4),
+)
 def test_every_mixer_in_every_backbone(name: str, backbone: str) -> None:
-    trains_or_is_refused(body(backbone), "**.mixer", spec_of(name))
+    pictures = "grid" in spec_of(name).part.capabilities
+    try:
+        trains_or_is_refused(body(backbone, pictures=pictures), "**.mixer", spec_of(name))
+    except ef.BadInput as error:
+        assert backbone == "backbones.Chunked", "only chunks lose the grid"
+        assert "fill a grid" in str(error)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", having("**.feedforward"))
 @pytest.mark.parametrize("name", of(FeedForward, "feedforward"))
 def test_every_feedforward_in_every_backbone(name: str, backbone: str) -> None:
     trains_or_is_refused(body(backbone), "**.feedforward", spec_of(name))
@@ -100,7 +117,7 @@ def test_every_position_in_every_place(name: str, place: str) -> None:
         with pytest.raises(ef.DoesNotFit, match="stands in") as error:
             changed.build()
         assert error.value.path == place
-    elif name == "positions.LearnedGrid":
+    elif name in ("positions.LearnedGrid", "positions.LearnedAxes"):
         with pytest.raises(ef.BadInput, match="grid"):
             trains(changed)
     else:
@@ -139,7 +156,7 @@ def test_the_attention_of_every_system_is_exchanged(name: str) -> None:
     kept = {n: p.clone() for n, p in model.named_parameters() if not re.search(r"(mixer|feedforward)s?\.", n)}
     for pattern in filter(design.find, ("**.mixer", "**.mixers.*", "**.mixers.*.*")):
         ef.swap(model, pattern, lambda old: ef.spec(ef.mixers.Attention, heads=2, temperature=2.0))
-    for pattern in filter(design.find, ("**.feedforward", "**.feedforwards.*")):
+    for pattern in filter(design_of(model).find, ("**.feedforward", "**.feedforwards.*")):
         ef.swap(model, pattern, ef.spec(ef.feedforward.Gated, hidden=24))
     now = dict(model.named_parameters())
     assert all(torch.equal(now[n], p) for n, p in kept.items() if n in now and now[n].shape == p.shape)

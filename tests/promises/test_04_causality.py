@@ -13,7 +13,7 @@ from everyformer.contracts import FeedForward, Norm, Residual
 from everyformer.masks import Causal, Window
 from support.parts import HEADS, close, mixers, names, spec_of
 from support.rooms import vocabulary_of
-from support.systems import causal, model_of, systems, tiny
+from support.systems import causal, crossed, model_of, systems, tiny
 
 CAUSAL = [name for name in systems() if causal(tiny(name))]
 
@@ -52,14 +52,15 @@ def attention(position: str) -> ef.Spec:
     return ef.spec(ef.mixers.Attention, heads=HEADS, positions=spec_of(position))
 
 
-SWAPS = swaps()
+SWAPS = dict(swaps())
 
 
-@pytest.mark.parametrize(("what", "swap"), SWAPS, ids=[what for what, _ in SWAPS])
-@pytest.mark.parametrize("name", CAUSAL)
-def test_no_later_token_moves_an_earlier_answer(name: str, what: str, swap: Callable[[nn.Module], nn.Module]) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"), crossed(CAUSAL, list(SWAPS), whole=("gpt", "llama", "transformer"), every=8)
+)  # fmt: skip
+def test_no_later_token_moves_an_earlier_answer(name: str, what: str) -> None:
     try:
-        model = swap(model_of(tiny(name)))
+        model = SWAPS[what](model_of(tiny(name)))
     except ef.DoesNotFit as error:
         assert "causal" in str(error)
         return

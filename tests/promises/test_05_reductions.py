@@ -14,7 +14,7 @@ from everyformer.reduction.applying import places, thirds
 from everyformer.specs import Spec
 from support.parts import names, spec_of
 from support.rooms import example
-from support.systems import model_of, options_of, systems, tiny
+from support.systems import crossed, model_of, options_of, systems, tiny
 
 REDUCTIONS = [name for name in names("reduction") if name != "reduction.Restore"]
 
@@ -46,8 +46,10 @@ def reducing(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
-@pytest.mark.parametrize("system", [name for name in systems() if not reduces(name)])
+@pytest.mark.parametrize(
+    ("system", "name"),
+    crossed([each for each in systems() if not reduces(each)], REDUCTIONS, whole=("vit", "bert", "swin"), every=4),
+)
 def test_any_reduction_in_any_model(system: str, name: str) -> None:
     """It is refused, or: keeping all changes nothing, keeping few leaves fewer, and the way back gives length and grid."""
     model = model_of(tiny(system))

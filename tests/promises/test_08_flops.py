@@ -127,6 +127,43 @@ def retrieved(n: int, d: int) -> float:
     return 2 * n * d * 4 * d + 4 * n * 8 * MEMORY * d
 
 
+def grid_of(n: int) -> tuple[int, int]:
+    """The rows and columns of so many cells, as square as they can be."""
+    rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
+    return rows, n // rows
+
+
+def apart(side: int) -> Callable[[int, int], float]:
+    """Attention inside parts of side x side cells, the map filled up to whole ones."""
+
+    def formula(n: int, d: int) -> float:
+        rows, columns = (-(-side_of // side) * side for side_of in grid_of(n))
+        return rows * columns * (8 * d * d + 4 * side * side * d)
+
+    return formula
+
+
+def reduced(n: int, d: int) -> float:
+    """Keys and values on half the rows and columns, which a convolution of 2 x 2 makes."""
+    rows, columns = grid_of(n)
+    m = (rows // 2) * (columns // 2)
+    return 4 * n * d * d + m * (2 * 4 * d * d + 4 * d * d) + 4 * n * m * d
+
+
+def convolved(n: int, d: int) -> float:
+    """Depthwise 3 x 3 convolutions before the maps, those of keys and values over every other row and column."""
+    rows, columns = grid_of(n)
+    m = -(-rows // 2) * -(-columns // 2)
+    return 18 * d * (n + 2 * m) + 4 * n * d * d + 4 * m * d * d + 4 * n * m * d
+
+
+def gated_convolution(n: int, d: int) -> float:
+    """Three orders of d/4, d/2 and d channels, a depthwise 7 x 7 convolution of all of them."""
+    orders = (d // 4, d // 2, d)
+    between = orders[0] * orders[1] + orders[1] * orders[2]
+    return n * (2 * d * 2 * d + 2 * 49 * sum(orders) + 2 * between + 2 * d * d)
+
+
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
     "mixers.Attention": (attention, 2.0),
@@ -137,7 +174,17 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.CrossAttention": (cross, 1.0),
     "mixers.DeltaNet": (delta, 1.0),
     "mixers.DifferentialAttention": (lambda n, d: 2 * n * d * 4 * d + 3 * 2 * n * n * d, 2.0),
-    "mixers.FixedPointAttention": (lambda n, d: 2 * n * d * 4 * d + 10 * 4 * n * n * d, 2.0),
+    "mixers.FixedPointAttention": (attention, 2.0),
+    "mixers.Chain": (lambda n, d: n * (18 * d + 2 * 2 * 48 * d), 1.0),
+    "mixers.ConvAttention": (convolved, 1.95),
+    "mixers.ConvMLP": (lambda n, d: n * (2 * 2 * 4 * d * d + 18 * 4 * d), 1.0),
+    "mixers.CosineAttention": (attention, 2.0),
+    "mixers.Depthwise": (lambda n, d: 18 * n * d, 1.0),
+    "mixers.GatedConvolution": (gated_convolution, 1.0),
+    "mixers.Pooling": (lambda n, d: 0, 1.0),
+    "mixers.ReducedAttention": (reduced, 1.95),
+    "mixers.Spread": (apart(2), 1.0),
+    "mixers.Windows": (apart(3), 1.0),
     "mixers.FourierMixer": (lambda n, d: 5 * n * d * math.log2(n * d), 1 + math.log(15 / 12) / math.log(8)),
     "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
@@ -157,7 +204,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.RoutedGlobal": (routed, 1.03),
     "mixers.SegmentAttention": (attention, 2.0),
     "mixers.StateSpace": (state_space, 1.0),
-    "mixers.SubsampledAttention": (attention, 2.0),
+    "mixers.SubsampledAttention": (lambda n, d: 2 * n * d * 4 * d + n * n * d, 1.95),  # half of the tokens in training
     "mixers.TimeMix": (time_mix, 1.0),
     "mixers.ToeplitzAttention": (toeplitz, 1 + math.log(13 / 10) / math.log(8)),
     "mixers.TokenMatrix": (lambda n, d: 2 * n * n * d, 2.0),
@@ -175,7 +222,7 @@ FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
     "feedforward.RadialKAN": lambda n, d: 2 * n * d * d * 2 * (8 + 1),
     "feedforward.SineKAN": lambda n, d: 2 * n * d * d * 2 * 8,
     "feedforward.SplineKAN": lambda n, d: 2 * n * d * d * 2 * (8 + 1),
-    "feedforward.Experts": lambda n, d: 2 * n * d * (2 * 2 * 16 + 3),
+    "feedforward.Experts": lambda n, d: 2 * n * d * (2 * 2 * 16 + 4),
     "feedforward.Gated": lambda n, d: 2 * n * d * int(d * 8 / 3) * 3,
 }
 
@@ -184,8 +231,7 @@ def counted(name: str, count: int, width: int, **options: object) -> int:
     """What is counted for one mixer or feedforward."""
     with torch.device("meta"):
         part = spec_of(name, **options).build(width)
-        rows = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
-        grid = (rows, count // rows) if "grid" in getattr(part, "capabilities", ()) else None
+        grid = grid_of(count) if "grid" in getattr(part, "capabilities", ()) else None
         whole = Tokens(torch.zeros(1, count, width), grid=grid)
         shared = context(1, width=width)
         shared.memory = {"encoder": Tokens(torch.zeros(1, MEMORY, width))}

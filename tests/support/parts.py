@@ -80,7 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.TokensToToken": {"image": 16, "narrow": 8},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
-    "feedforward.Experts": {"count": 3, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
+    "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
     "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},

@@ -6,6 +6,7 @@ A system whose smallest published size has few parameters needs nothing here.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -188,3 +189,15 @@ def causal(design: Design) -> bool:
 def options_of(spec: Spec[Any]) -> set[str]:
     """The names of a part's options."""
     return set(signature(spec.part))
+
+
+def crossed(ones: Sequence[str], others: Sequence[Any], *, whole: Iterable[str], every: int) -> list[Any]:
+    """Each of `ones` with each of `others`, as parameters: the `whole` ones with all, the rest with every so manieth.
+
+    So each is met by some of the others however many there come to be; the pairs left over are marked slow.
+    """
+    return [
+        pytest.param(one, other, marks=[] if one in whole or (i + j) % every == 0 else pytest.mark.slow)
+        for i, one in enumerate(ones)
+        for j, other in enumerate(others)
+    ]
