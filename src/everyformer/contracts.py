@@ -150,6 +150,7 @@ class Norm(Part):
 
     counts: bool = False
     """Whether it counts tokens in training, and so is called with their mask besides: padding is not counted."""
+    capabilities = frozenset({"causal", "masked"})
     together: bool = False
     """Whether it takes its statistics from all tokens of a sample; the others take each token by itself."""
 
@@ -314,8 +315,8 @@ def _by_length(mixer: Mixer, packed: Tokens, context: Context) -> Tensor:
     return groups.together([mixer(each, context) for each in groups.tokens(packed)])
 
 
-def require(mixer: Mixer | Router, mask: Mask, path: str) -> None:
-    """Refuse a mixer, or a router of experts, that cannot stand under the mask of its place, naming those that can."""
+def require(mixer: Mixer | Router | Norm, mask: Mask, path: str) -> None:
+    """Refuse a mixer, a router of experts or a norm that cannot stand under the mask of its place, naming those that can."""
     if mask.needs is None or mask.needs in mixer.capabilities or "memory" in mixer.capabilities:
         return
     if mask.needs == "causal" and "masked" in mixer.capabilities:

@@ -27,7 +27,7 @@ def test_pack_then_unpack_gives_every_real_token_back() -> None:
     assert torch.equal(back.values[back.mask], whole.values[MASK])
     assert torch.equal(back.weights[back.mask], whole.weights[MASK])
     assert torch.equal(back.marked[back.mask], whole.marked[MASK])
-    assert Groups(packed.lengths, 9).tokens(packed)[0].marked.tolist() == [[False, True]]
+    assert Groups(packed.lengths, 9).tokens(packed)[1].marked.tolist() == [[True, True, False]]
     assert back.prefix == 1
     assert not back.values[~back.mask].any()
 

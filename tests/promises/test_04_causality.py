@@ -61,8 +61,8 @@ SWAPS = dict(swaps())
 def test_no_later_token_moves_an_earlier_answer(name: str, what: str) -> None:
     try:
         model = SWAPS[what](model_of(tiny(name)))
-    except ef.DoesNotFit as error:
-        assert "causal" in str(error)
+    except ef.EveryformerError as error:
+        assert "causal" in str(error) or "no part at" in str(error), "refused, or the system has no such place"
         return
     ids = torch.randint(1, vocabulary_of(model), (2, 8), generator=torch.Generator().manual_seed(1))
     say = (lambda target: model(ids, target)) if hasattr(model, "source") else model

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import everyformer as ef
 from everyformer.contracts import Position
 from everyformer.generation.decoding import takes_padding
 from support.parts import close
@@ -27,12 +28,28 @@ def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor
     return batch
 
 
+OTHERWISE = (
+    nn.BatchNorm2d, ef.mixers.SubsampledAttention, ef.norms.UnifiedNorm, ef.reduction.DynamicViT, ef.reduction.Patchout,
+    ef.reduction.RandomDrop,
+)  # fmt: skip
+"""What is another function in training by its own definition: statistics of the batch, tokens left out at random."""
+BARE = [
+    pytest.param(
+        name, marks=pytest.mark.xfail(strict=True, reason="a bare parameter that no forward of its module meets")
+    )
+    if name in ("beit", "swin", "urpe")
+    else name
+    for name in systems()
+]
+"""Tables of positions and of factors that are read by `bias` and `weights`: they are to become modules."""
+
+
 @pytest.mark.parametrize("name", systems())
 def test_train_eval_and_no_grad_agree(name: str) -> None:
     model = model_of(tiny(name))
     batch = batch_of(model)
     evaluated = model.eval()(**batch)
-    if not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
+    if not any(isinstance(module, OTHERWISE) for module in model.modules()):
         close(model.train()(**batch), evaluated)
     with torch.no_grad():
         close(model.eval()(**batch), evaluated)
@@ -57,7 +74,7 @@ def test_exported_agrees(name: str) -> None:
     close(exported(**batch), model(**batch))
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", BARE)
 def test_a_hook_on_every_leaf_fires(name: str) -> None:
     """But for positions that turn or bias: they hold no weights, and attention asks them for the one or the other."""
     model = model_of(tiny(name))
@@ -72,7 +89,7 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
     assert wanted == fired
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", BARE)
 def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> None:
     """An adapter on any linear map or table gets a gradient, and changes what the model says."""
     model = model_of(tiny(name))

@@ -37,7 +37,7 @@ class Encoder(Backbone):
         self.depth = self.make("depth", depth, width, len(blocks))
         self.norm = self.make("norm", norm, self.gives)
         for path, module in self.named_modules():
-            if isinstance(module, (Mixer, Router)):
+            if isinstance(module, (Mixer, Router, Norm)):
                 require(module, mask, path)
         require_places(self.blocks, mask)
         self.positions = self._share(positions, width)

@@ -58,7 +58,7 @@ class FixedPointAttention(Attention):
             return seen if self.damping == 1 else (1 - self.damping) * z + self.damping * seen
 
         with torch.no_grad():
-            z, moving = query, torch.ones_like(query[..., :1], dtype=torch.bool)
+            z, moving = query.detach(), torch.ones_like(query[..., :1], dtype=torch.bool)
             for _ in range(self.iterations - 1):
                 seen = attend(z, key, value, lowered=lowered, scale=self.scale, bias=bias, mass=mass)
                 after = damped(z, seen)

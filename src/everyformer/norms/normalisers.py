@@ -62,6 +62,7 @@ class SampleNorm(Norm):
     of one group (Wu and He, 2018, equation 1; Yu et al., PoolFormer, 2022, table 5).
     """
 
+    capabilities = frozenset()
     together = True
 
     def __init__(self, width: int, *, eps: float = 1e-5) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 
 import torch
 from jaxtyping import Float
@@ -49,7 +50,8 @@ class _Taught(Objective):
         teacher = self.teacher
         labels = batch[LABELS]
         notes: dict[str, Tensor] = {}
-        both = answer(model, {**batch, "context": Context(notes=notes)})
+        noted = {"context": Context(notes=notes)} if "context" in signature(model.forward).parameters else {}
+        both = answer(model, {**batch, **noted})
         logits = notes.get("labels", both).float()
         taught = notes.get("teacher", both).float()
         check_classes(labels, logits.shape[-1])

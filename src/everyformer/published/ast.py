@@ -58,7 +58,7 @@ def ast(
     grid = SpectrogramPatches.grid(mels, frames, patch, stride)
     block = spec(
         Block,
-        mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=True),
+        mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
         feedforward=spec(MLP, hidden=int(width * ratio)),
         residual=spec(PreNorm, norm=norm, dropout=dropout),
     )

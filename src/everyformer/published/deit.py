@@ -60,7 +60,7 @@ def deit(
                 positions=spec(LearnedGrid, grid=(side, side)), dropout=dropout,
             ),
             backbone=plain(
-                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=True),
+                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
                 feedforward=spec(MLP, hidden=int(width * ratio)), norm=norm, last=norm, drop_path=drop_path,
                 dropout=dropout,
             ),

@@ -69,7 +69,7 @@ def dinov2(
                 positions=spec(LearnedGrid, grid=(side, side)), dropout=dropout,
             ),
             backbone=plain(
-                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=True),
+                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
                 feedforward=swiglu if gated else spec(MLP, hidden=hidden), norm=norm, last=norm, scale=scale, drop_path=drop_path, dropout=dropout,
             ),
             head=head,

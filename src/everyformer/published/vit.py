@@ -62,7 +62,7 @@ def vit(
                 Patches, patch=patch, channels=channels, image=image, first=1, positions=positions, dropout=dropout
             ),
             backbone=plain(
-                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=True),
+                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
                 feedforward=spec(MLP, hidden=int(width * ratio)), norm=norm, last=norm, drop_path=drop_path,
                 dropout=dropout,
             ),
