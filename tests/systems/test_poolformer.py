@@ -7,7 +7,6 @@ from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import poolformer
 from support.agreement import close, perturb
 from support.pyramids import agree, goes_back, same_features
 
@@ -34,16 +33,15 @@ def timm_poolformer():
 @pytest.mark.parametrize("size", [(64, 64), (70, 45)])
 def test_equals_hugging_face(size):
     theirs = hugging_face()
-    agree(poolformer.TRANSFORMERS, theirs, torch.randn(2, 2, *size), CENTRED)
-    goes_back(poolformer.TRANSFORMERS, theirs)
+    goes_back(agree(theirs, torch.randn(2, 2, *size), CENTRED), theirs)
 
 
 def test_equals_timm():
     theirs = timm_poolformer()
     pictures = torch.randn(2, 3, 48, 48)
-    ours = agree(poolformer.TIMM, theirs, pictures, CENTRED)
+    ours = agree(theirs, pictures, CENTRED)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    goes_back(poolformer.TIMM, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize(
