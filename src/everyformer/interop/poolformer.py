@@ -88,6 +88,7 @@ def facts(model: Any) -> dict[str, Any]:
         "hidden_sizes": [each.blocks[0].norm1.num_channels for each in model.stages],
         "depths": [len(each.blocks) for each in model.stages],
         "pool_size": model.stages[0].blocks[0].token_mixer.pool.kernel_size,
+        "eps": model.head.norm.eps,
     }
 
 
@@ -108,7 +109,13 @@ register_timm(
         system="poolformer",
         facts=facts,
         # The last norm stands behind the mean.
-        settings=(*SETTINGS, Depths(), Always("backbone.norm", None), Always("head.norm", spec(SampleNorm))),
+        settings=(
+            *SETTINGS,
+            Depths(),
+            Always("backbone.norm", None),
+            Always("head.norm", spec(SampleNorm)),
+            Key("eps", "head.norm.eps"),
+        ),
         table=timm_table,
     )
 )
