@@ -21,7 +21,7 @@ from torch import nn
 
 import everyformer as ef
 from benchmarks.abstraction import forward, paired, step
-from everyformer.interop import convnext, cvt, hiera, pit, poolformer, pvt, swin
+from everyformer.interop import cvt, hiera, pit, pvt
 from everyformer.interop.live import from_transformers
 from everyformer.interop.timm import from_timm
 
@@ -53,11 +53,10 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Hugging Face's class for each system that timm does not have, and what makes it short."""
 READERS: dict[str, Callable[[Any], Any]] = {
-    "ConvNeXt": convnext.TIMM.read, "Hiera": hiera.TIMM.read, "CvtForImageClassification": cvt.TRANSFORMERS.read, "MetaFormer": poolformer.TIMM.read,
+    "Hiera": hiera.TIMM.read, "CvtForImageClassification": cvt.TRANSFORMERS.read,
     "PoolingVisionTransformer": pit.TIMM.read, "PvtForImageClassification": pvt.TRANSFORMERS.read,
     "PyramidVisionTransformerV2": pvt.TIMM_V2.read, "SegformerForImageClassification": pvt.SEGFORMER.read,
-    "SwinForImageClassification": swin.TRANSFORMERS.read, "SwinTransformer": swin.TIMM.read,
-    "SwinTransformerV2": swin.TIMM_V2.read, "Twins": pvt.TWINS.read,
+    "Twins": pvt.TWINS.read,
 }  # fmt: skip
 """How a class of theirs is read, where no registered family does it."""
 

@@ -39,6 +39,13 @@ _PATCHES = {
     "num_labels": 5,
 }
 _VIT = {**_PATCHES, "image_size": 16, "patch_size": 8}
+_PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
+_SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
+_CONVNEXT = {**_PYRAMID, "hidden_sizes": [8, 16], "num_stages": 2, "layer_scale_init_value": 0.5}
+_POOLFORMER = {
+    "depths": [1, 2], "hidden_sizes": [8, 16], "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2],
+    "padding": [2, 1], "layer_scale_init_value": 0.5, "num_labels": CLASSES,
+}  # fmt: skip
 _SOUND = {"max_length": 37, "num_mel_bins": 20, "patch_size": 8, "frequency_stride": 5, "time_stride": 5}
 
 
@@ -95,10 +102,15 @@ def translation() -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-def pictures() -> tuple[dict[str, Any], dict[str, Any]]:
+def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures."""
-    given = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    given = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     return {"inputs": given}, {"pixel_values": given}
+
+
+def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures for pyramids."""
+    return pictures(32)
 
 
 def sound() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,6 +186,12 @@ CASES = [
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
+    Case("SwinForImageClassification", "SwinConfig", _SWIN, large_pictures),
+    Case("SwinForImageClassification", "SwinConfig", {**_SWIN, "qkv_bias": False, "depths": [2, 1]}, large_pictures),
+    Case("Swinv2ForImageClassification", "Swinv2Config", _SWIN, large_pictures),
+    Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
+    Case("ConvNextForImageClassification", "ConvNextConfig", _CONVNEXT, large_pictures),
+    Case("PoolFormerForImageClassification", "PoolFormerConfig", _POOLFORMER, large_pictures),
     *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip
 

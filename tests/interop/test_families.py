@@ -40,6 +40,11 @@ def loaded(case, tmp_path):
 @torch.no_grad()
 def test_the_same_answers_and_hidden_states(case, loaded, tmp_path):
     theirs, model, ours, given = loaded
+    if isinstance(
+        getattr(model, "backbone", None), ef.backbones.Pyramid
+    ):  # its stages are compared where its system is
+        same_answers(model(**ours), theirs(**given).logits)
+        return
     stack = "decoder" if hasattr(model, "decoder") else "backbone"
     hidden = []
     for block in getattr(model, stack).blocks:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 
+from everyformer.designs import design_of
+from everyformer.interop import from_timm, from_transformers, live
 from everyformer.interop.forms import Joined, Leading
-from everyformer.interop.weights import resolve, tensors
+from everyformer.interop.timm import timm_family
+from everyformer.interop.weights import resolve, tensors, write
 from support.agreement import close, perturb, same_answers
 
 
@@ -18,9 +22,32 @@ def timm_model(name, **options):
     return timm.create_model(name, pretrained=False, **options)
 
 
-def agree(way, theirs, pictures, nothing=()):
+def table_of(ours, theirs):
+    """The table of pairs between a model of ours and a live one of transformers or of timm."""
+    if hasattr(theirs, "config"):
+        return live.pairs(ours, theirs)
+    family = timm_family(theirs)
+    return family.family.pairs(design_of(ours), family.name)
+
+
+def named(theirs, values):
+    """Values under the names that tables know."""
+    return live.as_saved(theirs, values) if hasattr(theirs, "config") else values
+
+
+def agree(theirs, pictures, nothing=()):
     """The same answers, and the same gradients of a random sum of them; those of `nothing` may be zero. Gives our model."""
-    ours = way.read(theirs)
+    ours = from_transformers(theirs) if hasattr(theirs, "config") else from_timm(theirs)
+    return same(ours, theirs, table_of(ours, theirs), pictures, nothing, partial(named, theirs))
+
+
+def agree_by(way, theirs, pictures, nothing=()):
+    """The same for a table of names in memory."""
+    return same(way.read(theirs), theirs, way.pairs(theirs), pictures, nothing, dict)
+
+
+def same(ours, theirs, pairs, pictures, nothing, rename):
+    """Compare answers, then gradients by a table, whose names `rename` gives to gradients of theirs."""
     expected = theirs(pictures)
     expected = getattr(expected, "logits", expected)
     answer = ours(pictures)
@@ -28,9 +55,9 @@ def agree(way, theirs, pictures, nothing=()):
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     (answer * weights).sum().backward()
     (expected * weights).sum().backward()
-    given = {name: tensor.grad for name, tensor in tensors(theirs).items()}
+    given = rename({name: each.grad for name, each in tensors(theirs).items() if each.grad is not None})
     found = tensors(ours)
-    for name, (pair, *_) in resolve(ours, way.pairs(theirs)).items():
+    for name, (pair, *_) in resolve(ours, pairs).items():
         if isinstance(found[name], torch.nn.Parameter):
             form = Joined() if isinstance(pair.form, Leading) else pair.form
             wanted = form.read([given[each] for each in pair.theirs[: 1 if form != pair.form else None]])
@@ -40,12 +67,21 @@ def agree(way, theirs, pictures, nothing=()):
     return ours
 
 
-def goes_back(way, theirs):
+def poured_back(way, theirs):
     """Our model of theirs, poured into another one of theirs, gives the same tensors."""
     into = perturb(copy.deepcopy(theirs), seed=9)
     found = way.write(way.read(theirs), into).state_dict()
     for name, wanted in theirs.state_dict().items():
         assert torch.equal(found[name], wanted), name
+
+
+def goes_back(ours, theirs):
+    """Our model of theirs, written back, gives the same tensors."""
+    found = write(ours, table_of(ours, theirs))
+    wanted = named(theirs, tensors(theirs))
+    assert found.keys() == wanted.keys()
+    for name, each in wanted.items():
+        assert torch.equal(found[name], each), name
 
 
 def same_features(ours, expected, pictures):

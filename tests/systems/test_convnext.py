@@ -6,7 +6,6 @@ from transformers import ConvNextConfig, ConvNextForImageClassification
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import convnext
 from support.agreement import perturb
 from support.pyramids import agree, goes_back, same_features, timm_model
 
@@ -21,17 +20,16 @@ def hugging_face():
 @pytest.mark.parametrize("size", [(64, 64), (72, 40)])
 def test_equals_hugging_face(size):
     theirs = hugging_face()
-    agree(convnext.TRANSFORMERS, theirs, torch.randn(2, 2, *size))
-    goes_back(convnext.TRANSFORMERS, theirs)
+    goes_back(agree(theirs, torch.randn(2, 2, *size)), theirs)
 
 
 def test_equals_timm():
     made = timm_model("convnext_tiny", num_classes=5, dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), ls_init_value=0.5)
     theirs = perturb(made, std=0.2)
     pictures = torch.randn(2, 3, 48, 48)
-    ours = agree(convnext.TIMM, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    goes_back(convnext.TIMM, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize(

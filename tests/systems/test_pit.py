@@ -7,7 +7,7 @@ import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.interop import pit
 from support.agreement import perturb
-from support.pyramids import agree, goes_back, same_features, timm_model
+from support.pyramids import agree_by, poured_back, same_features, timm_model
 
 
 def timm_pit(name="pit_ti_224", **changes):
@@ -18,9 +18,9 @@ def timm_pit(name="pit_ti_224", **changes):
 def test_equals_timm():
     theirs = timm_pit()
     pictures = torch.randn(2, 3, 80, 80)
-    ours = agree(pit.TIMM, theirs, pictures)
+    ours = agree_by(pit.TIMM, theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    goes_back(pit.TIMM, theirs)
+    poured_back(pit.TIMM, theirs)
 
 
 def test_a_distilled_one_is_refused():

@@ -7,7 +7,6 @@ from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import poolformer
 from support.agreement import close, perturb
 from support.pyramids import agree, goes_back, same_features
 
@@ -21,12 +20,12 @@ def hugging_face():
     return perturb(PoolFormerForImageClassification(PoolFormerConfig(**sizes, **kept)), std=0.2)
 
 
-def timm_poolformer():
+def timm_poolformer(norm):
     metaformer = pytest.importorskip("timm.models.metaformer", exc_type=ImportError)
     made = metaformer.MetaFormer(
         depths=(1, 2), dims=(8, 16), num_classes=5, downsample_norm=None, token_mixers=metaformer.Pooling,
         mlp_act=torch.nn.GELU, mlp_bias=True, norm_layers=metaformer.GroupNorm1, layer_scale_init_values=0.5,
-        res_scale_init_values=None, output_norm=metaformer.GroupNorm1, use_mlp_head=False,
+        res_scale_init_values=None, output_norm=getattr(metaformer, norm), use_mlp_head=False,
     )  # fmt: skip
     return perturb(made, std=0.2)
 
@@ -34,16 +33,17 @@ def timm_poolformer():
 @pytest.mark.parametrize("size", [(64, 64), (70, 45)])
 def test_equals_hugging_face(size):
     theirs = hugging_face()
-    agree(poolformer.TRANSFORMERS, theirs, torch.randn(2, 2, *size), CENTRED)
-    goes_back(poolformer.TRANSFORMERS, theirs)
+    goes_back(agree(theirs, torch.randn(2, 2, *size), CENTRED), theirs)
 
 
-def test_equals_timm():
-    theirs = timm_poolformer()
+@pytest.mark.parametrize("norm", ["GroupNorm1", "LayerNorm2d"])
+def test_equals_timm(norm):
+    """Of one vector both norms are the same but for their epsilon."""
+    theirs = timm_poolformer(norm)
     pictures = torch.randn(2, 3, 48, 48)
-    ours = agree(poolformer.TIMM, theirs, pictures, CENTRED)
+    ours = agree(theirs, pictures, CENTRED)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    goes_back(poolformer.TIMM, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize(

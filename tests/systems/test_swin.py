@@ -6,7 +6,7 @@ from transformers import SwinConfig, SwinForImageClassification, Swinv2Config, S
 
 import everyformer as ef
 from everyformer.costs import flops, on_meta, parameters
-from everyformer.interop import swin
+from everyformer.interop import from_transformers
 from support.agreement import close, perturb
 from support.pyramids import agree, goes_back, same_features, timm_model
 
@@ -25,13 +25,13 @@ def timm_swin():
 
 def test_equals_hugging_face():
     theirs = hugging_face(hidden_act="gelu_new")
-    agree(swin.TRANSFORMERS, theirs, torch.randn(2, 2, 128, 128))
+    agree(theirs, torch.randn(2, 2, 128, 128))
 
 
 def test_other_sizes_equal_hugging_face():
     """Windows, neighbourhoods and patches that do not come out even are filled up at the right and at the bottom."""
     theirs = hugging_face(depths=[2, 2], num_heads=[1, 2], qkv_bias=False)
-    ours = swin.TRANSFORMERS.read(theirs)
+    ours = from_transformers(theirs)
     pictures = torch.randn(2, 2, 74, 109)
     close(ours(pictures), theirs(pictures, interpolate_pos_encoding=True).logits)
 
@@ -43,7 +43,7 @@ def test_stages_equal_hugging_face():
         stage.blocks[-1].register_forward_hook(lambda *call: wanted.append(call[-1]))
     pictures = torch.randn(1, 2, 128, 128)
     theirs(pictures)
-    features = swin.TRANSFORMERS.read(theirs).stages(pictures)
+    features = from_transformers(theirs).stages(pictures)
     assert [*features] == [f"backbone.stages.{i}" for i in range(4)]
     for tokens, values in zip(features.values(), wanted, strict=True):
         close(tokens.values, values if isinstance(values, torch.Tensor) else values[0])
@@ -52,13 +52,9 @@ def test_stages_equal_hugging_face():
 def test_equals_timm_in_every_stage_and_in_gradients():
     theirs = timm_swin()
     pictures = torch.randn(2, 3, 128, 128)
-    ours = agree(swin.TIMM, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-
-
-def test_the_way_back():
-    goes_back(swin.TRANSFORMERS, hugging_face())
-    goes_back(swin.TIMM, timm_swin())
+    goes_back(ours, theirs)
 
 
 def hugging_face_v2(**changes):
@@ -73,16 +69,15 @@ def timm_v2():
 @pytest.mark.parametrize("changes", [{}, {"pretrained_window_sizes": [3, 2]}], ids=["", "from another window"])
 def test_v2_equals_hugging_face(changes):
     theirs = hugging_face_v2(**changes)
-    agree(swin.TRANSFORMERS_V2, theirs, torch.randn(2, 3, 64, 64))
-    goes_back(swin.TRANSFORMERS_V2, theirs)
+    agree(theirs, torch.randn(2, 3, 64, 64))
 
 
 def test_v2_equals_timm():
     theirs = timm_v2()
     pictures = torch.randn(2, 3, 64, 64)
-    ours = agree(swin.TIMM_V2, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    goes_back(swin.TIMM_V2, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize(

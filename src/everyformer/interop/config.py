@@ -108,10 +108,11 @@ class Square(Setting):
     theirs: str
     at: str
     option: str
+    default: Any = NEEDED
 
     def read(self, config: Config) -> dict[str, Any]:
         """The option."""
-        value = config.value(self.theirs)
+        value = config.value(self.theirs, self.default)
         height, width = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
         if height != width:
             raise BadInput(f"expected a square {self.theirs}; given {height}x{width}")
@@ -119,7 +120,7 @@ class Square(Setting):
 
     def write(self, design: Design) -> dict[str, Any]:
         """The key."""
-        return {self.theirs: design.get(self.at)}
+        return Key(self.theirs, self.at).write(design)
 
 
 @dataclass(frozen=True)

@@ -1,81 +1,121 @@
-"""PoolFormer to and from Hugging Face transformers and timm."""
+"""PoolFormer, of Hugging Face transformers and of timm."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.interop.names import activation, only
-from everyformer.interop.ways import Way, each_stage, pointwise
+from everyformer.interop.config import Always, Key, Labels, Square
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.pyramids import (
+    ACTIVATION,
+    BLOCK,
+    CHANNELS,
+    STAGE,
+    Depths,
+    DropPath,
+    Fixed,
+    Widths,
+    norms,
+    pointwise,
+)  # fmt: skip
+from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.weights import Pair, layer
 from everyformer.norms import SampleNorm
-from everyformer.published.poolformer import poolformer
 from everyformer.specs import spec
 
-BLOCK = "backbone.stages.*.blocks.*"
+SETTINGS = (
+    Labels("head.classes"),
+    Square("image_size", "embedding.image", "image", default=224),
+    CHANNELS,
+    Widths(),
+    Key("pool_size", f"{BLOCK}.mixer.size", "size"),
+    Key("mlp_ratio", f"{BLOCK}.feedforward.ratio", "ratio", default=4.0),
+    Key("layer_scale_init_value", f"{BLOCK}.residual.branches.0.start", "scale", default=1e-5),
+    DropPath(),
+)
+"""What both say."""
 
 
-def design(model: Any) -> Design:
-    """The design of a `PoolFormerForImageClassification`."""
-    config = model.config
-    count = config.num_encoder_blocks
-    only(config, use_layer_scale=True)
-    each_stage(config, patch_sizes=[7] + [3] * (count - 1), padding=[2] + [1] * (count - 1))
-    each_stage(config, strides=[4] + [2] * (count - 1))
-    made = poolformer(
-        classes=config.num_labels,
-        channels=config.num_channels,
-        widths=tuple(config.hidden_sizes),
-        depths=tuple(config.depths),
-        size=config.pool_size,
-        ratio=config.mlp_ratio,
-        scale=config.layer_scale_init_value,
-        drop_path=config.drop_path_rate,
+def blocks(theirs: str, norm: tuple[str, str], scale: str, maps: tuple[str, str]) -> list[Pair]:
+    """The tensors of blocks; `scale` ends in the number of the layer, where a brace stands."""
+    return [
+        *norms(*(f"{theirs}.{each}" for each in norm)),
+        *(Pair(f"{BLOCK}.residual.{k}.branches.0.factor", (f"{theirs}.{scale.format(k + 1)}",)) for k in (0, 1)),
+        *pointwise(f"{BLOCK}.feedforward.up", f"{theirs}.{maps[0]}"),
+        *pointwise(f"{BLOCK}.feedforward.down", f"{theirs}.{maps[1]}"),
+    ]
+
+
+def table(design: Design) -> list[Pair]:
+    """The body."""
+    return [
+        *layer("embedding.project", "encoder.patch_embeddings.0.projection"),
+        *layer(f"{STAGE}.enter.project", "encoder.patch_embeddings.*.projection"),
+        *blocks("encoder.block.*.*", ("before_norm", "after_norm"), "layer_scale_{}", ("output.conv1", "output.conv2")),
+    ]
+
+
+register(
+    Family(
+        name="poolformer",
+        system="poolformer",
+        settings=(
+            *SETTINGS,
+            Depths(count="num_encoder_blocks"),
+            ACTIVATION,
+            Fixed("patch_sizes", 7, 3),
+            Fixed("strides", 4, 2),
+            Fixed("padding", 2, 1),
+        ),
+        table=table,
+        prefix="poolformer",
+        only={"use_layer_scale": True},
+        tops={
+            "PoolFormerForImageClassification": Top(
+                table=(*layer("backbone.norm", "norm"), *layer("head.classify", "classifier"))
+            )
+        },
     )
-    return made.set(f"{BLOCK}.feedforward.activation", activation(config.hidden_act))
+)
 
 
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of Hugging Face's."""
-    theirs = "poolformer.encoder.block.*.*"
-    table = layer("embedding.project", "poolformer.encoder.patch_embeddings.0.projection")
-    table += layer("backbone.stages.*.enter.project", "poolformer.encoder.patch_embeddings.*.projection")
-    for k, (norm, conv, map_) in enumerate((("before_norm", "conv1", "up"), ("after_norm", "conv2", "down"))):
-        table += layer(f"{BLOCK}.residual.{k}.norm", f"{theirs}.{norm}")
-        table.append(Pair(f"{BLOCK}.residual.{k}.branches.0.factor", (f"{theirs}.layer_scale_{k + 1}",)))
-        table += pointwise(f"{BLOCK}.feedforward.{map_}", f"{theirs}.output.{conv}")
-    return table + layer("backbone.norm", "norm") + layer("head.classify", "classifier")
+def facts(model: Any) -> dict[str, Any]:
+    """What a timm `MetaFormer` with pooling is."""
+    return {
+        "num_labels": model.num_classes,
+        "num_channels": model.stem.conv.in_channels,
+        "hidden_sizes": [each.blocks[0].norm1.num_channels for each in model.stages],
+        "depths": [len(each.blocks) for each in model.stages],
+        "pool_size": model.stages[0].blocks[0].token_mixer.pool.kernel_size,
+        "eps": model.head.norm.eps,
+    }
 
 
-TRANSFORMERS = Way(design, pairs)
-"""`PoolFormerForImageClassification`."""
+def timm_table(design: Design) -> list[Pair]:
+    """All tensors of timm's."""
+    return [
+        *layer("embedding.project", "stem.conv"),
+        *layer(f"{STAGE}.enter.project", "stages.*.downsample.conv"),
+        *blocks("stages.*.blocks.*", ("norm1", "norm2"), "layer_scale{}.scale", ("mlp.fc1", "mlp.fc2")),
+        *layer("head.norm", "head.norm"),
+        *layer("head.classify", "head.fc"),
+    ]
 
 
-def timm_design(model: Any) -> Design:
-    """The design of timm's PoolFormer, whose last norm stands behind the mean."""
-    first = model.stages[0].blocks[0]
-    made = poolformer(
-        classes=model.num_classes,
-        channels=model.stem.conv.in_channels,
-        widths=tuple(each.blocks[0].norm1.num_channels for each in model.stages),
-        depths=tuple(len(each.blocks) for each in model.stages),
-        size=first.token_mixer.pool.kernel_size,
-        scale=1e-5,
+register_timm(
+    TimmFamily(
+        name="MetaFormer",
+        system="poolformer",
+        facts=facts,
+        # The last norm stands behind the mean.
+        settings=(
+            *SETTINGS,
+            Depths(),
+            Always("backbone.norm", None),
+            Always("head.norm", spec(SampleNorm)),
+            Key("eps", "head.norm.eps"),
+        ),
+        table=timm_table,
     )
-    return made.remove("backbone.norm").set("head.norm", spec(SampleNorm))
-
-
-def timm_pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of timm's."""
-    theirs = "stages.*.blocks.*"
-    table = layer("embedding.project", "stem.conv")
-    table += layer("backbone.stages.*.enter.project", "stages.*.downsample.conv")
-    for k, map_ in enumerate(("up", "down")):
-        table += layer(f"{BLOCK}.residual.{k}.norm", f"{theirs}.norm{k + 1}")
-        table.append(Pair(f"{BLOCK}.residual.{k}.branches.0.factor", (f"{theirs}.layer_scale{k + 1}.scale",)))
-        table += pointwise(f"{BLOCK}.feedforward.{map_}", f"{theirs}.mlp.fc{k + 1}")
-    return table + layer("head.norm", "head.norm") + layer("head.classify", "head.fc")
-
-
-TIMM = Way(timm_design, timm_pairs)
-"""timm's `MetaFormer` with pooling."""
+)

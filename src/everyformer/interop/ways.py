@@ -10,8 +10,8 @@ from torch import Tensor
 
 from everyformer.designs import Design
 from everyformer.errors import DoesNotFit
-from everyformer.interop.forms import Form, Wrapped
-from everyformer.interop.weights import Pair, fill, layer, pour, tensors
+from everyformer.interop.forms import Form
+from everyformer.interop.weights import Pair, fill, pour, tensors
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ class Way:
     def write(self, ours: Any, theirs: Any) -> Any:
         """Their model, of the same sizes, with our weights."""
         return pour(ours, theirs, self.design(theirs), self.pairs(theirs))
-
-
-def pointwise(ours: str, theirs: str, *, bias: bool = True) -> list[Pair]:
-    """A linear map of ours that is a 1x1 convolution of theirs."""
-    return [Pair(f"{ours}.weight", (f"{theirs}.weight",), Wrapped(after=2)), *layer(ours, theirs, bias=bias)[1:]]
 
 
 def batch_norm(ours: str, theirs: str) -> list[Pair]:
