@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers as tf
 
+from support import mra as _mra_kernels  # noqa: F401
 from support.agreement import perturb
 from support.parity import ids, ragged
 
@@ -21,6 +22,13 @@ _ENCODER = {**_BODY, "max_position_embeddings": 24, "pad_token_id": 0, "num_labe
 _TWO = {**_ENCODER, "num_labels": 2}
 _DECODER = {**_BODY, **_END, "num_labels": CLASSES}
 _ROBERTA = {**_ENCODER, "pad_token_id": 1, "type_vocab_size": 1}
+_LONGFORMER = {**_ROBERTA, "type_vocab_size": 2, "attention_window": [4, 8]}
+_BIGBIRD = {**_ENCODER, "attention_type": "original_full"}
+_NYSTROMFORMER = {**_ENCODER, "num_landmarks": 6, "segment_means_seq_len": 24, "conv_kernel_size": 5}
+_MRA = {
+    **_ENCODER, "hidden_size": 64, "num_attention_heads": 2, "max_position_embeddings": 128, "block_per_row": 2,
+    "initial_prior_diagonal_n_blocks": 1,
+}  # fmt: skip
 _DISTILBERT = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
     "num_labels": CLASSES,
@@ -92,6 +100,24 @@ def pairs_of_text() -> tuple[dict[str, Any], dict[str, Any]]:
     return {**ours, "segments": segments}, {**theirs, "token_type_ids": segments}
 
 
+def marked_text() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first and some other tokens see all."""
+    ours, theirs = text_after_padding()
+    marked = (torch.rand(3, 13, generator=torch.Generator().manual_seed(3)) < 0.2) & ours["mask"]
+    marked[:, 0] = True
+    return {**ours, "marked": marked}, {**theirs, "global_attention_mask": marked.long()}
+
+
+def whole_text(batch: int, length: int) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+    """Sequences of one length."""
+
+    def given() -> tuple[dict[str, Any], dict[str, Any]]:
+        inputs, mask = ids(VOCABULARY, batch, length), torch.ones(batch, length, dtype=torch.bool)
+        return {"inputs": inputs, "mask": mask}, {"input_ids": inputs, "attention_mask": mask.long()}
+
+    return given
+
+
 def translation() -> tuple[dict[str, Any], dict[str, Any]]:
     """Sources and targets of different lengths."""
     ours, theirs = text()
@@ -144,6 +170,31 @@ CASES = [
         "RobertaConfig", _ROBERTA, text_after_padding,
     ),
     *_all("RobertaForQuestionAnswering", "RobertaConfig", {**_ROBERTA, "num_labels": 2}, text_after_padding),
+    *_all(
+        "LongformerModel LongformerForMaskedLM LongformerForSequenceClassification LongformerForTokenClassification",
+        "LongformerConfig", _LONGFORMER, marked_text,
+    ),
+    *_all("LongformerForQuestionAnswering", "LongformerConfig", {**_LONGFORMER, "num_labels": 2}, marked_text),
+    *_all(
+        "BigBirdModel BigBirdForMaskedLM BigBirdForSequenceClassification BigBirdForTokenClassification",
+        "BigBirdConfig", _BIGBIRD, pairs_of_text,
+    ),
+    Case("BigBirdForMaskedLM", "BigBirdConfig", {**_BIGBIRD, "attention_type": "block_sparse", "block_size": 4}, text),
+    *_all(
+        "NystromformerModel NystromformerForMaskedLM NystromformerForSequenceClassification "
+        "NystromformerForTokenClassification",
+        "NystromformerConfig", _NYSTROMFORMER, whole_text(1, 24),  # theirs shares figures between samples
+    ),
+    Case(
+        "NystromformerForMaskedLM", "NystromformerConfig", {**_NYSTROMFORMER, "segment_means_seq_len": 6},
+        whole_text(3, 13),
+    ),
+    *_all("NystromformerForQuestionAnswering", "NystromformerConfig", {**_NYSTROMFORMER, "num_labels": 2}, whole_text(1, 24)),
+    *_all(
+        "MraModel MraForMaskedLM MraForSequenceClassification MraForTokenClassification",
+        "MraConfig", _MRA, whole_text(2, 128),
+    ),
+    *_all("MraForQuestionAnswering", "MraConfig", {**_MRA, "num_labels": 2}, whole_text(2, 128)),
     *_all(
         "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification DistilBertForTokenClassification",
         "DistilBertConfig", _DISTILBERT, text,

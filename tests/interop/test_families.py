@@ -12,6 +12,8 @@ from interop.cases import CASES, ids_of
 from support.agreement import close, same_answers
 
 each_case = pytest.mark.parametrize("case", CASES, ids=ids_of(CASES))
+_IDLE = ("bert.pooler.weight", "bert.pooler.bias", "embeddings.position_ids")
+"""What theirs makes whether it is used or not: BigBird's pooler below a head, MRA's numbers of places."""
 _ANSWERS = ("logits", "pooler_output", "last_hidden_state")
 
 
@@ -72,9 +74,14 @@ def test_there_and_back_bit_for_bit(case, loaded, tmp_path):
     config = ef.Checkpoint.open(tmp_path / "theirs").config
     to_folder(model, tmp_path / "back", top=case.name, config=config)
     again, told = getattr(tf, case.name).from_pretrained(tmp_path / "back", output_loading_info=True)
+    told["missing_keys"] = [name for name in told["missing_keys"] if not name.endswith(_IDLE)]
     assert not any(told.values()), told
     answer, expected = answer_of(again.eval()(**given)), answer_of(theirs(**given))
-    real = real_of(expected, ours)  # what a model says at padding may depend on rows of tables that no real token has
+    padded = case.config in (
+        "RobertaConfig",
+        "LongformerConfig",
+    )  # at padding these read a row that is written as zeros
+    real = real_of(expected, ours) if padded else slice(None)
     assert torch.equal(answer[real], expected[real])
     mine, yours = model.state_dict(), ef.load(tmp_path / "back").state_dict()
     assert all(torch.equal(tensor, yours[name]) for name, tensor in mine.items())

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, PoolHead, TokenHead
-from everyformer.interop.config import Config, Depth, Key, Labels, labels
+from everyformer.interop.config import Config, Depth, Key, Labels, Setting, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
 from everyformer.specs import Spec, spec
 
 BLOCK = "backbone.blocks.0"
-SETTINGS = (
-    Key("vocab_size", "embedding.vocabulary", "vocabulary"),
-    Key("hidden_size", "width", "width"),
-    Depth("num_hidden_layers", "backbone.blocks"),
-    Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
-    Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden"),
-    Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "gelu"),
-    Key("hidden_dropout_prob", f"{BLOCK}.residual.dropout", "dropout", default=0.1),
-    Key("attention_probs_dropout_prob", f"{BLOCK}.mixer.dropout", "attention_dropout", default=0.1),
-    Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-12),
-)
-"""What the configs of BERT's relatives share."""
+
+
+def sizes(activation: str = "gelu", eps: float = 1e-12) -> tuple[Setting, ...]:
+    """What the configs of BERT's relatives share; the two are what a config without the key means."""
+    return (
+        Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+        Key("hidden_size", "width", "width"),
+        Depth("num_hidden_layers", "backbone.blocks"),
+        Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
+        Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden"),
+        Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, activation),
+        Key("hidden_dropout_prob", f"{BLOCK}.residual.dropout", "dropout", default=0.1),
+        Key("layer_norm_eps", "embedding.norm.eps", "eps", default=eps),
+    )
+
+
+ATTENTION_DROPOUT = Key("attention_probs_dropout_prob", f"{BLOCK}.mixer.dropout", "attention_dropout", default=0.1)
+SETTINGS = (*sizes(), ATTENTION_DROPOUT)
 LENGTH = Key("max_position_embeddings", "embedding.positions.length", "length")
 SEGMENTS = Key("type_vocab_size", "embedding.segments", "segments", default=2)
 
@@ -36,6 +42,7 @@ def embeddings(table: str = "embeddings") -> list[Pair]:
     ]
 
 
+POSITIONS = layer("embedding.positions.table", "embeddings.position_embeddings", bias=False)
 BLOCKS = [
     *layer("backbone.blocks.*.mixer.qkv", *(f"encoder.layer.*.attention.self.{n}" for n in ("query", "key", "value"))),
     *layer("backbone.blocks.*.mixer.output", "encoder.layer.*.attention.output.dense"),
@@ -48,13 +55,18 @@ BLOCKS = [
 
 def table(design: Design) -> list[Pair]:
     """The body."""
-    positions = layer("embedding.positions.table", "embeddings.position_embeddings", bias=False)
-    return [*embeddings(), *positions, *BLOCKS, *layer("head.hidden", "pooler.dense")]
+    return [*embeddings(), *POSITIONS, *BLOCKS, *layer("head.hidden", "pooler.dense")]
 
 
 def pooled(config: Config) -> Spec[PoolHead] | None:
     """The pooler, where the checkpoint has one."""
-    return spec(PoolHead, hidden=True) if any(name.endswith("pooler.dense.weight") for name in config.names) else None
+    poolers = ("pooler.dense.weight", "pooler.weight")
+    return spec(PoolHead, hidden=True) if any(name.endswith(poolers) for name in config.names) else None
+
+
+def pooler(prefix: str, name: str = "pooler.dense") -> tuple[Pair, ...]:
+    """The pooler of a class that is the body, in files with and without the prefix; other classes have another there."""
+    return (*layer("head.hidden", name), *layer("head.hidden", f"{prefix}.{name}"))
 
 
 def each_token(config: Config) -> Spec[TokenHead]:
@@ -71,6 +83,21 @@ DROPOUT = Key("classifier_dropout", "head.dropout", "head_dropout", default=None
 EACH = Labels("head.vocabulary", "head.vocabulary")
 POOLER = ("*pooler.*",)
 
+MASKED = Top(
+    table=(
+        *layer("head.transform.linear", "cls.predictions.transform.dense"),
+        *layer("head.transform.norm", "cls.predictions.transform.LayerNorm"),
+        Pair("head.project.bias", ("cls.predictions.bias",)),
+        *layer("head.project", "cls.predictions.decoder"),
+    ),
+    unused=(*POOLER, "cls.seq_relationship.*"),
+)
+"""Guesses masked words."""
+TAGS = Top(head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=POOLER)
+"""Classes for every token."""
+SPANS = Top(head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=POOLER)
+"""Finds answers in a text."""
+
 register(
     Family(
         name="bert",
@@ -81,15 +108,7 @@ register(
         only={"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"},
         tops={
             "BertModel": Top(head=pooled, prefix=""),
-            "BertForMaskedLM": Top(
-                table=(
-                    *layer("head.transform.linear", "cls.predictions.transform.dense"),
-                    *layer("head.transform.norm", "cls.predictions.transform.LayerNorm"),
-                    Pair("head.project.bias", ("cls.predictions.bias",)),
-                    *layer("head.project", "cls.predictions.decoder"),
-                ),
-                unused=("*pooler.*", "cls.seq_relationship.*"),
-            ),
+            "BertForMaskedLM": MASKED,
             "BertForSequenceClassification": Top(
                 settings=(Labels("head.classes"), DROPOUT), table=(*layer("head.classify", "classifier"),)
             ),
@@ -98,12 +117,8 @@ register(
                 table=(*layer("head.classify", "cls.seq_relationship"),),
                 unused=("cls.predictions.*",),
             ),
-            "BertForTokenClassification": Top(
-                head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=POOLER
-            ),
-            "BertForQuestionAnswering": Top(
-                head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=POOLER
-            ),
+            "BertForTokenClassification": TAGS,
+            "BertForQuestionAnswering": SPANS,
         },
     )
 )

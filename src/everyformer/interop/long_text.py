@@ -1,121 +1,188 @@
-"""Longformer, BigBird, Nystroemformer and MRA from Hugging Face transformers: BERT's tables with another attention."""
+"""Longformer, BigBird, Nystroemformer and MRA: BERT's tables with another attention."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from everyformer.designs import Design
-from everyformer.interop.names import activation, only
-from everyformer.interop.weights import Pair, fill, layer, tensors
-from everyformer.published.long_text import bigbird, longformer, mra, nystromformer
+from everyformer.interop import roberta
+from everyformer.interop.bert import (
+    ATTENTION_DROPOUT,
+    BLOCK,
+    BLOCKS,
+    DROPOUT,
+    LENGTH,
+    MASKED,
+    POOLER,
+    POSITIONS,
+    SEGMENTS,
+    SPANS,
+    TAGS,
+    embeddings,
+    pooled,
+    pooler,
+    sizes,
+)
+from everyformer.interop.config import Always, Config, Custom, Key, Labels
+from everyformer.interop.family import Family, Top, register
+from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.weights import Pair, layer
 
-KINDS = ("longformer", "bert", "nystromformer", "mra")
-"""Where their models hold the body; BigBird's calls it 'bert'."""
+BARE = Top(head=lambda config: None, prefix="")
+CLASSES = Top(
+    settings=(Labels("head.classes"), Key("hidden_act", "head.activation", None, ACTIVATIONS)),
+    table=roberta.CLASSIFIER,
+    unused=POOLER,
+)
+"""Classifies a text by its first token, through the activation of the body."""
 
 
-@dataclass(frozen=True)
-class Rows(Pair):
-    """A table of theirs whose first `skipped` rows no token has: positions that begin after the padding's."""
-
-    skipped: int = 2
-
-    def read(self, theirs: Mapping[str, Tensor]) -> Tensor:
-        """The rows that tokens have."""
-        return super().read(theirs)[self.skipped :]
-
-    def write(self, ours: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-        """Their table, zero where no token looks."""
-        return {self.theirs[0]: torch.cat((ours.new_zeros(self.skipped, ours.shape[1]), ours))}
+def windows(config: Config) -> dict[str, Any]:
+    """The window of every layer, or one for all."""
+    said = config.value("attention_window", 512)
+    return {"window": tuple(said) if isinstance(said, list) else said}
 
 
-def _shape(config: Any, *, length: int) -> dict[str, Any]:
+def write_windows(design: Design) -> dict[str, Any]:
+    """That of every layer."""
+    masks = [block.get("mixer").get("mask") for block in design.get("backbone.blocks")]
+    return {"attention_window": [mask.before + mask.after for mask in masks]}
+
+
+def longformer_table(design: Design) -> list[Pair]:
+    """RoBERTa's, and the maps of marked tokens."""
+    own = (f"encoder.layer.*.attention.self.{name}_global" for name in ("query", "key", "value"))
+    return [*roberta.table(design), *layer("backbone.blocks.*.mixer.marked_qkv", *own)]
+
+
+register(
+    Family(
+        name="longformer",
+        system="longformer",
+        settings=(
+            *sizes(),
+            ATTENTION_DROPOUT,
+            Custom(roberta.length, roberta.write_length),
+            SEGMENTS,
+            Custom(windows, write_windows),
+            Always("leading", 0),
+        ),
+        table=longformer_table,
+        prefix="longformer",
+        only={"pad_token_id": 1},
+        tops={
+            "LongformerModel": Top(head=pooled, prefix="", table=pooler("longformer")),
+            "LongformerForMaskedLM": roberta.MASKED,
+            "LongformerForSequenceClassification": Top(
+                settings=(Labels("head.classes"), Always("leading", 1)), table=roberta.CLASSIFIER, unused=POOLER
+            ),
+            "LongformerForTokenClassification": TAGS,
+            "LongformerForQuestionAnswering": SPANS,
+        },
+    )
+)
+
+
+def blocks(config: Config) -> dict[str, Any]:
+    """Blocks and how many are drawn; one block for a whole text is full attention."""
+    full = config.get("attention_type") == "original_full"
+    block = config.value("max_position_embeddings") if full else config.value("block_size", 64)
+    return {"block": block, "random": config.value("num_random_blocks", 3)}
+
+
+def write_blocks(design: Design) -> dict[str, Any]:
+    """The same keys."""
+    mixer = design.get(f"{BLOCK}.mixer")
+    kind = "original_full" if mixer.get("block") == design.get(LENGTH.at) else "block_sparse"
+    return {"attention_type": kind, "block_size": mixer.get("block"), "num_random_blocks": mixer.get("random")}
+
+
+register(
+    Family(
+        name="big_bird",  # in evaluation theirs looks at the first block for every random one; ours draws blocks
+        system="bigbird",
+        settings=(*sizes("gelu_new"), ATTENTION_DROPOUT, LENGTH, SEGMENTS, Custom(blocks, write_blocks)),
+        table=lambda design: [*embeddings(), *POSITIONS, *BLOCKS],
+        prefix="bert",
+        only={"is_decoder": False, "add_cross_attention": False, "rescale_embeddings": False, "use_bias": True},
+        tops={
+            "BigBirdModel": Top(head=pooled, prefix="", table=pooler("bert", "pooler")),
+            "BigBirdForMaskedLM": MASKED,
+            "BigBirdForSequenceClassification": Top(
+                settings=(*CLASSES.settings, DROPOUT), table=CLASSES.table, unused=POOLER
+            ),
+            "BigBirdForTokenClassification": TAGS,
+        },
+    )
+)
+
+
+def landmarks(config: Config) -> dict[str, Any]:
+    """Landmarks; as many as theirs expects tokens is full attention, for texts of any length."""
+    count = config.value("num_landmarks", 64)
+    full = count == config.value("segment_means_seq_len", 64)
+    return {"landmarks": config.value("max_position_embeddings") if full else count}
+
+
+def write_landmarks(design: Design) -> dict[str, Any]:
+    """The same keys; theirs answers for texts of one length only, the longest."""
     return {
-        "vocabulary": config.vocab_size,
-        "length": length,
-        "width": config.hidden_size,
-        "hidden": config.intermediate_size,
-        "depth": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "segments": config.type_vocab_size,
-        "activation": activation(config.hidden_act),
-        "dropout": config.hidden_dropout_prob,
-        "eps": config.layer_norm_eps,
+        "num_landmarks": design.get(f"{BLOCK}.mixer.landmarks"),
+        "segment_means_seq_len": design.get(LENGTH.at),
     }
 
 
-def design(model: Any) -> Design:
-    """The design of a `LongformerForMaskedLM`, `BigBirdForMaskedLM`, `NystromformerForMaskedLM` or `MraForMaskedLM`.
-
-    A `BigBirdForMaskedLM` in evaluation looks at the first block in place of every random one; ours draws blocks.
-    """
-    config = model.config
-    dropped = config.attention_probs_dropout_prob
-    if config.model_type == "longformer":
-        only(config, hidden_act="gelu")
-        window = config.attention_window
-        shape = _shape(config, length=config.max_position_embeddings - config.pad_token_id - 1)
-        windows = tuple(window) if isinstance(window, list) else window
-        return longformer(**shape, window=windows, leading=0, attention_dropout=dropped)
-    if config.model_type == "big_bird":
-        only(config, is_decoder=False, rescale_embeddings=False, use_bias=True)
-        shape = _shape(config, length=config.max_position_embeddings)
-        if config.attention_type == "original_full":
-            return bigbird(**shape, block=config.max_position_embeddings, attention_dropout=dropped)
-        blocks = {"block": config.block_size, "random": config.num_random_blocks}
-        return bigbird(**shape, **blocks, attention_dropout=dropped)
-    shape = _shape(config, length=config.max_position_embeddings)
-    if config.model_type == "nystromformer":
-        landmarks = {"landmarks": config.num_landmarks, "kernel": config.conv_kernel_size}
-        return nystromformer(**shape, **landmarks, attention_dropout=dropped)
-    only(config, model_type="mra", approx_mode="full")
-    return mra(
-        **shape, exact=config.block_per_row, first=config.initial_prior_first_n_blocks,
-        diagonal=config.initial_prior_diagonal_n_blocks,
-    )  # fmt: skip
+def shifted(design: Design) -> list[Pair]:
+    """A body whose positions begin as RoBERTa's do, with a convolution of the values where it has one."""
+    convolution = layer("backbone.blocks.*.mixer.conv", "encoder.layer.*.attention.self.conv", bias=False)
+    return [*embeddings(), roberta.POSITIONS, *BLOCKS, *convolution]
 
 
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of theirs."""
-    config = model.config
-    body = next(name for name in KINDS if hasattr(model, name))
-    first = {"longformer": (config.pad_token_id or 0) + 1, "big_bird": 0}.get(config.model_type, 2)
-    table = layer("embedding.table", f"{body}.embeddings.word_embeddings", bias=False)
-    positions = "embedding.positions.table.weight", (f"{body}.embeddings.position_embeddings.weight",)
-    table.append(Rows(*positions, skipped=first) if first else Pair(*positions))
-    table += layer("embedding.segments", f"{body}.embeddings.token_type_embeddings", bias=False)
-    table += layer("embedding.norm", f"{body}.embeddings.LayerNorm")
-    for i in range(config.num_hidden_layers):
-        ours, theirs = f"backbone.blocks.{i}", f"{body}.encoder.layer.{i}"
-        own = f"{theirs}.attention.self"
-        table += layer(f"{ours}.mixer.qkv", f"{own}.query", f"{own}.key", f"{own}.value")
-        if body == "longformer":
-            table += layer(
-                f"{ours}.mixer.marked_qkv", f"{own}.query_global", f"{own}.key_global", f"{own}.value_global"
-            )
-        if getattr(config, "conv_kernel_size", None):
-            table += layer(f"{ours}.mixer.conv", f"{own}.conv", bias=False)
-        table += layer(f"{ours}.mixer.output", f"{theirs}.attention.output.dense")
-        table += layer(f"{ours}.residual.0.norm", f"{theirs}.attention.output.LayerNorm")
-        table += layer(f"{ours}.feedforward.up", f"{theirs}.intermediate.dense")
-        table += layer(f"{ours}.feedforward.down", f"{theirs}.output.dense")
-        table += layer(f"{ours}.residual.1.norm", f"{theirs}.output.LayerNorm")
-    if body == "longformer":
-        table += layer("head.transform.linear", "lm_head.dense") + layer("head.transform.norm", "lm_head.layer_norm")
-        return [*table, Pair("head.project.bias", ("lm_head.bias",))]
-    table += layer("head.transform.linear", "cls.predictions.transform.dense")
-    table += layer("head.transform.norm", "cls.predictions.transform.LayerNorm")
-    return [*table, Pair("head.project.bias", ("cls.predictions.bias",))]
-
-
-def from_transformers(model: Any) -> Any:
-    """Our model with the weights of theirs."""
-    made = design(model).build()
-    unread = ("position_ids", "pooler.weight", "pooler.bias")
-    given = {name: tensor for name, tensor in tensors(model).items() if not name.endswith(unread)}
-    fill(made, pairs(model), given)
-    return made.train(model.training)
+register(
+    Family(
+        name="nystromformer",
+        system="nystromformer",
+        settings=(
+            *sizes("gelu_new", 1e-5),
+            ATTENTION_DROPOUT,
+            LENGTH,
+            SEGMENTS,
+            Custom(landmarks, write_landmarks),
+            Key("conv_kernel_size", f"{BLOCK}.mixer.kernel", "kernel", default=65),
+        ),
+        table=shifted,
+        prefix="nystromformer",
+        only={"inv_coeff_init_option": False},
+        tops={
+            "NystromformerModel": BARE,
+            "NystromformerForMaskedLM": MASKED,
+            "NystromformerForSequenceClassification": CLASSES,
+            "NystromformerForTokenClassification": TAGS,
+            "NystromformerForQuestionAnswering": SPANS,
+        },
+    )
+)
+register(
+    Family(
+        name="mra",
+        system="mra-attention",
+        settings=(
+            *sizes(eps=1e-5),
+            LENGTH,
+            Key("type_vocab_size", "embedding.segments", "segments", default=1),
+            Key("block_per_row", f"{BLOCK}.mixer.exact", "exact", default=4),
+            Key("initial_prior_first_n_blocks", f"{BLOCK}.mixer.first", "first", default=0),
+            Key("initial_prior_diagonal_n_blocks", f"{BLOCK}.mixer.diagonal", "diagonal", default=0),
+        ),
+        table=shifted,
+        prefix="mra",
+        only={"approx_mode": "full"},
+        tops={
+            "MraModel": BARE,
+            "MraForMaskedLM": MASKED,
+            "MraForSequenceClassification": CLASSES,
+            "MraForTokenClassification": TAGS,
+            "MraForQuestionAnswering": SPANS,
+        },
+    )
+)

@@ -8,15 +8,16 @@ from everyformer.designs import Design
 from everyformer.interop.bert import (
     BLOCKS,
     DROPOUT,
-    EACH,
+    POOLER,
     SEGMENTS,
     SETTINGS,
-    begin_and_end,
-    each_token,
+    SPANS,
+    TAGS,
     embeddings,
     pooled,
+    pooler,
 )
-from everyformer.interop.config import Config, Custom, Labels
+from everyformer.interop.config import Always, Config, Custom, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Following
 from everyformer.interop.weights import Pair, layer
@@ -35,10 +36,25 @@ def write_length(design: Design) -> dict[str, Any]:
     return {"max_position_embeddings": design.get("embedding.positions.length") + SKIPPED}
 
 
+POSITIONS = Pair("embedding.positions.table.weight", ("embeddings.position_embeddings.weight",), Following(SKIPPED))
+MASKED = Top(
+    settings=(Always("head.transform.activation", "gelu"),),
+    table=(
+        *layer("head.transform.linear", "lm_head.dense"),
+        *layer("head.transform.norm", "lm_head.layer_norm"),
+        Pair("head.project.bias", ("lm_head.bias",)),
+        *layer("head.project", "lm_head.decoder"),
+    ),
+    unused=POOLER,
+)
+"""Guesses masked words, by GELU whatever the body has."""
+CLASSIFIER = (*layer("head.hidden", "classifier.dense"), *layer("head.classify", "classifier.out_proj"))
+"""Two layers that classify a text by its first token."""
+
+
 def table(design: Design) -> list[Pair]:
     """The body."""
-    positions = Pair("embedding.positions.table.weight", ("embeddings.position_embeddings.weight",), Following(SKIPPED))
-    return [*embeddings(), positions, *BLOCKS]
+    return [*embeddings(), POSITIONS, *BLOCKS]
 
 
 register(
@@ -55,31 +71,13 @@ register(
             "pad_token_id": 1,
         },
         tops={
-            "RobertaModel": Top(
-                head=pooled,
-                prefix="",
-                table=(*layer("head.hidden", "pooler.dense"), *layer("head.hidden", "roberta.pooler.dense")),
-            ),
-            "RobertaForMaskedLM": Top(
-                table=(
-                    *layer("head.transform.linear", "lm_head.dense"),
-                    *layer("head.transform.norm", "lm_head.layer_norm"),
-                    Pair("head.project.bias", ("lm_head.bias",)),
-                    *layer("head.project", "lm_head.decoder"),
-                ),
-                unused=("*pooler.*",),
-            ),
+            "RobertaModel": Top(head=pooled, prefix="", table=pooler("roberta")),
+            "RobertaForMaskedLM": MASKED,
             "RobertaForSequenceClassification": Top(
-                settings=(Labels("head.classes"), DROPOUT),
-                table=(*layer("head.hidden", "classifier.dense"), *layer("head.classify", "classifier.out_proj")),
-                unused=("*pooler.*",),
+                settings=(Labels("head.classes"), DROPOUT), table=CLASSIFIER, unused=POOLER
             ),
-            "RobertaForTokenClassification": Top(
-                head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=("*pooler.*",)
-            ),
-            "RobertaForQuestionAnswering": Top(
-                head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=("*pooler.*",)
-            ),
+            "RobertaForTokenClassification": TAGS,
+            "RobertaForQuestionAnswering": SPANS,
         },
     )
 )

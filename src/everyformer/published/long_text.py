@@ -107,12 +107,14 @@ def bigbird(
     activation: str = "gelu_tanh",
     dropout: float = 0.1,
     attention_dropout: float = 0.1,
+    head_dropout: float | None = None,
     eps: float = 1e-12,
 ) -> Design:
     """BigBird-ITC (appendix E.1, table 8): each layer draws random blocks of its own, the same for all heads."""
     design = bert(
         vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
-        segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout, eps=eps,
+        segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout,
+        head_dropout=head_dropout, eps=eps,
     )  # fmt: skip
     for i in range(depth):
         mixer = spec(BigBirdAttention, heads=heads, block=block, random=random, seed=i, dropout=attention_dropout)
