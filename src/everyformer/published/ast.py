@@ -7,10 +7,10 @@ from everyformer.designs import Design
 from everyformer.embeddings import SpectrogramPatches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead, LeadingMean
-from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
+from everyformer.published.bodies import attention
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -58,7 +58,7 @@ def ast(
     grid = SpectrogramPatches.grid(mels, frames, patch, stride)
     block = spec(
         Block,
-        mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
+        mixer=attention(heads, qkv_bias),
         feedforward=spec(MLP, hidden=int(width * ratio)),
         residual=spec(PreNorm, norm=norm, dropout=dropout),
     )

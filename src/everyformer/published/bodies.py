@@ -6,6 +6,7 @@ from typing import Any
 
 from everyformer.backbones import Block, Encoder
 from everyformer.contracts import FeedForward, Mixer, Norm
+from everyformer.mixers import Attention
 from everyformer.norms import LayerScale, PreNorm, StochasticDepth
 from everyformer.specs import Spec, spec
 
@@ -19,6 +20,11 @@ def branches(scale: float | None, rate: float) -> tuple[Spec[Any], ...]:
     """What an update passes: LayerScale that starts at `scale`, then stochastic depth."""
     scaled = () if scale is None else (spec(LayerScale, start=scale),)
     return (*scaled, spec(StochasticDepth, rate=rate)) if rate else scaled
+
+
+def attention(heads: int, qkv_bias: bool = True) -> Spec[Attention]:
+    """Attention, the maps of queries, keys and values with a bias or without."""
+    return spec(Attention, heads=heads) if qkv_bias else spec(Attention, heads=heads, bias=False, output_bias=True)
 
 
 def plain(

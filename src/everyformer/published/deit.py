@@ -6,11 +6,10 @@ from everyformer.designs import Design
 from everyformer.embeddings import Patches
 from everyformer.feedforward import MLP
 from everyformer.heads import DistilledHead
-from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm
 from everyformer.positions import LearnedGrid
-from everyformer.published.bodies import plain
+from everyformer.published.bodies import attention, plain
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -60,7 +59,7 @@ def deit(
                 positions=spec(LearnedGrid, grid=(side, side)), dropout=dropout,
             ),
             backbone=plain(
-                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
+                depth, mixer=attention(heads, qkv_bias),
                 feedforward=spec(MLP, hidden=int(width * ratio)), norm=norm, last=norm, drop_path=drop_path,
                 dropout=dropout,
             ),

@@ -6,11 +6,10 @@ from everyformer.designs import Design
 from everyformer.embeddings import Patches
 from everyformer.feedforward import MLP, Gated
 from everyformer.heads import ClassHead, FirstAndMean, PoolHead
-from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm
 from everyformer.positions import LearnedGrid
-from everyformer.published.bodies import plain
+from everyformer.published.bodies import attention, plain
 from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -69,7 +68,7 @@ def dinov2(
                 positions=spec(LearnedGrid, grid=(side, side)), dropout=dropout,
             ),
             backbone=plain(
-                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
+                depth, mixer=attention(heads, qkv_bias),
                 feedforward=swiglu if gated else spec(MLP, hidden=hidden), norm=norm, last=norm, scale=scale, drop_path=drop_path, dropout=dropout,
             ),
             head=head,

@@ -6,11 +6,10 @@ from everyformer.designs import Design
 from everyformer.embeddings import Patches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead
-from everyformer.mixers import Attention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm
 from everyformer.positions import LearnedGrid
-from everyformer.published.bodies import plain
+from everyformer.published.bodies import attention, plain
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -62,7 +61,7 @@ def vit(
                 Patches, patch=patch, channels=channels, image=image, first=1, positions=positions, dropout=dropout
             ),
             backbone=plain(
-                depth, mixer=spec(Attention, heads=heads, bias=qkv_bias, output_bias=None if qkv_bias else True),
+                depth, mixer=attention(heads, qkv_bias),
                 feedforward=spec(MLP, hidden=int(width * ratio)), norm=norm, last=norm, drop_path=drop_path,
                 dropout=dropout,
             ),
