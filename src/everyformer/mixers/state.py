@@ -47,7 +47,7 @@ def _exp(gap: Tensor) -> Tensor:
     return gap.nan_to_num(nan=float("-inf")).exp()
 
 
-def state(scores: Float[Tensor, "*b N M"], value: Float[Tensor, "*b M V"], allowed: Tensor | None = None) -> State:
+def state(scores: Float[Tensor, "*b N M"], value: Float[Tensor, "*#b M V"], allowed: Tensor | None = None) -> State:
     """The state of keys with these scores and values."""
     if allowed is not None:
         scores = scores.masked_fill(~allowed, float("-inf"))

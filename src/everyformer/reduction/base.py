@@ -189,7 +189,7 @@ def followed(first: Slot, then: Next, count: int) -> Any:
     return shares(first, then.shape[1], dtype) @ shares(then, count, dtype)
 
 
-def packed(before: Tokens, after: Tokens, slot: Slot) -> tuple[Tokens, Slot]:
+def packed(before: Tokens, after: Tokens, slot: Slot) -> tuple[Tokens, Tensor]:
     """What became of unpacked tokens, packed again, with places in the packed batch."""
     assert before.mask is not None
     made = pack(after)
