@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from everyformer import (
         backbones,
+        compression,
         embeddings,
         feedforward,
         generation,
@@ -44,12 +45,12 @@ _HOMES = {
     "BadInput": "errors", "DoesNotFit": "errors", "EveryformerError": "errors", "UnknownName": "errors",
 }  # fmt: skip
 _ROOMS = (
-    "backbones", "contracts", "embeddings", "feedforward", "generation", "heads", "interop", "interpret", "masks", "mixers",
+    "backbones", "compression", "contracts", "embeddings", "feedforward", "generation", "heads", "interop", "interpret", "masks", "mixers",
     "models", "norms", "objectives", "positions", "reduction", "scores",
 )  # fmt: skip
 __all__ = [
     "BadInput", "Cache", "Checkpoint", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
-    "backbones", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
+    "backbones", "compression", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
     "interop", "interpret", "load", "look", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part",
     "parts",
     "positions", "reduction", "remove", "resize", "scores", "spec", "swap", "system", "systems",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from everyformer.context import Context
 from everyformer.errors import BadInput, DoesNotFit
@@ -174,6 +175,48 @@ class Projection(Part):
     def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
         """The projected values."""
         raise NotImplementedError
+
+
+class LinearMap(Projection):
+    """Base of what stands for a linear map W x + b in another form; built with inputs, outputs and whether it has a bias."""
+
+    linear_map = True
+    bias: Tensor | None
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = inputs, outputs
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    @property
+    def weight(self) -> Float[Tensor, "E D"]:
+        """The matrix that it stands for."""
+        raise NotImplementedError
+
+    def take(self, weight: Float[Tensor, "E D"]) -> None:
+        """Stand for this matrix, as nearly as the form can."""
+        raise NotImplementedError
+
+    def inherit(self, old: nn.Module) -> None:
+        """Stand for the map of an nn.Linear or of another form, as nearly as this one can."""
+        with torch.no_grad():
+            self.take(old.weight)  # type: ignore[arg-type]
+            if self.bias is not None:
+                self.bias.copy_(old.bias)  # type: ignore[arg-type]
+
+    def plain(self) -> nn.Linear:
+        """The nn.Linear that does the same."""
+        weight = self.weight
+        made = nn.Linear(self.in_features, self.out_features, self.bias is not None, weight.device, weight.dtype)
+        with torch.no_grad():
+            made.weight.copy_(weight)
+            if self.bias is not None:
+                made.bias.copy_(self.bias)
+        return made
+
+    def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
+        """The mapped values."""
+        return F.linear(values, self.weight, self.bias)
 
 
 class Router(Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,13 +37,31 @@ class Design:
     def get(self, path: str) -> Any:
         """The part or option at one path."""
         here: Any = self.spec
-        for step in path.split("."):
-            here = _step(here, step, path)
+        steps = path.split(".")
+        while steps:
+            used, here = _step(here, steps, path)
+            steps = steps[used:]
         return here
 
+    def linears(self) -> list[str]:
+        """The paths of the plain linear maps inside the parts, for which other forms can stand; tied ones are left out."""
+        model = self.build(device="meta")
+        users = Counter(id(each) for module in model.modules() for each in module._parameters.values())
+        found = {}
+        for path, _ in self.walk():
+            for _, _, part in parts_at(model, path):
+                for name, linear in part.plain_maps().items():
+                    if users[id(linear.weight)] == 1:
+                        found[f"{path}.{name}" if path else name] = True
+        return [*found]
+
     def swap(self, pattern: str, new: Edit) -> Design:
-        """Exchange every part at `pattern` for another one, or for what a function makes of it."""
-        return self._edit(self._found(pattern), lambda old: new(old) if not isinstance(new, Spec) else new)
+        """Exchange every part at `pattern` for another one, or for what a function makes of it.
+
+        A linear map inside a part can be exchanged as well (`backbone.blocks.*.mixer.qkv`), for another form of it; the
+        function is given None for one that is plain.
+        """
+        return self._edit(self.places(pattern), lambda old: new(old) if not isinstance(new, Spec) else new)
 
     def set(self, pattern: str, value: Any) -> Design:
         """Change an option of every part that matches: `set("backbone.blocks.*.mixer.heads", 4)`."""
@@ -63,11 +82,13 @@ class Design:
         return self._edit([parent], lambda old: old.but(**{option: (*listed[:at], new, *listed[at:])}))
 
     def remove(self, pattern: str) -> Design:
-        """Take out every part that matches: from a list of parts, or where the part may be absent."""
-        design = self
+        """Take out every part that matches: from a list of parts, where it may be absent, or where it stands for a plain map."""
+        design, forms = self, self.forms()
         for path in reversed(self._found(pattern)):
             place, _, last = path.rpartition(".")
-            if last.isdigit():
+            if path in forms:
+                design = design._edit([path], lambda _: None)
+            elif last.isdigit():
                 parent, _, option = place.rpartition(".")
                 listed = design.get(place)
                 kept = tuple(s for i, s in enumerate(listed) if i != int(last))
@@ -113,6 +134,17 @@ class Design:
 
         return tree(self)
 
+    def forms(self) -> list[str]:
+        """The paths of what stands for a linear map inside a part."""
+        return [f"{path}.{name}" if path else name for path, spec in self.walk() for name in spec.maps]
+
+    def places(self, pattern: str) -> list[str]:
+        """What `swap` exchanges: the parts that match, or, where none does, the linear maps inside parts."""
+        found = self.find(pattern)
+        if not set(found) <= set(self.forms()):
+            return found
+        return found + [path for path in self.linears() if matches(path, pattern)] or self._found(pattern)
+
     def _found(self, pattern: str) -> list[str]:
         found = self.find(pattern)
         if not found:
@@ -147,28 +179,47 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Spec[Any]]]:
             inner = value.get(option)
             if isinstance(inner, (Spec, tuple)):
                 yield from _walk(inner, f"{path}.{option}" if path else option)
+        for name, form in value.maps.items():
+            yield from _walk(form, f"{path}.{name}" if path else name)
     elif isinstance(value, tuple):
         for i, each in enumerate(value):
             yield from _walk(each, f"{path}.{i}")
 
 
-def _step(here: Any, step: str, path: str) -> Any:
+def _step(here: Any, steps: list[str], path: str) -> tuple[int, Any]:
+    """How many steps lead to the next part or option, and what stands there."""
+    step = steps[0]
     if isinstance(here, Spec):
+        used = _form(here, steps)
+        if used:
+            return used, here.maps[".".join(steps[:used])]
         known = signature(here.part)
-        if step not in known:
-            raise EveryformerError(f"no '{step}' in {here.name} on the way to '{path}'; {nearest(step, known)}")
-        return here.get(step)
+        if step in known:
+            return 1, here.get(step)
+        raise EveryformerError(f"no '{step}' in {here.name} on the way to '{path}'; {nearest(step, known)}")
     if isinstance(here, tuple):
         if not step.isdigit() or int(step) >= len(here):
             raise EveryformerError(f"no place '{step}' on the way to '{path}': a list of {len(here)} parts")
-        return here[int(step)]
+        return 1, here[int(step)]
     raise EveryformerError(f"nothing inside {here!r} on the way to '{path}'")
+
+
+def _form(here: Spec[Any], steps: list[str]) -> int:
+    """How many of the steps name something that stands for a linear map of this part; a name may have several."""
+    return next((n for n in range(len(steps), 0, -1) if ".".join(steps[:n]) in here.maps), 0)
 
 
 def _changed(value: Any, steps: list[str], change: Callable[[Spec[Any]], Any]) -> Any:
     if not steps:
         return change(value)
     first, *rest = steps
+    holds = not isinstance(value, Spec) or (
+        first in signature(value.part) and isinstance(value.get(first), (Spec, tuple))
+    )
+    if not holds:
+        used = _form(value, steps) or len(steps)
+        name = ".".join(steps[:used])
+        return value.map({name: _changed(value.maps.get(name), steps[used:], change)})
     try:
         inner = _changed(value[int(first)] if isinstance(value, tuple) else value.get(first), rest, change)
     except DoesNotFit as error:
@@ -184,6 +235,8 @@ def _diff(path: str, old: Any, new: Any, lines: list[str]) -> None:
     if isinstance(old, Spec) and isinstance(new, Spec) and old.part is new.part:
         for option in signature(old.part):
             _diff(f"{path}.{option}" if path else option, old.get(option), new.get(option), lines)
+        for name in {**old.maps, **new.maps}:
+            _diff(f"{path}.{name}" if path else name, old.maps.get(name), new.maps.get(name), lines)
     elif isinstance(old, tuple) and isinstance(new, tuple) and any(isinstance(v, Spec) for v in old + new):
         from difflib import SequenceMatcher
 
@@ -287,6 +340,8 @@ def tree_lines(design: Design) -> list[tuple[int, str, str, Spec[Any], int]]:
                         label = f"{option}.{at}" if count == 1 else f"{option}.{at}..{at + count - 1}"
                         visit(depth + 1, label, f"{inner}.{at}", one, count)
                     at += count
+        for name, form in each.maps.items():
+            visit(depth + 1, name, f"{path}.{name}" if path else name, form, 1)
 
     visit(0, design.name or "model", "", design.spec, 1)
     return lines

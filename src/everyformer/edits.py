@@ -8,16 +8,21 @@ from typing import Any
 
 from torch import nn
 
+from everyformer.contracts import LinearMap
 from everyformer.designs import Design, Edit, design_of, parts_at, seeded
+from everyformer.errors import DoesNotFit
 from everyformer.specs import Spec
 
 
 def swap(model: nn.Module, pattern: str, new: Edit, *, seed: int | None = None) -> nn.Module:
-    """Exchange parts of a built model in place. See `Design.swap`."""
+    """Exchange parts of a built model in place. See `Design.swap`.
+
+    What comes to stand for a linear map stands for the map that was there, as nearly as its form can.
+    """
     before = design_of(model)
     surgery = _Surgery(model, before.swap(pattern, new))
     with seeded(seed):
-        for path in _outermost(before.find(pattern)):
+        for path in _outermost(before.places(pattern)):
             surgery.exchange(path)
         surgery.finish()
     return model
@@ -64,15 +69,21 @@ class _Surgery:
 
     def __init__(self, model: nn.Module, after: Design) -> None:
         self.model, self.after = model, after
+        self.forms = design_of(model).forms()
         self.planned: nn.Module = after.build(device="meta")
 
     def exchange(self, path: str) -> None:
         """Build anew what stands at a path, in all its copies."""
-        for (holder, name, _), planned in self._beside(path):
-            holder._modules[name] = self._like(planned)
+        for (holder, name, old), planned in self._beside(path):
+            new = holder._modules[name] = self._like(planned)
+            if isinstance(new, LinearMap):
+                new.inherit(old)
 
     def resize(self, path: str) -> None:
         """Build anew what stands at a path, with the weights that fit of what stood there."""
+        inside = [form for form in self.forms if form.startswith(f"{path}.")]
+        if inside:
+            raise DoesNotFit(f"it holds a map in another form at '{inside[0]}'; take that out first (ef.remove)", path)
         for (holder, name, old), planned in self._beside(path):
             new = self._like(planned)
             new.inherit(old)  # type: ignore[operator]
@@ -89,6 +100,10 @@ class _Surgery:
 
     def remove(self, path: str) -> None:
         """Take out what stands at a path."""
+        if path in self.forms:
+            for holder, name, form in parts_at(self.model, path):
+                holder._modules[name] = form.plain()  # type: ignore[operator]
+            return
         place, _, last = path.rpartition(".")
         if not last.isdigit():
             for _, _, owner in parts_at(self.model, place):

@@ -51,6 +51,8 @@ class Part(nn.Module):
     """The spec this part was built from, where it was built from one."""
     place: tuple[Any, ...] = ()
     """What its place gave it."""
+    linear_map: ClassVar[bool] = False
+    """Whether it stands for a linear map inside another part; then its place gives inputs, outputs and whether it has a bias."""
 
     def alter(self, change: Callable[[], Any], build: Callable[..., nn.Module]) -> None:
         """Let an edit of a built model put in or take out a part here; `build(spec, *place)` makes what goes with it."""
@@ -64,6 +66,33 @@ class Part(nn.Module):
                 if name in given and given[name].dim() == mine.dim():
                     both = tuple(slice(min(a, b)) for a, b in zip(mine.shape, given[name].shape))
                     mine[both] = given[name][both]
+
+    def plain_maps(self) -> dict[str, nn.Linear]:
+        """The plain linear maps of this part by name, those of the parts inside it left out."""
+        inner = [name for name, module in self.named_modules() if name and getattr(module, "spec", None) is not None]
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if type(module) is nn.Linear and not any(name.startswith(f"{each}.") for each in inner)
+        }
+
+    def put_map(self, name: str, form: Spec[Any]) -> None:
+        """Let another form of linear map stand where the plain one `name` stands."""
+        known = self.plain_maps()
+        if name not in known:
+            raise DoesNotFit(
+                f"{type(self).__name__} has no plain linear map '{name}'; it has: {', '.join(known) or 'none'}"
+            )
+        if not getattr(form.part, "linear_map", False):
+            raise DoesNotFit(f"{form.name} does not stand for a linear map; parts of the room compression do", name)
+        old = known[name]
+        holder, _, last = name.rpartition(".")
+        try:
+            self.get_submodule(holder)._modules[last] = form.build(
+                old.in_features, old.out_features, old.bias is not None
+            )
+        except DoesNotFit as error:
+            raise error.inside(name) from None
 
     def make(self, name: str, spec: Any, *place: Any) -> Any:
         """Build the part (or None, or the list of parts) that stands at the option `name`."""

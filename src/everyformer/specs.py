@@ -19,39 +19,52 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Spec(Generic[T_co]):
-    """A part's class and its options, other specs among them: frozen, comparable, printed as it was written."""
+    """A part's class and its options, other specs among them: frozen, comparable, printed as it was written.
 
-    __slots__ = ("_hash", "options", "part")
+    `maps` says what stands in place of plain linear maps inside the part, by the names they have there.
+    """
+
+    __slots__ = ("_hash", "maps", "options", "part")
     part: Callable[..., T_co]
     options: Mapping[str, Any]
+    maps: Mapping[str, Spec[Any]]
     _hash: int | None
 
-    def __init__(self, part: Callable[..., T_co], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, part: Callable[..., T_co], options: Mapping[str, Any], maps: Mapping[str, Spec[Any]] | None = None
+    ) -> None:
         given = {name: _frozen(value) for name, value in options.items()}
         check(part, given)
         object.__setattr__(self, "part", part)
         object.__setattr__(self, "options", types.MappingProxyType(given))
+        object.__setattr__(self, "maps", types.MappingProxyType(dict(maps or {})))
         object.__setattr__(self, "_hash", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a Spec is frozen; make another: spec.but({name}=...)")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and self.part == other.part and dict(self.options) == dict(other.options)
+        return (
+            isinstance(other, Spec)
+            and self.part == other.part
+            and dict(self.options) == dict(other.options)
+            and dict(self.maps) == dict(other.maps)
+        )
 
     def __hash__(self) -> int:
         known = self._hash
         if known is None:
-            known = hash((self.part, frozenset(self.options.items())))
+            known = hash((self.part, frozenset(self.options.items()), frozenset(self.maps.items())))
             object.__setattr__(self, "_hash", known)
         return known
 
     def __reduce__(self) -> Any:
-        return Spec, (self.part, dict(self.options))
+        return Spec, (self.part, dict(self.options), dict(self.maps))
 
     def __repr__(self) -> str:
         inner = "".join(f", {name}={_show(value)}" for name, value in self.options.items())
-        return f"ef.spec({self.name}{inner})"
+        maps = f".map({dict(self.maps)!r})" if self.maps else ""
+        return f"ef.spec({self.name}{inner}){maps}"
 
     @property
     def name(self) -> str:
@@ -67,12 +80,19 @@ class Spec(Generic[T_co]):
 
     def but(self, **changes: Any) -> Spec[T_co]:
         """The same call with some options exchanged."""
-        return Spec(self.part, {**self.options, **changes})
+        return Spec(self.part, {**self.options, **changes}, self.maps)
+
+    def map(self, forms: Mapping[str, Spec[Any] | None]) -> Spec[T_co]:
+        """The same part with other forms of the linear maps inside it, by name; None for the plain one."""
+        kept = {**self.maps, **forms}
+        return Spec(self.part, self.options, {name: form for name, form in kept.items() if form is not None})
 
     def build(self, *place: Any) -> T_co:
         """Make the part; `place` is what the place where it stands gives it (a width, a number of heads)."""
         try:
             made = self.part(*place, **self.options)
+            for name, form in self.maps.items():
+                made.put_map(name, form)  # type: ignore[attr-defined]
         except DoesNotFit:
             raise
         except (EveryformerError, ValueError) as error:
@@ -200,7 +220,8 @@ def runs(values: tuple[Any, ...]) -> list[tuple[int, Any]]:
 def to_plain(value: Any) -> Any:
     """A spec as plain dictionaries, lists and numbers, ready for YAML or JSON."""
     if isinstance(value, Spec):
-        return {value.name: {name: to_plain(each) for name, each in value.options.items()}}
+        plain = {value.name: {name: to_plain(each) for name, each in value.options.items()}}
+        return {**plain, "maps": {name: to_plain(each) for name, each in value.maps.items()}} if value.maps else plain
     if isinstance(value, Mask):
         if type(value).__name__ not in KINDS:
             raise EveryformerError(f"a mask by function cannot be written down: {value!r}; use ef.masks kinds")
@@ -219,6 +240,11 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         if set(value) == {"repeat", "part"}:
             raise EveryformerError("'repeat' stands only inside a list of parts")
+        forms = value.get("maps", {})
+        if not isinstance(forms, Mapping):
+            raise EveryformerError(f"expected what stands for linear maps by name, given maps: {forms!r}")
+        maps = {name: from_plain(form) for name, form in forms.items()}
+        value = {name: options for name, options in value.items() if name != "maps"}
         if len(value) != 1 or not isinstance(next(iter(value)), str):
             raise EveryformerError(f"expected one 'room.Part: {{options}}', given the keys {[*value]}")
         ((name, options),) = value.items()
@@ -233,7 +259,7 @@ def from_plain(value: Any) -> Any:
                 return KINDS[kind](**given)
             except TypeError as error:
                 raise EveryformerError(f"masks.{kind}: {error}") from None
-        return Spec(find_part(name), given)
+        return Spec(find_part(name), given, maps)
     if isinstance(value, (list, tuple)):
         listed: list[Any] = []
         for each in value:

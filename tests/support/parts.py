@@ -171,6 +171,8 @@ def spec_of(name: str, **more: Any) -> Spec[Any]:
 
 def place_for(name: str, width: int = WIDTH) -> tuple[int, ...]:
     """What a place gives the part: its width, for positions the number of heads, for transitions the width that comes."""
+    if find_part(name).linear_map:
+        return width, 2 * width, True
     found = inspect.signature(find_part(name)).parameters.values()
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if issubclass(find_part(name), FeatureMap):

@@ -35,7 +35,18 @@ from everyformer.norms.branches import Branch
 from everyformer.tokens import Tokens
 from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
 
-ROOMS = ("embeddings", "positions", "mixers", "feedforward", "norms", "backbones", "heads", "models", "reduction")
+ROOMS = (
+    "embeddings",
+    "positions",
+    "mixers",
+    "feedforward",
+    "norms",
+    "backbones",
+    "heads",
+    "models",
+    "reduction",
+    "compression",
+)
 
 
 def parts_that_run() -> list[str]:

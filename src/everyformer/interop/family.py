@@ -173,4 +173,4 @@ def _resting(value: Any) -> Any:
     if not isinstance(value, Spec):
         return value
     options = {name: _resting(each) for name, each in value.options.items() if name not in _INERT}
-    return Spec(value.part, options)
+    return Spec(value.part, options, value.maps)
