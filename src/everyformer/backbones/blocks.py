@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Reduction, Residual, mix
+from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Reduction, Residual, mix, normalise
 from everyformer.feedforward import MLP
 from everyformer.mixers import Attention
 from everyformer.norms import LayerNorm, PreNorm
@@ -113,6 +113,6 @@ class ParallelBlock(Backbone):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens with both updates added."""
         context = context or Context()
-        normed = [tokens.update(norm(tokens.values)) for norm in self.norm]
+        normed = [tokens.update(normalise(norm, tokens)) for norm in self.norm]
         update: Tensor = mix(self.mixer, normed[0], context) + self.feedforward(normed[-1], context)
         return tokens.update(tokens.values + update)

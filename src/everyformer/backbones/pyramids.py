@@ -8,7 +8,7 @@ from torch import nn
 from everyformer.backbones.blocks import Block
 from everyformer.backbones.stacks import Encoder
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Norm, Position, Transition
+from everyformer.contracts import Backbone, Norm, Position, Transition, normalise
 from everyformer.embeddings.finish import lead
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Full, Mask
@@ -80,4 +80,4 @@ class Pyramid(Backbone):
         context = context or Context()
         for stage in self.stages:
             tokens = stage(tokens, context)
-        return tokens if self.norm is None else tokens.update(self.norm(tokens.values))
+        return tokens if self.norm is None else tokens.update(normalise(self.norm, tokens))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from everyformer.context import Context
@@ -19,7 +17,14 @@ from everyformer.tokens import Tokens
 class _Arrangement(Residual):
     """A norm, dropout, and the branches that an update passes (LayerScale, StochasticDepth) before it is added."""
 
-    def __init__(self, width: int, norm: Spec[Norm], dropout: float, branches: tuple[Spec[Any], ...]) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
         super().__init__()
         self.norm: nn.Module = self.make("norm", norm, width)
         self.dropout = Dropout(dropout) if dropout else None
@@ -38,16 +43,6 @@ class _Arrangement(Residual):
 class PreNorm(_Arrangement):
     """x + f(norm(x)) (Xiong et al., 2020)."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
-        dropout: float = 0.0,
-        branches: tuple[Spec[Branch], ...] = (),
-    ) -> None:
-        super().__init__(width, norm, dropout, branches)
-
     def forward(self, tokens: Tokens, layer: Layer, context: Context, onto: Tensor | None = None) -> Tokens:
         """The tokens with the update added, or `onto` other values, as several layers of the same tokens are."""
         update = layer(tokens.update(normalise(self.norm, tokens)))
@@ -57,16 +52,6 @@ class PreNorm(_Arrangement):
 @part("norms")
 class PostNorm(_Arrangement):
     """norm(x + f(x)) (Vaswani et al., 2017, section 3.1)."""
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
-        dropout: float = 0.0,
-        branches: tuple[Spec[Branch], ...] = (),
-    ) -> None:
-        super().__init__(width, norm, dropout, branches)
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the update added, normalised."""
@@ -79,19 +64,9 @@ class PostNorm(_Arrangement):
 class UpdateNorm(_Arrangement):
     """x + norm(f(x)): the update is normalised, the trunk is not (Liu et al., Swin V2, 2022, section 3.2)."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
-        dropout: float = 0.0,
-        branches: tuple[Spec[Branch], ...] = (),
-    ) -> None:
-        super().__init__(width, norm, dropout, branches)
-
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The tokens with the normalised update added."""
-        update = self.norm(layer(tokens))
+        update = normalise(self.norm, tokens.update(layer(tokens)))
         return tokens.update(tokens.values + self.branch(update, tokens, context))
 
 
@@ -107,7 +82,7 @@ class SandwichNorm(_Arrangement):
         dropout: float = 0.0,
         branches: tuple[Spec[Branch], ...] = (),
     ) -> None:
-        super().__init__(width, norm, dropout, branches)
+        super().__init__(width, norm=norm, dropout=dropout, branches=branches)
         self.norm = nn.ModuleList((self.norm, self.make("norm", norm, width)))
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
@@ -121,16 +96,6 @@ class SandwichNorm(_Arrangement):
 class TrunkNorm(_Arrangement):
     """y + f(y) with y = norm(x): the trunk itself is normalised (Hassani et al., CCT, 2021, official code)."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
-        dropout: float = 0.0,
-        branches: tuple[Spec[Branch], ...] = (),
-    ) -> None:
-        super().__init__(width, norm, dropout, branches)
-
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """The normalised tokens with the update added."""
         tokens = tokens.update(normalise(self.norm, tokens))
@@ -140,16 +105,6 @@ class TrunkNorm(_Arrangement):
 @part("norms")
 class Replacement(_Arrangement):
     """f(norm(x)): what the layer gives takes the place of the tokens (Yu et al., CRATE, 2023, equation 17)."""
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
-        dropout: float = 0.0,
-        branches: tuple[Spec[Branch], ...] = (),
-    ) -> None:
-        super().__init__(width, norm, dropout, branches)
 
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """What the layer gives."""
