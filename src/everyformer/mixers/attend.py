@@ -99,14 +99,11 @@ def attend(
         )  # fmt: skip
         return mixed if taps is None else taps.mixed(mixed)
     grouped = key.shape[1] != query.shape[1]
-    mask = lowered.allowed
-    causal = lowered.causal
+    mask, causal = lowered.allowed, lowered.causal
     if crowd is not None:
         bias = crowd if bias is None else bias + crowd
     if bias is not None:
-        if causal:
-            n, m = query.shape[2], key.shape[2]
-            mask, causal = torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n), False
+        mask, causal = lowered.explicit(query.shape[2], query.device), False
         bias = bias.to(query.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
     return F.scaled_dot_product_attention(
@@ -157,9 +154,7 @@ def _explicit(
     scores = _products(query, key, scale)
     if bias is not None:
         scores = scores + bias
-    allowed = lowered.allowed
-    if lowered.causal:
-        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    allowed = lowered.explicit(query.shape[2], query.device)
     at = Scored(query, key, allowed, context)
     for step in steps:
         scores = step.scores(scores, at)

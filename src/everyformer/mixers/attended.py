@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from everyformer.mixers.lowering import Deferred, Lowered
+from everyformer.mixers.lowering import Lowered
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,7 @@ class Attended:
         bias = self.bias()
         if bias is not None:
             scores = scores + _rows(bias, rows)
-        lowered = self.lowered.dense if isinstance(self.lowered, Deferred) else self.lowered
-        allowed = lowered.allowed
-        if lowered.causal:
-            size = key.shape[2]
-            allowed = torch.ones(1, 1, size, size, dtype=torch.bool, device=scores.device).tril()
+        allowed = self.lowered.explicit(key.shape[2], scores.device)
         if allowed is None:
             return scores.softmax(-1)
         allowed = _rows(allowed, rows)

@@ -24,11 +24,15 @@ class Lowered:
     causal: bool = False
     allowed: Bool[Tensor, "#B 1 #N M"] | None = None
 
+    def explicit(self, count: int, device: torch.device) -> Bool[Tensor, "#B 1 #N M"] | None:
+        """What is allowed as a tensor, for `count` queries where the kernel would know by itself; None where all is."""
+        if self.causal:
+            return torch.ones(1, 1, count, count, dtype=torch.bool, device=device).tril()
+        return self.allowed
+
     def widened(self, slots: int, count: int, device: torch.device) -> Lowered:
         """The mask over `slots` more keys before the others, which every one of `count` queries sees."""
-        allowed = self.allowed
-        if self.causal:
-            allowed = torch.ones(1, 1, count, count, dtype=torch.bool, device=device).tril()
+        allowed = self.explicit(count, device)
         if allowed is None:
             return self
         return Lowered(allowed=torch.cat((allowed.new_ones(*allowed.shape[:-1], slots), allowed), -1))
@@ -39,6 +43,10 @@ class Deferred(Lowered):
     """A mask for a kernel that cannot do everything; `form` makes the same mask for the rest, once asked for."""
 
     form: Callable[[], Lowered] = Lowered
+
+    def explicit(self, count: int, device: torch.device) -> Bool[Tensor, "#B 1 #N M"] | None:
+        """What is allowed as a tensor."""
+        return self.dense.explicit(count, device)
 
     @cached_property
     def dense(self) -> Lowered:

@@ -9,7 +9,7 @@ from everyformer.context import Context
 from everyformer.contracts import Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Deferred, Lowered
+from everyformer.mixers.lowering import Lowered
 from everyformer.registry import part
 from everyformer.specs import Spec
 
@@ -69,9 +69,5 @@ class MixtureKeys(Attention):
 
     def widened(self, lowered: Lowered, count: int, device: torch.device) -> Lowered:
         """The mask over all components."""
-        if isinstance(lowered, Deferred):
-            lowered = lowered.dense
-        allowed = lowered.allowed
-        if lowered.causal:
-            allowed = torch.ones(1, 1, count, count, dtype=torch.bool, device=device).tril()
+        allowed = lowered.explicit(count, device)
         return lowered if allowed is None else Lowered(allowed=self.repeated(allowed))

@@ -9,7 +9,7 @@ from everyformer.context import Context
 from everyformer.contracts import Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Deferred, Lowered
+from everyformer.mixers.lowering import Lowered
 from everyformer.registry import part
 from everyformer.specs import Spec
 
@@ -54,11 +54,7 @@ class SubsampledAttention(Attention):
             return super()._attend(query, key, value, lowered, bias, mass, context)
         count = max(round(self.share * key.shape[2]), 1)
         chosen = torch.rand(key.shape[2], device=key.device, generator=context.generator).topk(count).indices.sort()[0]
-        if isinstance(lowered, Deferred):
-            lowered = lowered.dense
-        allowed = lowered.allowed
-        if lowered.causal:
-            allowed = torch.ones(1, 1, query.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril()
+        allowed = lowered.explicit(query.shape[2], key.device)
         lowered = Lowered(allowed=None if allowed is None else allowed[..., chosen])
         bias = None if bias is None else bias[..., chosen]
         mass = None if mass is None else mass[..., chosen]
