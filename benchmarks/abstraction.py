@@ -9,19 +9,14 @@ processor time of one thread, so that what else runs on the machine counts littl
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import everyformer as ef
+from benchmarks.paired import in_turns, milliseconds, ratio, write
 
 BAR = 1.03
 WIDTH, DEPTH, HEADS, CLASSES, PATCH, IMAGE = 192, 12, 3, 10, 4, 32
@@ -135,20 +130,12 @@ def forward(model: nn.Module, batch: Tensor) -> Callable[[], None]:
     return act
 
 
-def paired(ours: Callable[[], None], theirs: Callable[[], None], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each, and of their ratio."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats + 2):
-        for which in (0, 1) if turn % 2 else (1, 0):
-            start = time.process_time()
-            (ours, theirs)[which]()
-            if turn >= 2:
-                times[which].append(time.process_time() - start)
-    ratios = [a / b for a, b in zip(*times, strict=True)]
+def compared(acts: tuple[Callable[[], None], Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of ours and of theirs, and of their ratio."""
+    times = in_turns(dict(zip(("ours", "theirs"), acts, strict=True)), repeats)
     return {
-        "parts_ms": round(statistics.median(times[0]) * 1e3, 3),
-        "plain_ms": round(statistics.median(times[1]) * 1e3, 3),
-        "ratio": round(statistics.median(ratios), 4),
+        **{f"{name}_ms": each for name, each in milliseconds(times).items()},
+        "ratio": ratio(times, "ours", "theirs"),
     }
 
 
@@ -170,7 +157,7 @@ def measure(name: str, batch_size: int, repeats: int) -> list[dict[str, object]]
         "forward": (forward(parts.eval(), batch), forward(plain.eval(), batch)),
         "training step": (step(parts.train(), batch, labels), step(plain.train(), batch, labels)),
     }.items():
-        line = {"model": name, "batch": batch_size, "what": kind, **paired(*acts, repeats), "gap": gap}
+        line = {"model": name, "batch": batch_size, "what": kind, **compared(acts, repeats), "gap": gap}
         print(line, flush=True)
         found.append(line)
     return found
@@ -184,12 +171,7 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = [line for name in ("vit", "gpt") for batch in (1, 16) for line in measure(name, batch, repeats)]
     worst = max(line["ratio"] for line in lines if line["batch"] == 16)
-    report = {
-        "bar": BAR, "worst_ratio_at_batch_16": worst, "holds": worst <= BAR, "repeats": repeats, "threads": 1,
-        "clock": "processor time", "torch": torch.__version__, "everyformer": ef.__version__,
-        "python": platform.python_version(), "machine": platform.machine(), "load": os.getloadavg()[0], "lines": lines,
-    }  # fmt: skip
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    write(__file__, bar=BAR, worst_ratio_at_batch_16=worst, holds=worst <= BAR, repeats=repeats, lines=lines)
     print(f"worst ratio at batch 16: {worst} (bar {BAR})")
 
 

@@ -9,18 +9,15 @@ other, in turns who is first, in processor time of one thread; the figure is the
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import everyformer as ef
-from benchmarks.abstraction import forward, paired, step
+from benchmarks.abstraction import compared, forward, step
+from benchmarks.paired import write
 from everyformer.interop import cvt, hiera, pit, pvt
 from everyformer.interop.live import from_transformers
 from everyformer.interop.timm import from_timm
@@ -104,15 +101,9 @@ def measure(system: str, library: str, theirs: nn.Module, image: int, repeats: i
     assert gap <= 1e-4, f"{system}: the two differ by {gap}"
     found = []
     for kind, act in {"forward": forward, "training step": step}.items():
-        acts = [
-            act(model.train(kind != "forward"), *((batch,) if kind == "forward" else (batch, labels)))
-            for model in (ours, other)
-        ]
-        times = paired(*acts, repeats)
-        found.append({
-            "system": system, "against": library, "what": kind, "ours_ms": times["parts_ms"],
-            "theirs_ms": times["plain_ms"], "ratio": times["ratio"], "gap": gap,
-        })  # fmt: skip
+        inputs = (batch,) if kind == "forward" else (batch, labels)
+        acts = act(ours.train(kind != "forward"), *inputs), act(other.train(kind != "forward"), *inputs)
+        found.append({"system": system, "against": library, "what": kind, **compared(acts, repeats), "gap": gap})
         print(found[-1], flush=True)
     return found
 
@@ -131,13 +122,9 @@ def main() -> None:
             if system in ef.systems() and (given.only is None or system in given.only):
                 image = options.get("img_size", IMAGE)
                 lines += measure(system, library, make(name, options), image, given.repeats)
-    report = {
-        "batch": BATCH, "repeats": given.repeats, "threads": 1, "clock": "processor time", "torch": torch.__version__,
-        "everyformer": ef.__version__, "python": platform.python_version(), "machine": platform.machine(),
-        "load": os.getloadavg()[0], "slowest": max(line["ratio"] for line in lines), "lines": lines,
-    }  # fmt: skip
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"largest ratio, ours over theirs: {report['slowest']}")
+    slowest = max(line["ratio"] for line in lines)
+    write(__file__, "timm", "transformers", batch=BATCH, repeats=given.repeats, slowest=slowest, lines=lines)
+    print(f"largest ratio, ours over theirs: {slowest}")
 
 
 if __name__ == "__main__":

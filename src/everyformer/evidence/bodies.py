@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 
 import torch
 
 import everyformer as ef
 from everyformer.backbones import fold
+from everyformer.costs import processor_seconds
 from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
@@ -18,18 +18,6 @@ _FEW = ("training.epochs=15",)
 _SMALL = {"patch": 2, "width": 64, "depth": 2, "heads": 4}
 _CRATE = {"system": "crate", **_SMALL}
 _UNIFIED = {"system": "unified-normalization", **_SMALL, "ratio": 2.0, "warmup": 100}
-
-
-def paired(one: Callable[[], object], other: Callable[[], object], rounds: int = 30) -> tuple[float, float]:
-    """Milliseconds of processor time of two calls, in turns; the least of each."""
-    spent: tuple[list[float], list[float]] = ([], [])
-    with torch.no_grad():
-        for _ in range(rounds):
-            for call, kept in zip((one, other), spent, strict=True):
-                began = time.process_time()
-                call()
-                kept.append(1000 * (time.process_time() - began))
-    return min(spent[0]), min(spent[1])
 
 
 def _logistic() -> float:
@@ -98,7 +86,9 @@ def unified_is_faster() -> Finding:
     plain = ef.create("vit", seed=0, **options).eval()
     folded = fold(ef.create("unified-normalization", seed=0, **options).eval())
     pictures = torch.randn(32, 3, 64, 64)
-    fast, slow = paired(lambda: folded(pictures), lambda: plain(pictures))
+    fast, slow = (
+        1000 * each for each in processor_seconds(lambda: folded(pictures), lambda: plain(pictures), repeats=30)
+    )
     verdict = "holds" if ours > theirs - 0.01 and fast < slow else "does not hold at this scale"
     finding = f"accuracy {ours:.4f} against {theirs:.4f}; {fast:.1f} ms folded, {slow:.1f} ms with layer norms ({fast / slow - 1:+.1%})"
     return Finding(verdict, finding, {"unified": ours, "layer norm": theirs, "folded ms": fast, "layer norm ms": slow})
@@ -118,7 +108,7 @@ def memoryformer_is_fast() -> Finding:
     batch = {"inputs": torch.randint(256, (8, 128), generator=torch.Generator().manual_seed(0))}
     counted = [flops(on_meta(each), batch)["backbone"] for each in (tables, plain)]
     models = [each.build(seed=0).eval() for each in (tables, plain)]
-    ours, theirs = paired(lambda: models[0](**batch), lambda: models[1](**batch), rounds=5)
+    ours, theirs = (1000 * each for each in processor_seconds(*(partial(each, **batch) for each in models)))
     verdict = "holds" if counted[0] < 0.5 * counted[1] and ours < theirs else "does not hold at this scale"
     finding = (
         f"{counted[0] / counted[1]:.1%} of the FLOPs of GPT; {ours:.0f} ms against {theirs:.0f} ms on this processor"

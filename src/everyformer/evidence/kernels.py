@@ -12,9 +12,9 @@ import torch
 
 from everyformer.context import Context
 from everyformer.contracts import Mixer
+from everyformer.costs import processor_seconds
 from everyformer.data.tasks.texts import TextClassification
 from everyformer.evidence.harness import Finding, evidence
-from everyformer.evidence.measures import processor_time
 from everyformer.evidence.runs import logistic_regression, scored
 from everyformer.mixers import Attention, Linformer
 from everyformer.recipe import load_recipe
@@ -99,7 +99,7 @@ def linformer_time() -> Finding:
         with torch.no_grad():
             for count in (1024, 8192):
                 tokens = Tokens(torch.randn(1, count, 64, generator=torch.Generator().manual_seed(0)))
-                seconds.append(processor_time(partial(mixer, tokens, Context())))
+                seconds += processor_seconds(partial(mixer, tokens, Context()))
         return math.log(seconds[1] / seconds[0]) / math.log(8)
 
     figures = {"linformer": grown(Linformer(64, heads=4, length=8192)), "attention": grown(Attention(64, heads=4))}

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Mixer, mix
+from everyformer.costs import processor_seconds
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.kernels import letters
-from everyformer.evidence.measures import processor_time
 from everyformer.evidence.runs import scored, trained
 from everyformer.masks import Window
 from everyformer.mixers import Attention, BigBirdAttention, LongformerAttention, MultiResolution, NystromAttention
@@ -62,7 +62,7 @@ def growth(mixer: Mixer, *, counts: tuple[int, int] = (1024, 8192), marked: int 
         for count in counts:
             values = torch.randn(1, count, 64, generator=torch.Generator().manual_seed(0))
             marks = (torch.arange(count) < marked)[None] if marked else None
-            seconds.append(processor_time(partial(mix, mixer, Tokens(values, marked=marks), Context()), repeats=3))
+            seconds += processor_seconds(partial(mix, mixer, Tokens(values, marked=marks), Context()), repeats=3)
     return math.log(seconds[1] / seconds[0]) / math.log(counts[1] / counts[0])
 
 

@@ -1,25 +1,13 @@
-"""What experiments on mixers measure without training: processor time, memory of a cache, and a task of recall."""
+"""What experiments on mixers measure without training: time and memory of a cache, and a task of recall."""
 
 from __future__ import annotations
-
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.context import Cache, Context
-
-
-def processor_time(call: Callable[[], object], repeats: int = 5) -> float:
-    """The least processor seconds of some calls; what else runs on the machine counts little."""
-    found = []
-    for _ in range(repeats):
-        started = time.process_time()
-        call()
-        found.append(time.process_time() - started)
-    return min(found)
+from everyformer.costs import processor_seconds
 
 
 @torch.no_grad()
@@ -34,7 +22,7 @@ def next_token(model: nn.Module, context: int, steps: int = 8) -> dict[str, floa
         for _ in range(steps):
             model.decode(ids[:, :1], shared, last=True)  # type: ignore[operator]
 
-    seconds = processor_time(some) / steps
+    seconds = processor_seconds(some)[0] / steps
     assert shared.cache is not None
     held = sum(value.numel() for kept in shared.cache.states.values() for value in kept.values())
     return {"milliseconds": 1000 * seconds, "numbers": held}

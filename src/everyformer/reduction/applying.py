@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from everyformer.contracts import Reduction
-from everyformer.costs import flops, on_meta
+from everyformer.costs import flops, on_meta, processor_seconds
 from everyformer.designs import Design, design_of
 from everyformer.edits import insert
 from everyformer.errors import BadInput, DoesNotFit
@@ -107,16 +106,9 @@ def keep_for(
     return new.but(keep=math.floor(low * 1000) / 1000)
 
 
-@torch.no_grad()
 def seconds(model: nn.Module, batch: Mapping[str, Tensor], repeats: int = 5) -> float:
     """Processor seconds of one pass in use, the least of several."""
-    model.eval()
-    found = []
-    for _ in range(repeats):
-        started = time.process_time()
-        model(**batch)
-        found.append(time.process_time() - started)
-    return min(found)
+    return processor_seconds(partial(model.eval(), **batch), repeats=repeats)[0]
 
 
 @method(
