@@ -19,8 +19,8 @@ from everyformer.published.gpt import gpt
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
-_NANO = {"width": 128, "depth": 4, "heads": 4, "length": 64}
-_BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
+NANO = {"width": 128, "depth": 4, "heads": 4, "length": 64}
+BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
 
 
 @system(
@@ -33,7 +33,7 @@ _BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
     tasks=("language-modelling",),
     default="mnist",
     sizes={
-        "nano": _NANO,
+        "nano": NANO,
         "mnist": {"width": 256, "depth": 8, "heads": 8, "length": 784},
         "cifar": {"width": 256, "depth": 16, "heads": 8, "length": 3072},
     },
@@ -76,7 +76,7 @@ def linear_transformer(
     idea="Positive orthogonal random features estimate softmax attention without bias, in linear time.",
     tasks=("language-modelling",),
     default="protein",
-    sizes={"nano": _NANO, "protein": {"width": 512, "depth": 36, "heads": 8, "hidden": 1024}},
+    sizes={"nano": NANO, "protein": {"width": 512, "depth": 36, "heads": 8, "hidden": 1024}},
 )
 def performer(
     *,
@@ -111,7 +111,7 @@ def roberta(mixer: Spec[Mixer], **options: Any) -> Design:
     idea="Features that are not negative, reweighted by the cosine of the distance, stand in for softmax.",
     tasks=("masked-language-modelling", "text-classification"),
     default="base",
-    sizes={"nano": _NANO, "base": _BASE},
+    sizes={"nano": NANO, "base": BASE},
 )
 def cosformer(
     *,
@@ -139,7 +139,7 @@ def cosformer(
     idea="Attention has low rank: keys and values are first summed along the sequence into a few.",
     tasks=("masked-language-modelling", "text-classification"),
     default="base",
-    sizes={"nano": {**_NANO, "rank": 16}, "base": _BASE},
+    sizes={"nano": {**NANO, "rank": 16}, "base": BASE},
 )
 def linformer(
     *,

@@ -13,7 +13,6 @@ from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PostNorm, PreNorm
 from everyformer.positions import Learned, RelativeWaves
 from everyformer.published.gpt import gpt
-from everyformer.published.long_text import with_mixer
 from everyformer.registry import system
 from everyformer.scores import KeyBias
 from everyformer.specs import spec
@@ -106,7 +105,7 @@ def combiner(
     design = gpt(
         vocabulary=vocabulary, length=length, width=width, hidden=hidden, depth=depth, heads=heads, dropout=dropout
     )
-    return with_mixer(design, spec(CombinerAttention, heads=heads, segment=segment))
+    return design.swap("backbone.blocks.*.mixer", spec(CombinerAttention, heads=heads, segment=segment))
 
 
 @system(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from everyformer.contracts import Mixer
 from everyformer.designs import Design
 from everyformer.embeddings import MarkedText
 from everyformer.masks import Window
@@ -10,16 +9,11 @@ from everyformer.mixers import BigBirdAttention, LongformerAttention, MultiResol
 from everyformer.positions import Learned
 from everyformer.published.bert import bert
 from everyformer.registry import system
-from everyformer.specs import Spec, spec
+from everyformer.specs import spec
 
 TASKS = ("masked-language-modelling", "text-classification")
 BASE = {"width": 768, "depth": 12, "heads": 12}
 TINY = {"width": 128, "depth": 2, "heads": 2}
-
-
-def with_mixer(design: Design, mixer: Spec[Mixer]) -> Design:
-    """The design with another mixer in every block."""
-    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(
@@ -156,7 +150,7 @@ def nystromformer(
         segments=segments, activation=activation, dropout=dropout, eps=eps,
     )  # fmt: skip
     mixer = spec(NystromAttention, heads=heads, landmarks=landmarks, kernel=kernel, dropout=attention_dropout)
-    return with_mixer(design, mixer)
+    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(
@@ -194,7 +188,7 @@ def mra(
         segments=segments, activation=activation, dropout=dropout, eps=eps,
     )  # fmt: skip
     mixer = spec(MultiResolution, heads=heads, block=block, exact=exact, first=first, diagonal=diagonal)
-    return with_mixer(design, mixer)
+    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(
@@ -234,4 +228,4 @@ def hypothesis_d(
     mixer = spec(
         RoutedGlobal, heads=heads, mask=mask, segment=segment, chosen=chosen, dropout=attention_dropout
     )  # fmt: skip
-    return with_mixer(design, mixer)
+    return design.swap("backbone.blocks.*.mixer", mixer)

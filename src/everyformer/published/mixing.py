@@ -25,13 +25,10 @@ from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import Buckets
 from everyformer.published.bert import bert
 from everyformer.published.gpt import gpt
-from everyformer.published.kernels import roberta
+from everyformer.published.kernels import BASE, NANO, roberta
 from everyformer.registry import system
 from everyformer.scores import Clipped, DistanceFactors, Power
 from everyformer.specs import spec
-
-_NANO = {"width": 128, "depth": 4, "heads": 4, "length": 64}
-_BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
 
 
 @system(
@@ -43,7 +40,7 @@ _BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
     idea="Pool over everything, over segments and over neighbours, and fuse the three with each token by a product.",
     tasks=("masked-language-modelling", "text-classification"),
     default="base",
-    sizes={"nano": _NANO, "base": _BASE},
+    sizes={"nano": NANO, "base": BASE},
 )
 def ponet(
     *,
@@ -72,7 +69,7 @@ def ponet(
     idea="Attention is iterated on its own answer until that stays, so that hard inputs are thought over longer.",
     tasks=("masked-language-modelling", "text-classification"),
     default="base",
-    sizes={"nano": _NANO, "base": _BASE},
+    sizes={"nano": NANO, "base": BASE},
 )
 def self_transformer(
     *,
@@ -102,7 +99,7 @@ def self_transformer(
     tasks=("language-modelling",),
     default="small",
     sizes={
-        "nano": {**_NANO, "heads": 2},
+        "nano": {**NANO, "heads": 2},
         "small": {"width": 128, "hidden": 2048, "depth": 16, "heads": 4, "length": 256},
         "medium": {"width": 256, "hidden": 2048, "depth": 16, "heads": 4, "length": 384},
     },
@@ -132,7 +129,7 @@ def transformer_mgk(
     idea="Random features with a relative bias stay exact in N log N: the exponentiated bias is a Toeplitz matrix.",
     tasks=("language-modelling",),
     default="base",
-    sizes={"nano": {**_NANO, "features": 32}, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
+    sizes={"nano": {**NANO, "features": 32}, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
 )
 def nprf_rpe(
     *,
@@ -208,7 +205,7 @@ def causal_generation_function(
     idea="An even power stands in for exp in attention: after training, the network is near a polynomial.",
     tasks=("language-modelling",),
     default="small",
-    sizes={"nano": _NANO, "small": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
+    sizes={"nano": NANO, "small": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
 )
 def power_softmax(
     *,
@@ -235,7 +232,7 @@ def power_softmax(
     idea="Relative biases inside softmax cannot tell equal tokens apart; a learned factor of each distance after it can.",
     tasks=("language-modelling",),
     default="base",
-    sizes={"nano": _NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
+    sizes={"nano": NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
 )
 def urpe(
     *,
@@ -262,7 +259,7 @@ def urpe(
     idea="Softmax that can reach exactly zero spares the outliers that heads need to do nothing, and that quantization suffers.",
     tasks=("masked-language-modelling", "text-classification"),
     default="base",
-    sizes={"nano": _NANO, "base": _BASE},
+    sizes={"nano": NANO, "base": BASE},
 )
 def quantizable_transformers(
     *,
@@ -291,7 +288,7 @@ def quantizable_transformers(
     idea="Random features stay linear in time while the law of their directions, and so the kernel, is learned.",
     tasks=("masked-language-modelling", "text-classification"),
     default="base",
-    sizes={"nano": {**_NANO, "features": 64}, "base": _BASE},
+    sizes={"nano": {**NANO, "features": 64}, "base": BASE},
 )
 def kernelized_transformer(
     *,
@@ -322,7 +319,7 @@ def kernelized_transformer(
     idea="Train each layer on a random part of the tokens, at a part of the cost, and look at all of them afterwards.",
     tasks=("language-modelling",),
     default="base",
-    sizes={"nano": _NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
+    sizes={"nano": NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
 )
 def ssa(
     *,
