@@ -10,8 +10,14 @@ import pytest
 import torch
 
 import everyformer as ef
+from everyformer.models.formats import use_bfloat16
 from everyformer.training.optimizers import common_width
 from everyformer.training.precision import choose
+from support.rooms import example
+from support.systems import model_of, systems, tiny
+
+DISCRETE = {"memoryformer"}
+"""Systems whose parts choose by a sign, so that rounding chooses something else."""
 
 
 @pytest.mark.parametrize(
@@ -66,3 +72,16 @@ def pretend(monkeypatch: pytest.MonkeyPatch, level: str, **flags: bool) -> None:
     for flag in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         has = flags.get(flag, False)
         monkeypatch.setattr(torch.cpu, flag, lambda has=has: has)
+
+
+@pytest.mark.parametrize("name", systems())
+def test_a_model_in_bfloat16_is_given_and_answers_in_float32(name: str) -> None:
+    model = model_of(tiny(name))
+    batch = example(model)
+    with torch.no_grad():
+        wanted = model(**batch)
+        given = use_bfloat16(model)(**batch)
+    assert {each.dtype for each in model.parameters()} == {torch.bfloat16}
+    assert given.dtype == torch.float32
+    if name not in DISCRETE:
+        assert (given - wanted).norm() < 0.05 * wanted.norm()

@@ -33,6 +33,15 @@ def test_a_run_opens_as_it_ended(run: Run) -> None:
     assert not opened.model.training
 
 
+def test_a_run_is_used_in_bfloat16_where_it_is_asked(run: Run) -> None:
+    half = Run.open(run.folder, precision="bf16")
+    assert {each.dtype for each in half.model.parameters()} == {torch.bfloat16}
+    scores = [Sums().evaluate(each.model, "test").metrics["loss"] for each in (Run.open(run.folder), half)]
+    assert scores[1] == pytest.approx(scores[0], rel=0.02)
+    with pytest.raises(UnknownName, match="unknown precision 'int3'"):
+        Run.open(run.folder, precision="int3")
+
+
 def test_the_result(run: Run) -> None:
     result = json.loads((run.folder / "result.json").read_text())
     assert (result["steps"], result["samples"], result["metric"], result["better"]) == (12, 16, "accuracy", "max")

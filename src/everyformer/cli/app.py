@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Format = Annotated[
+    str,
+    typer.Option("--precision", help="fp32; bf16; auto: bf16 where this machine is fast at it (about 3 digits kept)."),
+]
 
 
 def main() -> None:
@@ -46,15 +53,19 @@ def is_checkpoint(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
-def opened(path: Path) -> Any:
-    """The run in a folder, or the checkpoint."""
-    if is_checkpoint(path):
-        from everyformer.interop import Checkpoint
+def opened(path: Path, precision: str = "fp32") -> Any:
+    """The run in a folder, or the checkpoint, in a number format for use."""
+    if not is_checkpoint(path):
+        from everyformer.training import Run
 
-        return Checkpoint.open(path)
-    from everyformer.training import Run
+        return Run.open(path, precision=precision)
+    from everyformer.interop import Checkpoint
+    from everyformer.training.precision import choose, use
 
-    return Run.open(path)
+    choose(precision)
+    held = Checkpoint.open(path)
+    use(held.model, precision)
+    return held
 
 
 def print_json(value: Any) -> None:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from everyformer.cli.app import is_checkpoint, opened, print_json, table
+from everyformer.cli.app import Json, is_checkpoint, opened, print_json, table
 
 if TYPE_CHECKING:
     from everyformer.registry import Method, System
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:

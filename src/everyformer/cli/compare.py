@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from everyformer.cli.app import print_json, table
+from everyformer.cli.app import Json, print_json, table
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def compare(
     designs: Annotated[str | None, typer.Option(help="Names from the recipe or systems, with commas: vit,cct.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder; runs/compare-RECIPE by default.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is there already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train several designs on the same data with the same budget; print one table and write report.html."""
     from everyformer.recipe import load_recipe

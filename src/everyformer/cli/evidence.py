@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from everyformer.cli.app import print_json
+from everyformer.cli.app import Json, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def show_evidence(
     name: Annotated[str, typer.Argument(help="A system.")],
     out: Annotated[Path, typer.Option(help="Where the JSON file goes.")] = Path("evidence"),
     long: Annotated[bool, typer.Option("--long", help="Also what takes more than five minutes.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Re-run a system's evidence and write evidence/NAME.json."""
     from everyformer.evidence import gather

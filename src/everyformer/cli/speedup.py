@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from everyformer.cli.app import print_json, table
+from everyformer.cli.app import Json, print_json, table
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def speedup(
     batch: Annotated[int, typer.Option(help="Samples at once, for the times.")] = 32,
     split: Annotated[str, typer.Option(help="The part of the data to choose on.")] = "valid",
     out: Annotated[Path | None, typer.Option(help="The folder of the faster run; RUN-faster by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Try every reduction of tokens on a run and its data, print quality against time, and keep the best as a run."""
     from everyformer.training import Run

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from everyformer.cli.app import opened, print_json
+from everyformer.cli.app import Format, Json, opened, print_json
 from everyformer.errors import BadInput, EveryformerError
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
 Folder = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint's in the Hugging Face format.")]
 Inputs = Annotated[list[str] | None, typer.Argument(help="Texts or files; standard input, a line each, without any.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _ANSWERS = ("text", "label", "value", "forecast", "embedding")
 
@@ -25,20 +24,21 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def predict(run: Folder, inputs: Inputs = None, as_json: Json = False) -> None:
+def predict(run: Folder, inputs: Inputs = None, precision: Format = "fp32", as_json: Json = False) -> None:
     """Answer each input: a class with its probability, a translation, a forecast, as the run was trained to."""
-    _answer(run, inputs, as_json)
+    _answer(run, inputs, precision, as_json)
 
 
 def translate(
     run: RunFolder,
     inputs: Inputs = None,
     beam: Annotated[int | None, typer.Option(help="Beams; the recipe's by default.")] = None,
+    precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
     """Translate each text."""
     decoding = {} if beam is None else {"strategy": "beam", "size": beam}
-    _answer(run, inputs, as_json, task="translation", decoding=decoding)
+    _answer(run, inputs, precision, as_json, task="translation", decoding=decoding)
 
 
 def generate(
@@ -51,6 +51,7 @@ def generate(
         float | None, typer.Option(help="Draw from the likeliest tokens of this joint probability.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
+    precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
     """Continue each text."""
@@ -63,27 +64,28 @@ def generate(
         "seed": seed,
     }
     chosen = {name: value for name, value in decoding.items() if value is not None}
-    _answer(run, inputs, as_json, task="language-modelling", decoding=chosen)
+    _answer(run, inputs, precision, as_json, task="language-modelling", decoding=chosen)
 
 
-def forecast(run: RunFolder, inputs: Inputs = None, as_json: Json = False) -> None:
+def forecast(run: RunFolder, inputs: Inputs = None, precision: Format = "fp32", as_json: Json = False) -> None:
     """Forecast the steps that follow the end of each CSV file, in the columns' own units."""
-    _answer(run, inputs, as_json, task="forecasting")
+    _answer(run, inputs, precision, as_json, task="forecasting")
 
 
-def embed(run: Folder, inputs: Inputs = None) -> None:
+def embed(run: Folder, inputs: Inputs = None, precision: Format = "fp32") -> None:
     """Print one vector for each input, the mean of its tokens before the head, as JSON."""
-    print_json(opened(run).embed(_inputs(inputs)).tolist())
+    print_json(opened(run, precision).embed(_inputs(inputs)).tolist())
 
 
 def _answer(
     folder: Path,
     inputs: list[str] | None,
+    precision: str,
     as_json: bool,
     task: str | None = None,
     decoding: dict[str, Any] | None = None,
 ) -> None:
-    run = opened(folder)
+    run = opened(folder, precision)
     if task is not None and getattr(run, "task", None) is not None and run.task.name != task:
         raise EveryformerError(f"'{folder}' is a run of {run.task.name}, not of {task}; use `everyformer predict`")
     answers = run.predict(_inputs(inputs), decoding=decoding)

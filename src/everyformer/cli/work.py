@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everyformer.cli.app import print_json
+from everyformer.cli.app import Format, Json, print_json
 from everyformer.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from everyformer.recipe import Recipe
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,12 +73,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     batch: Annotated[int, typer.Option(help="Samples at once; changes no figure.")] = 256,
+    precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
     """Score a run on one part of its data."""
     from everyformer.training import Run
 
-    score = Run.open(run).evaluate(split, batch=batch)
+    score = Run.open(run, precision=precision).evaluate(split, batch=batch)
     if as_json:
         return print_json({"split": split, "metrics": score.metrics, "samples": score.samples, "hash": score.hash})
     for name, value in score.metrics.items():

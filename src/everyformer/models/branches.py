@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head, Mixer, Norm
-from everyformer.models.model import Root
+from everyformer.models.model import Root, enter
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -68,7 +68,7 @@ class TwoBranches(Root):
         """The tokens of both branches before the heads."""
         context = context or Context()
         both = [
-            each(_scaled(inputs, scale), context)
+            enter(each, _scaled(inputs, scale), context, {})
             for each, scale in zip(self.embeddings, self.scales)  # type: ignore
         ]
         for s, stage in enumerate(self.stages):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head, Position
-from everyformer.models.model import Root, run
+from everyformer.models.model import Root, enter, run
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
@@ -59,7 +59,7 @@ class MaskedAutoencoder(Root):
     ) -> Tensor:
         """The answer for every patch, (B, N, ...); which were hidden is noted as 'hidden' (B, N)."""
         context = context or Context()
-        whole = self.embedding(inputs, context)
+        whole = enter(self.embedding, inputs, context, {})
         lead, count = whole.prefix, whole.count - whole.prefix
         seen = torch.arange(count, device=inputs.device).expand(whole.batch, -1)
         if noise is not None:
@@ -76,7 +76,7 @@ class MaskedAutoencoder(Root):
     def features(self, inputs: Tensor, *, context: Context | None = None) -> Tokens:
         """What the backbone makes of whole pictures."""
         context = context or Context()
-        return run(self.backbone, self.embedding(inputs, context), context)
+        return run(self.backbone, enter(self.embedding, inputs, context, {}), context)
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Pictures of zeros and the noise that hides patches of them."""

@@ -57,10 +57,13 @@ class Root(Part):
 
 
 def enter(embedding: Embedding, inputs: Tensor, context: Context, fields: Mapping[str, Any]) -> Tokens:
-    """Raw input as tokens; a field of the batch that the embedding does not take is refused by name."""
+    """Raw input as tokens, in the format of the weights; a field that the embedding does not take is refused by name."""
     for name in fields:
         if name not in embedding.fields:
             raise UnknownName(f"field of a batch for {type(embedding).__name__}", name, ("inputs", *embedding.fields))
+    weight = next(embedding.parameters(), None)
+    if weight is not None and inputs.is_floating_point():
+        inputs = inputs.to(weight.dtype)
     return embedding(inputs, context, **fields)
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 from everyformer.errors import UnknownName
+from everyformer.models.formats import use_bfloat16
+from everyformer.training.optimizers import common_width
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ def choose(asked: str, width: int = PAYS_FROM) -> Precision:
             return Precision("bf16", f"{name} is fast at bfloat16")
         return Precision("fp32", f"{name} has no bfloat16")
     return _processor(width)
+
+
+def use(model: nn.Module, asked: str) -> nn.Module:
+    """A trained model in the format that is asked for, for use and not for training."""
+    chosen = choose(asked, common_width(model))
+    return use_bfloat16(model) if chosen.name == "bf16" else model
 
 
 def _processor(width: int) -> Precision:

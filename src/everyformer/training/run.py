@@ -21,6 +21,7 @@ from everyformer.errors import EveryformerError
 from everyformer.recipe import Recipe, from_plain
 from everyformer.training.averaging import weights
 from everyformer.training.files import delete_folder, write_text
+from everyformer.training.precision import choose, use
 
 if TYPE_CHECKING:
     from everyformer.data import Score, Task
@@ -39,11 +40,13 @@ class Run:
     recipe: Recipe
     design: Design
     result: dict[str, Any]
+    precision: str = "fp32"
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """The run in a folder."""
+    def open(cls, folder: str | Path, *, precision: str = "fp32") -> Run:
+        """The run in a folder, to be used in 'fp32', in 'bf16', or ('auto') in what this machine is faster at."""
         folder = Path(folder)
+        choose(precision)
         if not (folder / "recipe.yaml").is_file():
             raise EveryformerError(f"no run in '{folder}'; give the folder that `everyformer train` wrote")
         if not (folder / RESULT).is_file():
@@ -53,6 +56,7 @@ class Run:
             from_plain(yaml.safe_load((folder / "recipe.yaml").read_text())),
             Design.from_yaml((folder / "design.yaml").read_text()),
             json.loads((folder / RESULT).read_text()),
+            precision,
         )
 
     @cached_property
@@ -60,7 +64,7 @@ class Run:
         """The trained model, ready for use."""
         model: nn.Module = self.design.build(seed=0)
         load_weights(model, self.folder / WEIGHTS)
-        return model.eval()
+        return use(model.eval(), self.precision)
 
     @cached_property
     def task(self) -> Task:
@@ -92,7 +96,7 @@ class Run:
         for start in range(0, len(inputs), _AT_ONCE):
             tokens = features(**prepare(list(inputs[start : start + _AT_ONCE])))
             real = torch.ones_like(tokens.values[..., :1]) if tokens.mask is None else tokens.mask[..., None]
-            vectors.append((tokens.values * real).sum(1) / real.sum(1))
+            vectors.append((tokens.values.float() * real).sum(1) / real.sum(1))
         return torch.cat(vectors)
 
 
