@@ -3,7 +3,7 @@
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
-from everyformer.backbones.classes import Apart, ClassBlock
+from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
@@ -12,10 +12,12 @@ from everyformer.backbones.maps import Project
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.stacks import Decoder, Encoder
-from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
+from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging, StridedBottleneck
+from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "Decoder",
     "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
-    "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Stage", "TurnSignal", "fold",
+    "Loop", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Sentences", "Stage",
+    "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -88,6 +88,40 @@ class ClassBlock(Backbone):
         return tokens.update(torch.cat((first.values, tokens.values[:, count:]), 1))
 
 
+@part("backbones")
+class PassingClassBlock(ClassBlock):
+    """Class attention in which the patches, too, get what stands at their place (El-Nouby et al., XCiT, 2021, official code).
+
+    First their norm is added to them, as the update of the leading tokens is to those; then they are doubled. `patches`:
+    whether the norm of the feedforward takes them before that.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mixer: Spec[Mixer] = spec(CrossAttention, memory="tokens"),  # noqa: B008
+        feedforward: Spec[FeedForward] = spec(MLP),  # noqa: B008
+        residual: Spec[PreNorm] = spec(PreNorm),  # noqa: B008
+        patches: bool = True,
+    ) -> None:
+        super().__init__(width, mixer=mixer, feedforward=feedforward, residual=residual)
+        self.patches = patches
+
+    def _ask(self, tokens: Tokens, context: Context) -> Tokens:
+        count = tokens.prefix
+        around, after = self.residual
+        whole = tokens.update(around.norm(tokens.values))
+        within = context.replace(memory={**context.memory, "tokens": whole})
+        asked = self.mixer(Tokens(whole.values[:, :count]), within)
+        update = torch.cat((asked, whole.values[:, count:]), 1)
+        values = tokens.values + around.branch(update, tokens, context)
+        first = Tokens(after.norm(values[:, :count]))
+        rest = after.norm(values[:, count:]) if self.patches else values[:, count:]
+        update = after.branch(self.feedforward(first, context), first, context)
+        return tokens.update(torch.cat((first.values + update, 2 * rest), 1))
+
+
 def leading_first(tokens: Tokens, change: Callable[[Tokens], Tokens]) -> Tokens:
     """`change` applied where each sequence has a row of its own; without leading tokens there is nothing to change."""
     if not tokens.prefix:

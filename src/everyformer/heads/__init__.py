@@ -1,6 +1,6 @@
 """Parts that turn Tokens into an answer."""
 
-from everyformer.heads.classes import ClassHead, PoolHead
+from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, Mean
@@ -9,6 +9,6 @@ from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Tran
 
 __all__ = [
     "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
-    "LastToken", "LeadingMean", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
+    "LastToken", "LeadingMean", "MLPHead", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
     "WordsBeside",
 ]  # fmt: skip
