@@ -53,6 +53,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforwards": (ef.spec(ef.feedforward.MLP, hidden=48),) * 2,
     },
     "backbones.ClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
+    "backbones.CoScale": {
+        "stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 3,
+        "layers": (ef.spec(ef.backbones.ScaleLayer, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),),
+    },
     "backbones.Chunked": {
         "encoder": _encoder.but(blocks=(_block,)),
         "inner": _encoder,
@@ -64,8 +68,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
+    "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("mixer.qkv", "feedforward")},
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.WordBlock": {
+        "words": 2,
         "inner": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=2)),
         "outer": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),
     },
@@ -77,8 +83,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.OverlapPatches": {"image": 16},
     "embeddings.NormedPatches": {"patch": 4, "image": 16, "patch_norm": ef.spec(ef.norms.LayerNorm)},
     "embeddings.PairStem": {"image": 16},
-    "embeddings.PatchWords": {"patch": 4, "stride": 2, "word_width": 4, "image": 16},
-    "embeddings.PatchesOfWords": {"patch": 4, "stride": 2, "word_width": 4, "image": 16},
+    "embeddings.PatchWords": {"patch": 4, "stride": 2, "word_width": 2, "image": 16},
+    "embeddings.PatchesOfWords": {"patch": 4, "stride": 2, "word_width": 2, "image": 16},
     "embeddings.Patches": {"patch": 4, "image": 16},
     "embeddings.PatchwiseStem": {"image": 16},
     "embeddings.Patterns": {"image": 8, "stages": (6, 8), "patterns": 6, "side": 4},

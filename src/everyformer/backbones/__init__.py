@@ -11,13 +11,21 @@ from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSigna
 from everyformer.backbones.maps import Project
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
+from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.stacks import Decoder, Encoder
-from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging, StridedBottleneck
+from everyformer.backbones.transitions import (
+    ConvMerging,
+    DepthwiseMerging,
+    LeavingMerging,
+    PatchMerging,
+    StridedBottleneck,
+)
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "Decoder",
+    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "CoScale", "ConvMerging", "Decoder",
     "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
-    "Loop", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Sentences", "Stage",
-    "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
+    "LeavingMerging", "Loop", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid",
+    "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage", "StridedBottleneck", "TurnSignal", "WordBlock",
+    "fold",
 ]  # fmt: skip

@@ -81,6 +81,13 @@ class ConvMerging(Transition):
 
 
 @part("backbones")
+class LeavingMerging(ConvMerging):
+    """A strided convolution that leaves leading tokens behind, for stages that have their own (Xu et al., CoaT, 2021, 4.1)."""
+
+    leading = True
+
+
+@part("backbones")
 class DepthwiseMerging(Transition):
     """A strided convolution of each channel alone into `to` / width channels; leading tokens have a linear map
     of their own (Heo et al., PiT, 2021, section 3.2).

@@ -18,6 +18,7 @@ from everyformer.mixers.directions import (
     MixtureDirections,
     OrthogonalDirections,
 )
+from everyformer.mixers.factored import FactorAttention
 from everyformer.mixers.features import (
     CosineFeatures,
     EluFeatures,
@@ -60,12 +61,13 @@ from everyformer.mixers.windows import Spread, Windows
 __all__ = [
     "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
     "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeltaNet", "Depthwise",
-    "DifferentialAttention", "Directions", "EluFeatures", "FastfoodDirections", "FeatureMap", "FixedPointAttention",
-    "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention",
-    "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck",
-    "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections",
-    "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet", "Pooling",
-    "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures", "Retention",
-    "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention",
-    "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "lean_attention",
+    "DifferentialAttention", "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap",
+    "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
+    "GatedLinearAttention", "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections",
+    "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
+    "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
+    "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
+    "lean_attention",
 ]  # fmt: skip

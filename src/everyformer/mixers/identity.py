@@ -15,7 +15,7 @@ from everyformer.tokens import Tokens
 class Identity(Mixer):
     """The tokens themselves as their update (Yu et al., MetaFormer Baselines, 2024, section 2.2)."""
 
-    capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
+    capabilities = frozenset({"causal", "padding", "packed", "incremental", "weights"})
 
     def __init__(self, width: int) -> None:
         super().__init__()
