@@ -12,6 +12,7 @@ from everyformer.evidence.runs import over_seeds, scored, trained
 CUT: dict[str, tuple[str, ...]] = {
     "beit": ("design.patch=2", "design.scale=1"),
     "cait": ("design.patch=2", "design.scale=1"),
+    "convmixer": ("design.patch=1", "design.depth=4", "design.kernel=3"),
     "crossvit": (
         "design.patches=[2,4]",
         "design.small_image=8",
@@ -25,12 +26,15 @@ CUT: dict[str, tuple[str, ...]] = {
     "patternformer": ("design.stages=[16,32]", "design.patterns=32", "design.side=4"),
     "siglip": ("design.patch=2",),
     "supervised-mim": ("design.patch=2",),
+    "tnt": ("design.patch=2", "design.stride=1", "design.word_width=8", "design.word_heads=2"),
     "three-things-vit": ("design.strides=[2]", "design.depth=1", "design.scale=1"),
     "vikanformer": ("design.patch=2", "design.ratio=0.5"),
     "vit-registers": ("design.patch=2",),
+    "xcit": ("design.patch=2",),
 }
 """How each cuts up a picture of 8x8 pixels. The recipe gives all the same width, heads and, unless said here, depth."""
 SEEDS = 1
+_VIT = ("design.system=vit", "design.patch=2")
 
 
 def design_of(system: str) -> tuple[str, ...]:
@@ -142,3 +146,23 @@ def kans_and_mlp() -> Finding:
     verdict = "holds" if past and slower else "does not hold at this scale"
     seconds = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in figures.items())
     return Finding(verdict, f"{said(figures)}; {seconds}", figures)
+
+
+@evidence("convmixer", kind="claim", claim="It is above ViT and MLP-Mixer of as many parameters (abstract).")
+def convmixer_is_enough() -> Finding:
+    """ConvMixer against both at their own patches, with no fewer parameters than it."""
+    figures = compared({name: design_of(name) for name in ("convmixer", "mlp-mixer")} | {"vit": _VIT})
+    ours = figures["convmixer"]
+    above = all(ours["mean"] > each["mean"] for name, each in figures.items() if name != "convmixer")
+    smaller = all(ours["parameters"] <= each["parameters"] for each in figures.values())
+    counts = ", ".join(f"{each['parameters']:,}" for each in figures.values())
+    verdict = "holds" if above and smaller else "does not hold at this scale"
+    return Finding(verdict, f"{said(figures)}; {counts} parameters", figures)
+
+
+@evidence("tnt", kind="claim", claim="It is above a ViT whose tokens are as wide as its sentences (table 3).")
+def tnt_sees_words() -> Finding:
+    """Patches of the same size."""
+    figures = compared({"tnt": design_of("tnt"), "vit": _VIT}, seeds=3)
+    verdict = "holds" if figures["tnt"]["mean"] > figures["vit"]["mean"] else "does not hold at this scale"
+    return Finding(verdict, said(figures), figures)
