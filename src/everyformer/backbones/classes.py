@@ -12,7 +12,7 @@ from everyformer.context import Context
 from everyformer.contracts import Backbone, FeedForward, Mixer
 from everyformer.feedforward import MLP
 from everyformer.mixers import CrossAttention
-from everyformer.norms import PreNorm
+from everyformer.norms import PreNorm, TrunkNorm
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens, pack, unpack
@@ -102,24 +102,25 @@ class PassingClassBlock(ClassBlock):
         *,
         mixer: Spec[Mixer] = spec(CrossAttention, memory="tokens"),  # noqa: B008
         feedforward: Spec[FeedForward] = spec(MLP),  # noqa: B008
-        residual: Spec[PreNorm] = spec(PreNorm),  # noqa: B008
+        residual: tuple[Spec[PreNorm], Spec[TrunkNorm]] = (spec(PreNorm), spec(TrunkNorm)),
         patches: bool = True,
     ) -> None:
-        super().__init__(width, mixer=mixer, feedforward=feedforward, residual=residual)
+        super().__init__(width, mixer=mixer, feedforward=feedforward)
+        self.residual = self.make("residual", residual, width)
         self.patches = patches
 
     def _ask(self, tokens: Tokens, context: Context) -> Tokens:
         count = tokens.prefix
         around, after = self.residual
-        whole = tokens.update(around.norm(tokens.values))
-        within = context.replace(memory={**context.memory, "tokens": whole})
-        asked = self.mixer(Tokens(whole.values[:, :count]), within)
-        update = torch.cat((asked, whole.values[:, count:]), 1)
-        values = tokens.values + around.branch(update, tokens, context)
-        first = Tokens(after.norm(values[:, :count]))
+
+        def ask(whole: Tokens) -> Tensor:
+            within = context.replace(memory={**context.memory, "tokens": whole})
+            return torch.cat((self.mixer(Tokens(whole.values[:, :count]), within), whole.values[:, count:]), 1)
+
+        values = around(tokens, ask, context).values
+        first = after(Tokens(values[:, :count]), lambda t: self.feedforward(t, context), context)
         rest = after.norm(values[:, count:]) if self.patches else values[:, count:]
-        update = after.branch(self.feedforward(first, context), first, context)
-        return tokens.update(torch.cat((first.values + update, 2 * rest), 1))
+        return tokens.update(torch.cat((first.values, 2 * rest), 1))
 
 
 def leading_first(tokens: Tokens, change: Callable[[Tokens], Tokens]) -> Tokens:

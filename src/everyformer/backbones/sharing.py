@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from everyformer.grids import as_map
 from everyformer.masks import Full, Mask
 from everyformer.mixers import Attention
 from everyformer.norms import LayerNorm, PreNorm
+from everyformer.norms.branches import Branch
 from everyformer.registry import Part, part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
@@ -78,31 +80,36 @@ class ScaleLayer(Part):
         before: Spec[Backbone] | None = None,
         mixer: Spec[Mixer] = spec(Attention),  # noqa: B008
         feedforward: Spec[FeedForward] = spec(MLP),  # noqa: B008
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
+        branches: tuple[Spec[Branch], ...] = (),
         residual: Spec[PreNorm] = spec(PreNorm),  # noqa: B008
     ) -> None:
         super().__init__()
         count = range(scales)
         self.before = nn.ModuleList([] if before is None else [self.make("before", before, width) for _ in count])
+        self.norm = nn.ModuleList(self.make("norm", norm, width) for _ in count)
         self.mixer = nn.ModuleList(self.make("mixer", mixer, width) for _ in count)
+        self.branches = self.make("branches", branches, width)
         self.feedforward: FeedForward = self.make("feedforward", feedforward, width)
-        self.residual = nn.ModuleList(self.make("residual", residual, width) for _ in range(2 * scales))
+        self.residual = nn.ModuleList(self.make("residual", residual, width) for _ in count)
 
-    def forward(self, maps: list[Tokens], context: Context | None = None) -> list[Tokens]:
+    def forward(self, maps: Sequence[Tokens], context: Context | None = None) -> tuple[Tokens, ...]:
         """The maps after the layer."""
         context = context or Context()
         if len(self.before):
             maps = [before(each, context) for before, each in zip(self.before, maps, strict=True)]
-        around, after = self.residual[: len(maps)], self.residual[len(maps) :]
-        normed = [each.update(norm.norm(each.values)) for norm, each in zip(around, maps, strict=True)]
+        normed = [each.update(norm(each.values)) for norm, each in zip(self.norm, maps, strict=True)]
         updates = [each.update(mix(mixer, each, context)) for mixer, each in zip(self.mixer, normed, strict=True)]
         given = []
-        for here, residual in zip(maps, around, strict=True):
+        for here in maps:
             update = torch.stack([resized(each, here) for each in updates]).sum(0)
-            given.append(here.update(here.values + residual.branch(update, here, context)))
-        return [
+            for branch in self.branches:
+                update = branch(update, here, context)
+            given.append(here.update(here.values + update))
+        return tuple(
             residual(each, lambda t: self.feedforward(t, context), context)
-            for each, residual in zip(given, after, strict=True)
-        ]
+            for each, residual in zip(given, self.residual, strict=True)
+        )
 
 
 def resized(tokens: Tokens, like: Tokens) -> Float[Tensor, "B N D"]:
@@ -135,7 +142,7 @@ class CoScale(Backbone):
     ) -> None:
         super().__init__()
         self.stages = self.chain("stages", stages, width)
-        widths = {stage.gives for stage in self.stages[1:]}
+        widths: set[Any] = {stage.gives for stage in self.stages[1:]}
         if len(widths) > 1:
             raise DoesNotFit(
                 f"maps of widths {sorted(widths)} cannot be added up; give all stages but the first one width"

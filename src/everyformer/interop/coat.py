@@ -44,10 +44,10 @@ def table(design: Design) -> list[Pair]:
         found += mlp(block, f"{theirs}.mlp")
     across = design.get("backbone").part is CoScale
     for s in range(stages(design) - 1) if across else ():
-        ours, theirs, count = "backbone.layers.*", "parallel_blocks.*", stages(design) - 1
+        ours, theirs = "backbone.layers.*", "parallel_blocks.*"
         found += attention(f"{ours}.mixer.{s}", f"{theirs}.factoratt_crpe{s + 2}")
-        for k in (0, 1):
-            found += layer(f"{ours}.residual.{k * count + s}.norm", f"{theirs}.norm{k + 1}{s + 2}")
+        found += layer(f"{ours}.norm.{s}", f"{theirs}.norm1{s + 2}")
+        found += layer(f"{ours}.residual.{s}.norm", f"{theirs}.norm2{s + 2}")
         found += layer(f"backbone.norm.{s}", f"norm{s + 2}")
     return [
         *found,

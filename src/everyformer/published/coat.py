@@ -75,6 +75,7 @@ def coat(
     stages = pyramid(widths, depths, block, enter=enter, norm=norm, more=more, part=SharingStage)
     layer = spec(
         ScaleLayer, before=near, mixer=mixer, feedforward=spec(MLP, ratio=ratios[-1]),
+        norm=norm, branches=branches(None, drop_path),
         residual=spec(PreNorm, norm=norm, branches=branches(None, drop_path)),
     )  # fmt: skip
     across = spec(

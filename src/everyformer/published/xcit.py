@@ -9,7 +9,7 @@ from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead
 from everyformer.mixers import CrossAttention, CrossCovariance, LocalInteraction
 from everyformer.models import Model, Normal
-from everyformer.norms import LayerNorm, PreNorm
+from everyformer.norms import LayerNorm, PreNorm, TrunkNorm
 from everyformer.positions import FourierGrid
 from everyformer.published.bodies import branches
 from everyformer.registry import system
@@ -56,7 +56,7 @@ def xcit(
 
     The official code has the same rate of stochastic depth in all layers.
     """
-    norm, mlp = spec(LayerNorm, eps=eps), spec(MLP, ratio=ratio)
+    norm, mlp, scaled = spec(LayerNorm, eps=eps), spec(MLP, ratio=ratio), branches(scale, 0.0)
     residual = spec(PreNorm, norm=norm, dropout=dropout, branches=branches(scale, drop_path))
     layer = (
         spec(Block, mixer=spec(CrossCovariance, heads=heads), feedforward=None, residual=residual),
@@ -66,7 +66,7 @@ def xcit(
         PassingClassBlock,
         mixer=spec(CrossAttention, heads=heads, memory="tokens"),
         feedforward=mlp,
-        residual=spec(PreNorm, norm=norm, branches=branches(scale, 0.0)),
+        residual=(spec(PreNorm, norm=norm, branches=scaled), spec(TrunkNorm, norm=norm, branches=scaled)),
         patches=normed,
     )
     patches = spec(Apart, body=spec(Encoder, blocks=layer * depth))
