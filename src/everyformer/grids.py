@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,6 +33,15 @@ def as_cells(tokens: Tokens) -> Float[Tensor, "B Y X D"]:
             "take an embedding of pictures, and nothing before this that drops tokens, pads or packs"
         )
     return tokens.values[:, tokens.prefix :].unflatten(1, grid)
+
+
+def same(cells: Float[Tensor, "B D Y X"], kernel: int, stride: int) -> Float[Tensor, "B D y x"]:
+    """A map with zeros around it, so that a convolution without padding gives ceil(side / stride) rows and columns.
+
+    Of an odd number of zeros the larger part stands behind, as in TensorFlow.
+    """
+    lacking = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in reversed(cells.shape[2:])]
+    return F.pad(cells, [n for each in lacking for n in (each // 2, each - each // 2)])
 
 
 def as_update(tokens: Tokens, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B N D"]:

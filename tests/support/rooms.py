@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.loops import Entrance
+from everyformer.backbones.sharing import ScaleLayer
 from everyformer.context import Context
 from everyformer.contracts import (
     Backbone,
@@ -165,6 +166,10 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return whole.values @ part().mT
     if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
         return part(whole, shared)
+    if isinstance(part, ScaleLayer):
+        return torch.cat(
+            [each.values for each in part([whole, whole.update(whole.values.tanh())] * (HEADS // 2), shared)]
+        )
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
     if isinstance(part, Chunker):

@@ -3,7 +3,7 @@
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
-from everyformer.backbones.classes import Apart, ClassBlock
+from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
@@ -11,11 +11,21 @@ from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSigna
 from everyformer.backbones.maps import Project
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
+from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.stacks import Decoder, Encoder
-from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
+from everyformer.backbones.transitions import (
+    ConvMerging,
+    DepthwiseMerging,
+    LeavingMerging,
+    PatchMerging,
+    StridedBottleneck,
+)
+from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "Decoder",
+    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "CoScale", "ConvMerging", "Decoder",
     "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
-    "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Stage", "TurnSignal", "fold",
+    "LeavingMerging", "Loop", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid",
+    "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage", "StridedBottleneck", "TurnSignal", "WordBlock",
+    "fold",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from everyformer.context import Context
 from everyformer.contracts import Backbone, FeedForward, Mixer
 from everyformer.feedforward import MLP
 from everyformer.mixers import CrossAttention
-from everyformer.norms import PreNorm
+from everyformer.norms import PreNorm, TrunkNorm
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens, pack, unpack
@@ -86,6 +86,41 @@ class ClassBlock(Backbone):
         first = around(Tokens(tokens.values[:, :count]), ask, context)
         first = after(first, lambda t: self.feedforward(t, context), context)
         return tokens.update(torch.cat((first.values, tokens.values[:, count:]), 1))
+
+
+@part("backbones")
+class PassingClassBlock(ClassBlock):
+    """Class attention in which the patches, too, get what stands at their place (El-Nouby et al., XCiT, 2021, official code).
+
+    First their norm is added to them, as the update of the leading tokens is to those; then they are doubled. `patches`:
+    whether the norm of the feedforward takes them before that.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mixer: Spec[Mixer] = spec(CrossAttention, memory="tokens"),  # noqa: B008
+        feedforward: Spec[FeedForward] = spec(MLP),  # noqa: B008
+        residual: tuple[Spec[PreNorm], Spec[TrunkNorm]] = (spec(PreNorm), spec(TrunkNorm)),
+        patches: bool = True,
+    ) -> None:
+        super().__init__(width, mixer=mixer, feedforward=feedforward)
+        self.residual = self.make("residual", residual, width)
+        self.patches = patches
+
+    def _ask(self, tokens: Tokens, context: Context) -> Tokens:
+        count = tokens.prefix
+        around, after = self.residual
+
+        def ask(whole: Tokens) -> Tensor:
+            within = context.replace(memory={**context.memory, "tokens": whole})
+            return torch.cat((self.mixer(Tokens(whole.values[:, :count]), within), whole.values[:, count:]), 1)
+
+        values = around(tokens, ask, context).values
+        first = after(Tokens(values[:, :count]), lambda t: self.feedforward(t, context), context)
+        rest = after.norm(values[:, count:]) if self.patches else values[:, count:]
+        return tokens.update(torch.cat((first.values, 2 * rest), 1))
 
 
 def leading_first(tokens: Tokens, change: Callable[[Tokens], Tokens]) -> Tokens:

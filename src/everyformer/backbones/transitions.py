@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Norm, Transition
-from everyformer.grids import as_cells, as_map, as_tokens
-from everyformer.norms import LayerNorm
+from everyformer.contracts import Norm, Transition, normalise
+from everyformer.grids import as_cells, as_map, as_tokens, same
+from everyformer.mixers.bottleneck import Bottleneck
+from everyformer.norms import BatchNorm, LayerNorm
+from everyformer.norms.branches import Branch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
@@ -79,6 +81,13 @@ class ConvMerging(Transition):
 
 
 @part("backbones")
+class LeavingMerging(ConvMerging):
+    """A strided convolution that leaves leading tokens behind, for stages that have their own (Xu et al., CoaT, 2021, 4.1)."""
+
+    leading = True
+
+
+@part("backbones")
 class DepthwiseMerging(Transition):
     """A strided convolution of each channel alone into `to` / width channels; leading tokens have a linear map
     of their own (Heo et al., PiT, 2021, section 3.2).
@@ -95,6 +104,46 @@ class DepthwiseMerging(Transition):
         """Tokens on the coarser grid, the leading ones before them."""
         merged = as_tokens(self.project(as_map(tokens)))
         return _led(merged, self.lead(tokens.values[:, : tokens.prefix]))
+
+
+@part("backbones")
+class StridedBottleneck(Transition):
+    """pool(x) + MBConv(norm(x)) of stride 2, the pooled map through a linear map where its width changes
+    (Tu et al., MaxViT, 2022, section 3.3).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        to: int,
+        *,
+        ratio: float = 4.0,
+        kernel: int = 3,
+        squeeze: float = 0.25,
+        activation: str = "gelu",
+        norm: Spec[Norm] = spec(BatchNorm),  # noqa: B008
+        eps: float = 1e-5,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__()
+        self.norm = self.make("norm", norm, width)
+        self.inner = Bottleneck(
+            width, to, ratio=ratio, kernel=kernel, stride=2, squeeze=squeeze, activation=activation, eps=eps
+        )
+        self.project = nn.Linear(width, to) if width != to else None
+        self.branches = self.make("branches", branches, to)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on half the grid."""
+        context = context or Context()
+        pooled = as_tokens(F.avg_pool2d(same(as_map(tokens), 2, 2), 2))
+        if self.project is not None:
+            pooled = pooled.update(self.project(pooled.values))
+        normed = tokens.update(normalise(self.norm, tokens))
+        update = as_tokens(self.inner(as_map(normed))).values
+        for branch in self.branches:
+            update = branch(update, pooled, context)
+        return pooled.update(pooled.values + update)
 
 
 def _led(tokens: Tokens, leading: Tensor) -> Tokens:

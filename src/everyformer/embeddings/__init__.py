@@ -3,17 +3,18 @@
 from everyformer.embeddings.audio import SpectrogramFrames, SpectrogramPatches
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
-from everyformer.embeddings.image import NormedPatches, Patches
+from everyformer.embeddings.image import ActivatedPatches, NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.series import TimeSteps, Variates
-from everyformer.embeddings.stems import PatchwiseStem
+from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.text import MarkedText, Text
+from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "Bytes", "ConvStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "Patches", "PatchwiseStem",
-    "Patterns", "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps",
+    "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "PairStem",
+    "Patches", "PatchWords", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps",
     "TokensToToken", "Variates",
 ]  # fmt: skip

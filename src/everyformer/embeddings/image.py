@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
@@ -67,6 +68,34 @@ class Patches(Finish):
         """Pictures of zeros."""
         size = image or self.image
         return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class ActivatedPatches(Patches):
+    """Patches through a linear map and an activation, before any norm (Trockman and Kolter, ConvMixer, 2023, equation 1)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        activation: str = "gelu",
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width, patch=patch, channels=channels, image=image, first=first, positions=positions, norm=norm,
+            dropout=dropout,
+        )  # fmt: skip
+        self.activation = activation_named(activation)
+
+    def cells(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D h w"]:
+        """A vector for each patch."""
+        return self.activation(self.project(inputs))
 
 
 @part("embeddings")

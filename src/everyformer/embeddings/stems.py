@@ -1,19 +1,21 @@
-"""Pictures into Tokens through several convolutions that never look beyond a patch."""
+"""Pictures into Tokens through several convolutions with batch norm between them."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.embeddings.image import check_picture
-from everyformer.grids import as_tokens
+from everyformer.grids import as_tokens, same
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -55,6 +57,97 @@ class PatchwiseStem(Finish):
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             cells = norm(conv(F.gelu(cells) if i else cells))
         return self.finish(as_tokens(cells))
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros."""
+        size = image or self.image
+        return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class HalvingStem(Finish):
+    """3x3 convolutions of stride 2, each with batch norm, GELU between, until a cell stands for a patch
+    (Graham et al., LeViT, 2021, section 4.2; El-Nouby et al., XCiT, 2021, section 3.4).
+
+    The width doubles from each to the next.
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        steps = patch.bit_length() - 1
+        if patch != 2**steps or not steps or width % 2 ** (steps - 1):
+            raise ValueError(
+                f"a patch is a power of 2, and the width a multiple of half of it; given {patch} and width {width}"
+            )
+        self.patch, self.channels, self.image = patch, channels, image
+        sizes = [channels, *(width >> i for i in reversed(range(steps)))]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(sizes))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(size) for size in sizes[1:])
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of pictures."""
+        check_picture(inputs, self.channels)
+        cells = inputs
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            cells = norm(conv(F.gelu(cells) if i else cells))
+        return self.finish(as_tokens(cells))
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros."""
+        size = image or self.image
+        return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class PairStem(Finish):
+    """A 3x3 convolution of stride 2, batch norm, an activation and another 3x3 convolution (Tu et al., MaxViT, 2022, 3.3).
+
+    `eps` is that of the batch norm.
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        activation: str = "gelu",
+        eps: float = 1e-5,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        self.channels, self.image = channels, image
+        self.convs = nn.ModuleList((nn.Conv2d(channels, width, 3, 2), nn.Conv2d(width, width, 3, padding=1)))
+        self.between = nn.BatchNorm2d(width, eps)
+        self.activation = activation_named(activation)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of pictures."""
+        check_picture(inputs, self.channels)
+        cells = self.activation(self.between(self.convs[0](same(inputs, 3, 2))))
+        return self.finish(as_tokens(self.convs[1](cells)))
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import arrays, logistic_regression, over_seeds, scored
@@ -11,9 +13,9 @@ _VIT = ("design.system=vit", "design.patch=2")
 _SEEDS = 3
 
 
-def against_logistic_regression(*design: str, seeds: int = _SEEDS) -> Finding:
-    """A design on the digits recipe, and logistic regression on the same pixels."""
-    ours = over_seeds("digits", *design, seeds=seeds)
+def against_logistic_regression(*overrides: str, seeds: int = _SEEDS, design: dict[str, Any] | None = None) -> Finding:
+    """The digits recipe, with another design where one is given, and logistic regression on the same pixels."""
+    ours = over_seeds("digits", *overrides, seeds=seeds, design=design)
     baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
     verdict = "holds" if ours["mean"] > baseline else "does not hold at this scale"
     finding = f"{ours['mean']:.4f} ({seeds} seeds, {ours['parameters']:,} parameters) against {baseline:.4f}"

@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Any
 
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.pictures import against_logistic_regression
 from everyformer.evidence.runs import over_seeds, scored, trained
+from everyformer.recipe import load_recipe
+from everyformer.registry import find_system
 
-CUT: dict[str, tuple[str, ...]] = {
-    "beit": ("design.patch=2", "design.scale=1"),
-    "cait": ("design.patch=2", "design.scale=1"),
-    "crossvit": (
-        "design.patches=[2,4]",
-        "design.small_image=8",
-        "design.narrow=32",
-        "design.stages=2",
-        "design.depth=1",
-    ),
-    "deit": ("design.patch=2",),
-    "dinov2": ("design.patch=2", "design.scale=1"),
-    "mlp-mixer": ("design.patch=2",),
-    "patternformer": ("design.stages=[16,32]", "design.patterns=32", "design.side=4"),
-    "siglip": ("design.patch=2",),
-    "supervised-mim": ("design.patch=2",),
-    "three-things-vit": ("design.strides=[2]", "design.depth=1", "design.scale=1"),
-    "vikanformer": ("design.patch=2", "design.ratio=0.5"),
-    "vit-registers": ("design.patch=2",),
+CUT: dict[str, dict[str, Any]] = {
+    "beit": {"patch": 2, "scale": 1},
+    "cait": {"patch": 2, "scale": 1},
+    "convmixer": {"patch": 1, "depth": 4, "kernel": 3},
+    "crossvit": {"patches": [2, 4], "small_image": 8, "narrow": 32, "stages": 2, "depth": 1},
+    "deit": {"patch": 2},
+    "dinov2": {"patch": 2, "scale": 1},
+    "mlp-mixer": {"patch": 2},
+    "patternformer": {"stages": [16, 32], "patterns": 32, "side": 4},
+    "siglip": {"patch": 2},
+    "supervised-mim": {"patch": 2},
+    "three-things-vit": {"strides": [2], "depth": 1, "scale": 1},
+    "tnt": {"patch": 2, "stride": 1, "word_width": 8, "word_heads": 2},
+    "vikanformer": {"patch": 2, "ratio": 0.5},
+    "vit": {"patch": 2},
+    "vit-registers": {"patch": 2},
+    "xcit": {"patch": 2},
 }
 """How each cuts up a picture of 8x8 pixels. The recipe gives all the same width, heads and, unless said here, depth."""
 SEEDS = 1
 
 
-def design_of(system: str) -> tuple[str, ...]:
-    """The overrides of the digits recipe that make it a recipe of `system`."""
-    return (f"design.system={system}", *CUT[system])
+def design_of(system: str, **options: Any) -> dict[str, Any]:
+    """The design of the digits recipe for a system: what it takes of the recipe's sizes, its cut, and `options`."""
+    takes = inspect.signature(find_system(system).make).parameters
+    same = {name: value for name, value in load_recipe("digits").design.items() if name in takes}
+    return {**same, "system": system, **CUT[system], **options}
 
 
-for _name in CUT:
+def learns(system: str) -> Finding:
+    """One seed against logistic regression."""
+    return against_logistic_regression(seeds=SEEDS, design=design_of(system))
+
+
+for _name in sorted(CUT.keys() - {"vit"}):
     evidence(_name, kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")(
-        partial(against_logistic_regression, *design_of(_name), seeds=SEEDS)
+        partial(learns, _name)
     )
 
 
-def compared(designs: dict[str, tuple[str, ...]], seeds: int = SEEDS) -> dict[str, Any]:
+def compared(designs: dict[str, dict[str, Any]], *overrides: str, seeds: int = SEEDS) -> dict[str, Any]:
     """The figures of several designs on the digits recipe."""
-    return {name: over_seeds("digits", *options, seeds=seeds) for name, options in designs.items()}
+    return {name: over_seeds("digits", *overrides, seeds=seeds, design=each) for name, each in designs.items()}
 
 
 def said(figures: dict[str, Any]) -> str:
@@ -64,8 +72,8 @@ def deit_is_taught() -> Finding:
     few = ("data.fractions=[0.2,0.6,0.2]", "training.epochs=60")
     with trained("digits", *few) as teacher:
         told = (f"objective.teacher={teacher.folder}", "objective.told=decision")
-        alone = scored("digits", *few, "design.system=vit", "design.patch=2")["metrics"]["accuracy"]
-        taught = scored("digits", *few, *design_of("deit"), *told)["metrics"]["accuracy"]
+        alone = scored("digits", *few, design=design_of("vit"))["metrics"]["accuracy"]
+        taught = scored("digits", *few, *told, design=design_of("deit"))["metrics"]["accuracy"]
         best = teacher.result["metrics"]["accuracy"]
     verdict = "holds" if taught > alone else "does not hold at this scale"
     return Finding(
@@ -76,8 +84,9 @@ def deit_is_taught() -> Finding:
 @evidence("cait", kind="claim", claim="A deep model is better with small LayerScale than without (table 1).")
 def cait_goes_deep() -> Finding:
     """Twelve layers, a scale that starts at 1e-4 and one that starts at 1."""
-    same = ("design.system=cait", "design.patch=2", "design.depth=12", "training.epochs=20")
-    figures = compared({"small": (*same, "design.scale=1e-4"), "one": (*same, "design.scale=1.0")}, seeds=1)
+    scales = {"small": 1e-4, "one": 1.0}
+    designs = {name: design_of("cait", depth=12, scale=scale) for name, scale in scales.items()}
+    figures = compared(designs, "training.epochs=20")
     verdict = "holds" if figures["small"]["mean"] > figures["one"]["mean"] else "does not hold at this scale"
     return Finding(verdict, said(figures), figures)
 
@@ -85,12 +94,11 @@ def cait_goes_deep() -> Finding:
 @evidence("crossvit", kind="claim", claim="Two branches are better than either alone (table 7).")
 def crossvit_needs_both() -> Finding:
     """Against a ViT with the patches and the width of each branch, depth as both stages together."""
-    plain = ("design.system=vit", "design.ratio=3")
     figures = compared(
         {
             "both": design_of("crossvit"),
-            "small patches": (*plain, "design.patch=2", "design.width=32"),
-            "large patches": (*plain, "design.patch=4"),
+            "small patches": design_of("vit", ratio=3, width=32),
+            "large patches": design_of("vit", ratio=3, patch=4),
         }
     )
     best = max(figures["small patches"]["mean"], figures["large patches"]["mean"])
@@ -104,7 +112,7 @@ def patternformer_beats_patches() -> Finding:
     figures = compared(
         {
             "patterns": design_of("patternformer"),
-            "patches": ("design.system=vit", "design.patch=2", "design.width=80"),
+            "patches": design_of("vit", width=80),
         }
     )
     verdict = "holds" if figures["patterns"]["mean"] > figures["patches"]["mean"] else "does not hold at this scale"
@@ -115,12 +123,9 @@ def patternformer_beats_patches() -> Finding:
 @evidence("three-things-vit", kind="claim", claim="Half the depth in two branches is as good as the whole (figure 2).")
 def parallel_is_as_good() -> Finding:
     """Two blocks of two branches and four of one, after the same stem: within a point."""
-    same = ("design.system=three-things-vit", "design.strides=[2]", "design.scale=1")
+    shapes = {"2x2": (2, 2), "4x1": (4, 1)}
     figures = compared(
-        {
-            "2x2": (*same, "design.depth=2", "design.branches_each=2"),
-            "4x1": (*same, "design.depth=4", "design.branches_each=1"),
-        }
+        {name: design_of("three-things-vit", depth=depth, branches_each=each) for name, (depth, each) in shapes.items()}
     )
     verdict = "holds" if figures["2x2"]["mean"] > figures["4x1"]["mean"] - 0.01 else "does not hold at this scale"
     return Finding(verdict, said(figures), figures)
@@ -133,12 +138,30 @@ def parallel_is_as_good() -> Finding:
 )
 def kans_and_mlp() -> Finding:
     """Every kind of edge and the MLP, one seed each; scikit-learn's digits in the place of MNIST."""
-    kinds = {
-        kind: (*design_of("vikanformer"), f"design.kind={kind}") for kind in ("spline", "radial", "sine", "fourier")
-    }
-    figures = compared({**kinds, "mlp": ("design.system=vit", "design.patch=2")}, seeds=1)
+    kinds = {kind: design_of("vikanformer", kind=kind) for kind in ("spline", "radial", "sine", "fourier")}
+    figures = compared({**kinds, "mlp": design_of("vit")})
     past = all(figures[kind]["mean"] > 0.97 for kind in ("spline", "radial", "sine"))
     slower = all(figures[kind]["seconds"] > figures["mlp"]["seconds"] for kind in kinds)
     verdict = "holds" if past and slower else "does not hold at this scale"
     seconds = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in figures.items())
     return Finding(verdict, f"{said(figures)}; {seconds}", figures)
+
+
+@evidence("convmixer", kind="claim", claim="It is above ViT and MLP-Mixer of as many parameters (abstract).")
+def convmixer_is_enough() -> Finding:
+    """ConvMixer against both at their own patches, with no fewer parameters than it."""
+    figures = compared({name: design_of(name) for name in ("convmixer", "mlp-mixer", "vit")})
+    ours = figures["convmixer"]
+    above = all(ours["mean"] > each["mean"] for name, each in figures.items() if name != "convmixer")
+    smaller = all(ours["parameters"] <= each["parameters"] for each in figures.values())
+    counts = ", ".join(f"{each['parameters']:,}" for each in figures.values())
+    verdict = "holds" if above and smaller else "does not hold at this scale"
+    return Finding(verdict, f"{said(figures)}; {counts} parameters", figures)
+
+
+@evidence("tnt", kind="claim", claim="It is above a ViT whose tokens are as wide as its sentences (table 3).")
+def tnt_sees_words() -> Finding:
+    """Patches of the same size."""
+    figures = compared({name: design_of(name) for name in ("tnt", "vit")}, seeds=3)
+    verdict = "holds" if figures["tnt"]["mean"] > figures["vit"]["mean"] else "does not hold at this scale"
+    return Finding(verdict, said(figures), figures)

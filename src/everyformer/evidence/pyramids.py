@@ -6,6 +6,7 @@ import dataclasses
 import math
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import everyformer as ef
@@ -22,12 +23,18 @@ _HEADS: dict[str, Any] = {**_WIDTHS, "heads": [2, 4]}
 _SPATIAL: dict[str, Any] = {**_HEADS, "reductions": [2, 1]}
 _WINDOWS: dict[str, Any] = {"width": 32, "depths": [2, 1], "heads": [2, 4], "window": 4}
 _SMALL: dict[str, dict[str, Any]] = {
+    "caformer": {**_WIDTHS, "head_width": 16},
+    "coat": {**_WIDTHS, "heads": 8, "ratios": [2, 2], "layers": 1},
+    "convformer": _WIDTHS,
     "convnext": {**_WIDTHS, "scale": 0.1},
     "cvt": _HEADS,
+    "identityformer": _WIDTHS,
+    "maxvit": {**_WIDTHS, "stem": 32, "head_width": 16, "window": 4},
     "pit": {"width": 32, "depths": [1, 1], "heads": [2, 4], "patch": 8, "stride": 4},
     "poolformer": {**_WIDTHS, "scale": 0.1},
     "pvt": {**_SPATIAL, "ratios": [2, 2]},
     "pvt-v2": {**_SPATIAL, "ratios": [2, 2]},
+    "randformer": _WIDTHS,
     "segformer": {**_SPATIAL, "ratio": 2},
     "swin": _WINDOWS,
     "swin-v2": _WINDOWS,
@@ -79,7 +86,7 @@ def _linear(system: str) -> Callable[[], Finding]:
     return run
 
 
-for _system in ("convnext", "poolformer", "swin", "swin-v2"):
+for _system in ("coat", "convnext", "maxvit", "poolformer", "swin", "swin-v2", "xcit"):
     evidence(_system, kind="claim", claim="The cost is linear in the area of the picture.")(_linear(_system))
 
 
@@ -120,6 +127,22 @@ def poolformer_mixers() -> Finding:
     holds = figures["none"] < figures["pooling"] > figures["attention"] - 0.03
     finding = ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in figures.items())
     return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+
+
+def _above(one: str, other: str, margin: float = 0.0) -> Finding:
+    """Two systems by the same recipe; the first may be below the other by `margin`."""
+    figures = {name: _result(name)["metrics"]["accuracy"] for name in (one, other)}
+    verdict = "holds" if figures[one] > figures[other] - margin else "does not hold at this scale"
+    return Finding(verdict, f"{figures[one]:.4f} against {figures[other]:.4f} of {other}", figures)
+
+
+for _one, _other, _margin, _claim in (
+    ("identityformer", "caformer", 0.1, "Without any mixing it is within 10 points of CAFormer (tables 4 and 5)."),
+    ("randformer", "identityformer", 0.0, "Random mixing in the last two stages is above no mixing (table 4)."),
+    ("convformer", "convnext", 0.0, "MetaFormer with plain separable convolutions is above ConvNeXt (table 5)."),
+    ("caformer", "convformer", 0.0, "Attention in the last stages is above convolutions in all (table 5)."),
+):
+    evidence(_one, kind="claim", claim=_claim)(partial(_above, _one, _other, _margin))
 
 
 @evidence("cvt", kind="claim", claim="Without any positions CvT is above a ViT without positions (table 5).")

@@ -31,9 +31,9 @@ def scored(recipe: str, *overrides: str, design: dict[str, Any] | None = None) -
         return run.result
 
 
-def over_seeds(recipe: str, *overrides: str, seeds: int) -> dict[str, Any]:
-    """The figure that counts over several seeds: each, mean and deviation."""
-    results = [scored(recipe, *overrides, f"training.seed={seed}") for seed in range(seeds)]
+def over_seeds(recipe: str, *overrides: str, seeds: int, design: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The figure that counts over several seeds, of another design where one is given: each, mean and deviation."""
+    results = [scored(recipe, *overrides, f"training.seed={seed}", design=design) for seed in range(seeds)]
     figures = [r["metrics"][r["metric"]] for r in results]
     return {
         "each": figures, "mean": mean(figures), "deviation": stdev(figures) if seeds > 1 else 0.0,

@@ -1,6 +1,6 @@
 """Parts that change each token on its own."""
 
-from everyformer.feedforward.dense import MLP, Gated
+from everyformer.feedforward.dense import MLP, Gated, Pointwise
 from everyformer.feedforward.experts import Experts
 from everyformer.feedforward.kan import FourierKAN, RadialKAN, SineKAN, SplineKAN
 from everyformer.feedforward.memory import MemoryLayer
@@ -11,5 +11,5 @@ from everyformer.feedforward.sparse import SparseCoding
 
 __all__ = [
     "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer", "NestedGated", "NestedMLP",
-    "Pattention", "Projected", "RadialKAN", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
+    "Pattention", "Pointwise", "Projected", "RadialKAN", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
 ]  # fmt: skip

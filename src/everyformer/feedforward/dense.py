@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
-from everyformer.contracts import FeedForward
+from everyformer.contracts import FeedForward, Norm, normalise
 from everyformer.dropout import Dropout
 from everyformer.registry import part
+from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
 
@@ -79,6 +80,22 @@ class Gated(FeedForward):
                 for half, before in zip(mine.chunk(2), given.chunk(2), strict=True):
                     count = min(len(half), len(before))
                     half[:count] = before[:count]
+
+
+@part("feedforward")
+class Pointwise(FeedForward):
+    """norm(act(W x)), one layer (Trockman and Kolter, ConvMixer, 2023, equation 3)."""
+
+    def __init__(self, width: int, *, activation: str = "gelu", norm: Spec[Norm] | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.activation = activation_named(activation)
+        self.norm = self.make("norm", norm, width)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """What each token becomes."""
+        values = self.activation(self.linear(tokens.values))
+        return values if self.norm is None else normalise(self.norm, tokens.update(values))
 
 
 def _positive(hidden: int) -> int:

@@ -1,14 +1,14 @@
 """Parts that turn Tokens into an answer."""
 
-from everyformer.heads.classes import ClassHead, PoolHead
+from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
-from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, Mean
+from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Transform
 
 __all__ = [
     "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
-    "LastToken", "LeadingMean", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
+    "LastToken", "LeadingMean", "LeadingMix", "MLPHead", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
     "WordsBeside",
 ]  # fmt: skip

@@ -52,6 +52,44 @@ class ClassHead(Head):
 
 
 @part("heads")
+class MLPHead(Head):
+    """Tokens pooled to one vector, a hidden layer of `ratio` times its width with a norm behind it, then logits
+    (Yu et al., MetaFormer Baselines, 2024, official code).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        classes: int,
+        pool: Spec[Pool] = spec(FirstToken),  # noqa: B008
+        norm: Spec[Norm] | None = None,
+        ratio: float = 4.0,
+        activation: str = "squared_relu",
+        after: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.pool = self.make("pool", pool, width)
+        width *= self.pool.widens
+        hidden = int(width * ratio)
+        self.norm = self.make("norm", norm, width)
+        self.hidden = nn.Linear(width, hidden)
+        self.activation = activation_named(activation)
+        self.after = self.make("after", after, hidden)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Linear(hidden, classes)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:
+        """The logits of each class."""
+        pooled = self.pool(tokens)
+        hidden = self.activation(self.hidden(pooled if self.norm is None else self.norm(pooled)))
+        hidden = hidden if self.after is None else self.after(hidden)
+        return self.classify(hidden if self.dropout is None else self.dropout(hidden))
+
+
+@part("heads")
 class PoolHead(Head):
     """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler)."""
 

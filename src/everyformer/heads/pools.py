@@ -81,6 +81,25 @@ class LeadingMean(Pool):
 
 
 @part("heads")
+class LeadingMix(Pool):
+    """The sum of the first `count` leading tokens, each times a learned weight, plus a shift (Xu et al., CoaT, 2021, 4.3)."""
+
+    def __init__(self, width: int, *, count: int = 2) -> None:
+        super().__init__()
+        self.leads = count
+        self.weigh = nn.Linear(count, 1)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The weighed leading tokens of each sequence."""
+        if tokens.prefix < self.leads:
+            raise BadInput(
+                f"LeadingMix weighs {self.leads} leading tokens, and {tokens.prefix} lead; give another count"
+            )
+        values = unpack(tokens).values if tokens.lengths is not None else tokens.values
+        return self.weigh(values[:, : self.leads].mT)[..., 0]
+
+
+@part("heads")
 class Mean(Pool):
     """The mean of the real tokens, leading class and register tokens left out."""
 

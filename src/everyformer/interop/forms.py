@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,8 @@ class Joined(Form):
 
     def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
         """Theirs, cut apart."""
-        return [each.mT if self.transposed else each for each in ours.split(list(sizes))]
+        parts = ours.split(list(sizes)) if len(sizes) > 1 else [ours]
+        return [each.mT if self.transposed else each for each in parts]
 
 
 @dataclass(frozen=True)
@@ -134,3 +136,32 @@ class Keyless(Form):
         """Those of queries and values."""
         query, _, value = ours.chunk(3)
         return [query, value]
+
+
+@dataclass(frozen=True)
+class Shares(Form):
+    """Theirs one under the other, of unequal heights: `of` how many equal parts each has."""
+
+    of: tuple[int, ...]
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return torch.cat(list(theirs))
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, cut apart."""
+        return list(ours.split([len(ours) // sum(self.of) * each for each in self.of]))
+
+
+@dataclass(frozen=True)
+class Turned(Form):
+    """A table (H, R, R) of biases by offset from the query to the key, where ours is (H, R R) by offset from the key."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our table."""
+        return theirs[0].flatten(1).flip(1)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs."""
+        side = math.isqrt(ours.shape[1])
+        return [ours.flip(1).unflatten(1, (side, side))]

@@ -80,6 +80,11 @@ register(
 )
 
 
+def mixers(model: Any) -> set[str]:
+    """The classes of the mixers of a timm `MetaFormer`."""
+    return {type(each.blocks[0].token_mixer).__name__ for each in model.stages}
+
+
 def facts(model: Any) -> dict[str, Any]:
     """What a timm `MetaFormer` with pooling is."""
     return {
@@ -107,6 +112,7 @@ register_timm(
     TimmFamily(
         name="MetaFormer",
         system="poolformer",
+        fits=lambda model: mixers(model) == {"Pooling"} and not hasattr(model.stages[0].blocks[0].mlp.act, "scale"),
         facts=facts,
         # The last norm stands behind the mean.
         settings=(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from everyformer.errors import UnknownName
+from everyformer.errors import DoesNotFit, UnknownName
 from everyformer.interop.config import Config, Setting
 from everyformer.interop.family import Family, Table, Top, families
 from everyformer.interop.weights import fill, tensors
@@ -26,6 +26,8 @@ class TimmFamily:
     settings: tuple[Setting, ...]
     table: Table
     only: Mapping[str, Any] = field(default_factory=dict)
+    fits: Callable[[Any], bool] = lambda model: True
+    """Whether a model of the class is of this family, where several share the class."""
 
     @property
     def family(self) -> Family:
@@ -33,12 +35,12 @@ class TimmFamily:
         return Family(self.name, self.system, self.settings, self.table, {self.name: Top()}, only=self.only)
 
 
-_timm: dict[str, TimmFamily] = {}
+_timm: dict[str, list[TimmFamily]] = {}
 
 
 def register_timm(family: TimmFamily) -> TimmFamily:
     """Make a family known to `from_timm`."""
-    _timm[family.name] = family
+    _timm.setdefault(family.name, []).append(family)
     return family
 
 
@@ -48,7 +50,11 @@ def timm_family(model: nn.Module) -> TimmFamily:
     name = type(model).__name__
     if name not in _timm:
         raise UnknownName("class of timm", name, _timm)
-    return _timm[name]
+    for family in _timm[name]:
+        if family.fits(model):
+            return family
+    known = ", ".join(family.system for family in _timm[name])
+    raise DoesNotFit(f"this {name} of timm is none of the systems that are made of that class: {known}")
 
 
 def from_timm(model: nn.Module) -> Any:

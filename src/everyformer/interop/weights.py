@@ -63,6 +63,12 @@ def layer(ours: str, *theirs: str, bias: bool = True, transposed: bool = False, 
     return [weight, Pair(f"{ours}.bias", tuple(f"{name}.bias" for name in theirs), form or Joined())][: 1 + bias]
 
 
+def batch_norm(ours: str, theirs: str) -> list[Pair]:
+    """A batch norm, its running figures among it."""
+    running = ("running_mean", "running_var", "num_batches_tracked")
+    return [*layer(ours, theirs), *(Pair(f"{ours}.{name}", (f"{theirs}.{name}",)) for name in running)]
+
+
 def tensors(module: nn.Module) -> dict[str, Tensor]:
     """The parameters and saved buffers of a module, tied ones once, under their first name."""
     return {names[0]: tensor for tensor, names in _groups(module)}

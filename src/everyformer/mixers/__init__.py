@@ -2,10 +2,12 @@
 
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.bigbird import BigBirdAttention
+from everyformer.mixers.bottleneck import InvertedBottleneck
 from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
+from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.differential import DifferentialAttention
 from everyformer.mixers.directions import (
@@ -16,6 +18,7 @@ from everyformer.mixers.directions import (
     MixtureDirections,
     OrthogonalDirections,
 )
+from everyformer.mixers.factored import FactorAttention
 from everyformer.mixers.features import (
     CosineFeatures,
     EluFeatures,
@@ -30,6 +33,7 @@ from everyformer.mixers.gated_attention import GatedAttention
 from everyformer.mixers.gated_convolution import GatedConvolution
 from everyformer.mixers.gated_linear import GatedLinearAttention
 from everyformer.mixers.hyena import Hyena
+from everyformer.mixers.identity import Identity
 from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.lean import lean_attention
 from everyformer.mixers.linear import LinearAttention
@@ -51,18 +55,19 @@ from everyformer.mixers.subsampled import SubsampledAttention
 from everyformer.mixers.subspace import SubspaceAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
-from everyformer.mixers.tokens_mlp import TokenMLP
+from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Spread, Windows
 
 __all__ = [
     "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
-    "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "DeltaNet", "Depthwise",
-    "DifferentialAttention", "Directions", "EluFeatures", "FastfoodDirections", "FeatureMap", "FixedPointAttention",
-    "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention",
-    "GeneratedDirections", "GlobalLocal", "Hyena", "IndependentDirections", "LatentAttention", "LinearAttention",
-    "Linformer", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "OrthogonalDirections", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention",
-    "ReducedAttention", "ReluFeatures", "Retention",
-    "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
-    "TimeMix", "TokenMLP", "ToeplitzAttention", "TokenMatrix", "Windows", "lean_attention",
+    "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeltaNet", "Depthwise",
+    "DifferentialAttention", "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap",
+    "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
+    "GatedLinearAttention", "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections",
+    "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
+    "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
+    "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
+    "lean_attention",
 ]  # fmt: skip

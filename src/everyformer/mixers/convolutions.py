@@ -22,22 +22,25 @@ class Depthwise(Mixer):
     """A convolution of each channel alone; leading tokens get no update.
 
     In a block of its own, without norm, it is the conditional position encoding of Chu et al. (CPVT, 2021, section 3.2).
-    `padding` is 'zeros' or 'circular'.
+    `padding` is 'zeros' or 'circular'; an `activation` may stand behind it.
     """
 
     capabilities = frozenset({"grid"})
 
-    def __init__(self, width: int, *, kernel: int = 3, bias: bool = True, padding: str = "zeros") -> None:
+    def __init__(
+        self, width: int, *, kernel: int = 3, bias: bool = True, padding: str = "zeros", activation: str = "linear"
+    ) -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"a kernel has an odd side, so that each cell stands in its middle; given {kernel}")
         self.conv = nn.Conv2d(
             width, width, kernel, padding=kernel // 2, groups=width, bias=bias, padding_mode=padding
         )  # fmt: skip
+        self.activation = activation_named(activation)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The convolution of the map."""
-        return as_update(tokens, self.conv(as_map(tokens)))
+        return as_update(tokens, self.activation(self.conv(as_map(tokens))))
 
 
 @part("mixers")
@@ -101,13 +104,14 @@ class ConvMLP(Mixer):
         kernel: int = 3,
         activation: str = "gelu",
         before: str | None = None,
+        bias: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         hidden = int(width * ratio) if hidden is None else hidden
-        self.up = nn.Linear(width, hidden)
-        self.conv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden)
-        self.down = nn.Linear(hidden, width)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.conv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
         self.activation = activation_named(activation)
         self.before = None if before is None else activation_named(before)
         self.dropout = Dropout(dropout) if dropout else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from everyformer.context import Context
@@ -47,6 +48,27 @@ class PreNorm(_Arrangement):
         """The tokens with the update added, or `onto` other values, as several layers of the same tokens are."""
         update = layer(tokens.update(normalise(self.norm, tokens)))
         return tokens.update((tokens.values if onto is None else onto) + self.branch(update, tokens, context))
+
+
+@part("norms")
+class ScaledPreNorm(_Arrangement):
+    """a x + f(norm(x)), a learned factor per channel on the trunk (Shleifer et al., NormFormer, 2021, section 2)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        norm: Spec[Norm] = spec(LayerNorm),  # noqa: B008
+        dropout: float = 0.0,
+        branches: tuple[Spec[Branch], ...] = (),
+    ) -> None:
+        super().__init__(width, norm=norm, dropout=dropout, branches=branches)
+        self.factor = nn.Parameter(torch.ones(width))
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """The scaled tokens with the update added."""
+        update = layer(tokens.update(normalise(self.norm, tokens)))
+        return tokens.update(tokens.values * self.factor + self.branch(update, tokens, context))
 
 
 @part("norms")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from everyformer.contracts import Norm
@@ -65,12 +65,36 @@ class SampleNorm(Norm):
     capabilities = frozenset()
     together = True
 
-    def __init__(self, width: int, *, eps: float = 1e-5) -> None:
+    def __init__(self, width: int, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def forward(self, values: Float[Tensor, "B *n D"]) -> Float[Tensor, "B *n D"]:
         """Normalised values."""
-        return F.layer_norm(values, values.shape[1:], eps=self.eps) * self.weight + self.bias
+        normed = F.layer_norm(values, values.shape[1:], eps=self.eps) * self.weight
+        return normed if self.bias is None else normed + self.bias
+
+
+@part("norms")
+class BatchNorm(Norm, nn.BatchNorm1d):
+    """(x - mean) / sqrt(var + eps) per channel over all real tokens of a batch, scaled and shifted; in use by running
+    figures (Ioffe and Szegedy, 2015, algorithm 1).
+    """
+
+    counts = True
+    capabilities = frozenset()
+
+    def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(width, eps=eps, momentum=momentum)
+
+    def forward(  # type: ignore[override]
+        self, values: Float[Tensor, "*b D"], mask: Bool[Tensor, "*b"] | None = None
+    ) -> Float[Tensor, "*b D"]:
+        """Normalised values; only tokens of the mask count for the statistics, and the others become zero in training."""
+        if mask is None or not self.training:
+            return super().forward(values.flatten(0, -2)).view_as(values)
+        normed = torch.zeros_like(values)
+        normed[mask] = super().forward(values[mask])
+        return normed

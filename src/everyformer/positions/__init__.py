@@ -3,12 +3,13 @@
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
 from everyformer.positions.axes import LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
+from everyformer.positions.fourier import FourierGrid
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
+    "ALiBi", "Buckets", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
     "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
 ]  # fmt: skip

@@ -22,17 +22,18 @@ def pyramid(
     drop_path: float = 0.0,
     norm: Spec[Norm] | None = None,
     more: Callable[[int], dict[str, Any]] = lambda stage: {},
+    part: type[Stage] = Stage,
 ) -> Spec[Pyramid]:
     """Stages of `depths` blocks: `block(stage, index, rate of stochastic depth)`; `enter` leads into all but the first.
 
-    `more` are options of each stage; `norm` stands after the last one.
+    `more` are options of each stage, which is a `part`; `norm` stands after the last one.
     """
     rates = iter(rising(drop_path, sum(depths)))
     stages = []
     for i, depth in enumerate(depths):
         blocks = tuple(block(i, j, next(rates)) for j in range(depth))
         changed = {"to": widths[i], "enter": enter} if i else {}
-        stages.append(spec(Stage, **{**changed, **more(i)}, blocks=blocks))
+        stages.append(spec(part, **{**changed, **more(i)}, blocks=blocks))
     return spec(Pyramid, stages=tuple(stages), norm=norm)
 
 
