@@ -316,6 +316,8 @@ class Head(Part):
 
     leads: int = 0
     """How many leading tokens (class, distillation) it cannot do without."""
+    needs_grid: bool = False
+    """Whether the tokens must fill a grid."""
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tensor:
         """The answer."""
@@ -327,6 +329,8 @@ class MapHead(Head):
 
     `levels` says which, counted from the first (-1 the last); without it all are read.
     """
+
+    needs_grid = True
 
     def __init__(self, widths: tuple[int, ...], levels: tuple[int, ...] | None = None) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from everyformer.contracts import (
     Embedding,
     FeedForward,
     Head,
+    MapHead,
     Mixer,
     Position,
     Reduction,
@@ -26,6 +27,7 @@ from everyformer.contracts import (
     mix,
 )  # fmt: skip
 from everyformer.embeddings.finish import lead
+from everyformer.grids import as_map, as_tokens
 from everyformer.heads.pools import Pool
 from everyformer.mixers import Directions, FeatureMap
 from everyformer.mixers.attended import Attended
@@ -108,7 +110,7 @@ def prepared(
     if isinstance(part, Transition) and part.leading:
         whole = lead(whole, whole.values[0, :1])
     if isinstance(part, (Head, Pool, Backbone)):
-        whole.prefix = max(isinstance(part, (Head, Pool)), part.leads)
+        whole.prefix = max(isinstance(part, (Head, Pool)) and not grid, part.leads)
     shared = _in(dtype, width)
 
     def call(x: Tensor) -> Tensor:
@@ -163,6 +165,9 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return features(part, whole)
     if isinstance(part, Directions):
         return whole.values @ part().mT
+    if isinstance(part, MapHead):
+        coarse = as_tokens(as_map(whole)[:, :, ::2, ::2])
+        return part(coarse, shared.replace(levels={nn.Identity(): each for each in (whole, coarse)}))
     if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
         return part(whole, shared)
     if isinstance(part, Depth):

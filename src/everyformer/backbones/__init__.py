@@ -4,6 +4,7 @@ from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
 from everyformer.backbones.classes import Apart, ClassBlock
+from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
@@ -15,7 +16,8 @@ from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import ConvMerging, DepthwiseMerging, PatchMerging
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "Decoder",
-    "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
-    "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Stage", "TurnSignal", "fold",
+    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "ConvMerging", "ConvPair",
+    "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused",
+    "Injection", "Loop", "ParallelBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Stage",
+    "StandardBottlenecks", "TurnSignal", "fold",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from everyformer.embeddings.image import NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
+from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
@@ -14,6 +15,6 @@ from everyformer.embeddings.text import MarkedText, Text
 
 __all__ = [
     "Bytes", "ConvStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "Patches", "PatchwiseStem",
-    "Patterns", "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps",
-    "TokensToToken", "Variates",
+    "Patterns", "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "StandardStem",
+    "Text", "TimeSteps", "TokensToToken", "Variates",
 ]  # fmt: skip

@@ -3,12 +3,13 @@
 from everyformer.heads.classes import ClassHead, PoolHead
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
+from everyformer.heads.maps import LinearMap, MaskTransformer, MLPDecoder, UPerHead, UShaped
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Transform
 
 __all__ = [
     "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
-    "LastToken", "LeadingMean", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
-    "WordsBeside",
+    "LastToken", "LeadingMean", "LinearMap", "MLPDecoder", "MaskTransformer", "Mean", "Narrow", "PoolHead", "ProbePool",
+    "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip
