@@ -34,7 +34,9 @@ def test_the_decoder_of_linear_maps_equals_hugging_face():
 
     def called(levels):
         for each in theirs.linear_projections:
-            each.forward = lambda x, each=each: torch.nn.functional.conv2d(x, each.proj.weight, each.proj.bias).flatten(2).mT
+            each.forward = lambda x, each=each: (
+                torch.nn.functional.conv2d(x, each.proj.weight, each.proj.bias).flatten(2).mT
+            )
         return theirs(levels)
 
     agree(ef.spec(ef.heads.MLPDecoder, classes=5, hidden=24), theirs, pairs, given, called)

@@ -39,9 +39,7 @@ class Bottlenecks(Transition):
     def __init__(self, width: int, to: int, *, depth: int = 3, stride: int = 1, pool: bool = False) -> None:
         super().__init__()
         self.pool = pool
-        self.blocks = nn.ModuleList(
-            _Bottleneck(self, to if i else width, to, 1 if i else stride) for i in range(depth)
-        )
+        self.blocks = nn.ModuleList(_Bottleneck(self, to if i else width, to, 1 if i else stride) for i in range(depth))
 
     def conv(self, width: int, to: int, kernel: int, stride: int) -> nn.Module:
         """A convolution, and the norm after it."""

@@ -4,7 +4,7 @@ al., 2018) on Swin, TransUNet (Chen et al., 2021), and U-Net (Ronneberger et al.
 
 from __future__ import annotations
 
-from everyformer.backbones import Block, ConvMerging, ConvPair, Encoder, Pyramid, Stage, StandardBottlenecks
+from everyformer.backbones import Block, ConvMerging, ConvPair, Pyramid, Stage, StandardBottlenecks
 from everyformer.designs import Design
 from everyformer.embeddings import OverlapPatches, StandardStem
 from everyformer.feedforward import MLP

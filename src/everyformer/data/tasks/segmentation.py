@@ -77,9 +77,7 @@ class Segmentation(Task):
         for split, part in parts.items():
             found = [pictures.decode(*each) for each in part.files(column)]
             size = size or _common_size(found, part)
-            masks = [
-                pictures.to_numbers(pictures.decode(value, name), size, name) for value, name in part.files(mask)
-            ]
+            masks = [pictures.to_numbers(pictures.decode(value, name), size, name) for value, name in part.files(mask)]
             seen = [pictures.to_size(each, size, options.channels) for each in found]
             made[split] = torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(masks)).long()
         classes = _classes(made["train"][1], options)
