@@ -339,10 +339,14 @@ class MapHead(Head):
             raise DoesNotFit(f"the body has {len(widths)} levels (0 to {len(widths) - 1}); given {levels}", "levels")
         self.widths = tuple(widths[each] for each in self.levels)
 
-    def maps(self, tokens: Tokens, context: Context | None) -> list[Float[Tensor, "B C Y X"]]:
+    def read(self, tokens: Tokens, context: Context | None) -> list[Tokens]:
         """The levels that it reads; a body without levels has its end alone."""
         given = [tokens] if context is None or not context.levels else list(context.levels.values())
-        return [as_map(given[each]) for each in self.levels]
+        return [given[each] for each in self.levels]
+
+    def maps(self, tokens: Tokens, context: Context | None) -> list[Float[Tensor, "B C Y X"]]:
+        """The same as maps, leading tokens left out."""
+        return [as_map(each) for each in self.read(tokens, context)]
 
 
 Layer = Callable[[Tokens], Tensor]

@@ -2,21 +2,24 @@
 
 import pytest
 import torch
-from transformers import SegformerConfig, UperNetConfig
+from transformers import DPTConfig, DPTForDepthEstimation, GLPNConfig, SegformerConfig, UperNetConfig
+from transformers.models.glpn.modeling_glpn import GLPNDecoder, GLPNDepthEstimationHead
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 from transformers.models.upernet.modeling_upernet import UperNetHead
 
 import everyformer as ef
+from everyformer.context import Context
 from everyformer.convolution import resized
-from everyformer.interop.weights import Pair, layer
+from everyformer.interop.weights import Pair, fill, layer, tensors
+from support.agreement import perturb, same_answers
 from support.heads import agree, answered, maps
 
 
-def normed(ours, theirs, conv="conv", norm="batch_norm"):
-    """A convolution without bias and its batch norm."""
+def normed(ours, theirs, conv="conv", norm="batch_norm", bias=False):
+    """A convolution and its batch norm."""
     running = ("running_mean", "running_var", "num_batches_tracked")
     return [
-        *layer(f"{ours}.conv", f"{theirs}{conv}", bias=False),
+        *layer(f"{ours}.conv", f"{theirs}{conv}", bias=bias),
         *layer(f"{ours}.norm", f"{theirs}{norm}"),
         *(Pair(f"{ours}.norm.{name}", (f"{theirs}{norm}.{name}",)) for name in running),
     ]
@@ -98,3 +101,61 @@ def test_a_level_that_is_not_there_is_refused():
 def test_a_map_of_the_wanted_size_is_not_touched():
     cells = torch.randn(1, 2, 3, 4)
     assert resized(cells, (3, 4)) is cells
+
+
+def test_selective_fusion_equals_hugging_face():
+    config = GLPNConfig(hidden_sizes=[8, 12, 16], decoder_hidden_size=12, max_depth=7)
+    theirs = torch.nn.ModuleDict({"decoder": GLPNDecoder(config), "head": GLPNDepthEstimationHead(config)})
+    fusion = "decoder.stages.{}.fusion.convolutional_layer{}"
+    pairs = [
+        *layer("project.0", "decoder.stages.0.convolution"),
+        *layer("project.2", "decoder.stages.2.convolution"),
+        *layer("before", "head.head.0"),
+        *layer("last", "head.head.2"),
+    ]
+    for i in range(2):
+        for k in range(2):
+            pairs += normed(f"fusion.{i}.convs.{k}", fusion.format(i + 1, k + 1), ".0", ".1", bias=True)
+        pairs += layer(f"fusion.{i}.convs.2", fusion.format(i + 1, 3))
+
+    def called(given):
+        return theirs["head"](theirs["decoder"](given))[:, None]
+
+    agree(ef.spec(ef.heads.SelectiveFusion, hidden=12, max_depth=7.0), theirs, pairs, maps(8, 12, 16), called)
+
+
+def test_reassembled_levels_equal_hugging_face():
+    config = DPTConfig(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=24, image_size=32, patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 12, 16, 20], fusion_hidden_size=24,
+    )  # fmt: skip
+    theirs = DPTForDepthEstimation(config)
+    neck, fused = "neck.reassemble_stage", "neck.fusion_stage.layers"
+    pairs = [
+        *layer("readout.*", f"{neck}.readout_projects.*.0"),
+        *layer("project.*", f"{neck}.layers.*.projection"),
+        *layer("resize.*", f"{neck}.layers.*.resize"),
+        *layer("narrow.*", "neck.convs.*", bias=False),
+        *layer("mix.*", f"{fused}.*.projection"),
+        *(p for k in range(2) for p in layer(f"after.*.convs.{k}", f"{fused}.*.residual_layer2.convolution{k + 1}")),
+        *(
+            p
+            for i in range(3)
+            for k in range(2)
+            for p in layer(f"beside.{i}.convs.{k}", f"{fused}.{i + 1}.residual_layer1.convolution{k + 1}")
+        ),
+        *layer("first", "head.head.0"),
+        *layer("middle", "head.head.2"),
+        *layer("last", "head.head.4"),
+    ]
+    generator = torch.Generator().manual_seed(3)
+    given = [torch.randn(2, 17, 16, generator=generator) for _ in range(4)]
+    perturb(theirs, std=0.2)
+    with torch.no_grad():
+        theirs.head.head[4].bias += 1
+    ours = ef.spec(ef.heads.Reassembled, hidden=(8, 12, 16, 20), fused=24).build((16,) * 4)
+    fill(ours, pairs, tensors(theirs), unused=("dpt.*", f"{fused}.0.residual_layer1.*"))
+    levels = {torch.nn.Identity(): ef.Tokens(each, grid=(4, 4), prefix=1) for each in given}
+    same_answers(ours(list(levels.values())[-1], Context(levels=levels))[:, 0], theirs.head(theirs.neck(given)))
+    with pytest.raises(ef.BadInput, match="class token"):
+        answered(ours, maps(16, 16, 16, 16))

@@ -97,6 +97,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.Reassembled": {"hidden": (8, 12), "factors": (2, 0.5), "fused": 8, "narrow": 4},
+    "heads.SelectiveFusion": {"hidden": 16},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
     "heads.TiedHead": {"vocabulary": VOCABULARY},

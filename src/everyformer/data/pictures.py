@@ -116,6 +116,13 @@ def coloured(numbers: Any) -> UInt8[np.ndarray, "Y X 3"]:
     return found
 
 
+def shaded(values: Any, top: float) -> UInt8[np.ndarray, "Y X 3"]:
+    """Depths from near (light) over red to `top` (dark)."""
+    share = (1 - np.asarray(values, dtype=np.float64) / max(top, 1e-9)).clip(0, 1)
+    ramp = np.stack([share * 1.6, share * 1.6 - 0.5, share * 2 - 1.1], -1)
+    return (ramp.clip(0, 1) * 255).astype(np.uint8)
+
+
 def names(inputs: Sequence[Any]) -> list[str]:
     """A name for the answer to each raw picture: that of its file, or its place; no two alike."""
     found: list[str] = []

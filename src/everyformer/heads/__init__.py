@@ -1,6 +1,7 @@
 """Parts that turn Tokens into an answer."""
 
 from everyformer.heads.classes import ClassHead, PoolHead
+from everyformer.heads.depths import Reassembled, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
 from everyformer.heads.maps import LinearMap, MaskTransformer, MLPDecoder, UPerHead, UShaped
@@ -11,5 +12,5 @@ from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Tran
 __all__ = [
     "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
     "LastToken", "LeadingMean", "LinearMap", "MLPDecoder", "MaskTransformer", "Mean", "Narrow", "PoolHead", "ProbePool",
-    "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "WordsBeside",
+    "Reassembled", "SelectiveFusion", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip

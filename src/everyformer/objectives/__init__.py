@@ -2,6 +2,7 @@
 
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.classes import Classification
+from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import Distillation, HardDistillation
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import PixelClasses
@@ -11,5 +12,5 @@ from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequen
 
 __all__ = [
     "Classification", "ClassesAndWords", "Distillation", "Forecast", "HardDistillation", "HiddenPixels", "HiddenWords",
-    "Loss", "MaskedToken", "NextToken", "Objective", "PixelClasses", "Places", "SequenceToSequence", "TokenPruning",
+    "Loss", "MaskedToken", "NextToken", "Objective", "PixelClasses", "Places", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip
