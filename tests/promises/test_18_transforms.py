@@ -39,6 +39,16 @@ def test_masks_of_raw_pictures_are_those_of_the_score(tmp_path: Path) -> None:
     assert np.concatenate(right).mean() == score.metrics["accuracy"]
 
 
+def test_depths_of_raw_pictures_are_those_of_the_score(tmp_path: Path) -> None:
+    tiny = TINY["depth"](tmp_path / "data")
+    score = tiny.task.evaluate(tiny.model, "test")
+    tiny.task.save(tmp_path / "task")
+    said = [each["depth"] for each in load_task(tmp_path / "task").predict(tiny.model, tiny.raw)]
+    truth = [np.asarray(Image.open(str(path).replace("images", "masks"))) * 0.001 for path in tiny.raw]
+    gaps = np.concatenate([(abs(a - b)[b > 0] / b[b > 0]) for a, b in zip(said, truth, strict=True)])
+    assert gaps.mean() == pytest.approx(score.metrics["abs_rel"], rel=1e-5)
+
+
 def test_translations_of_raw_texts_are_those_of_the_score(tmp_path: Path) -> None:
     tiny = TINY["translation"](tmp_path / "data")
     decoding = {"strategy": "beam", "size": 3, "max_tokens": 12}

@@ -160,6 +160,19 @@ def _segmentation(folder: Path) -> Tiny:
     return Tiny(task, model, [folder / "test" / "images" / f"{i}.png" for i in range(10)])
 
 
+def _depth(folder: Path) -> Tiny:
+    from PIL import Image
+
+    masked(folder)
+    for path in sorted(folder.glob("*/masks/*.png")):
+        near = np.asarray(Image.open(path))
+        Image.fromarray(np.where(near == 255, 0, 4000 - 1500 * (near == 1)).astype(np.uint16)).save(path)
+    task = find_task("depth").open(path=str(folder), unit=0.001, flip=True)
+    sizes = {"widths": (8, 12), "depths": (1, 1), "heads": (1, 2), "reductions": (1, 1), "hidden": 8, "max_depth": 4.0}
+    model = ef.create("glpdepth", image=12, **sizes, seed=0)
+    return Tiny(task, model, [folder / "test" / "images" / f"{i}.png" for i in range(10)])
+
+
 def _audio(folder: Path) -> Tiny:
     sounds(folder)
     task = find_task("audio-classification").open(
@@ -216,6 +229,7 @@ def _series(folder: Path) -> Tiny:
 
 TINY: dict[str, Callable[[Path], Tiny]] = {
     "audio-classification": _audio,
+    "depth": _depth,
     "forecasting": _series,
     "image-classification": _images,
     "language-modelling": _language,

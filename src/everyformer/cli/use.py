@@ -30,7 +30,8 @@ def predict(
     precision: Format = "fp32",
     as_json: Json = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write answers that are pictures (masks, depths) here, each with one to look at.")
+        Path | None,
+        typer.Option(help="Write answers that are pictures (masks, depths) here, each with one to look at."),
     ] = None,
 ) -> None:
     """Answer each input: a class with its probability, a mask, a translation, a forecast, as the run was trained to.
