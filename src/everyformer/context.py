@@ -244,6 +244,8 @@ class Context:
     """What parts say beside the answer for an objective to read (each of several answers, by name); None: nobody asks."""
     attended: list[Any] | None = None
     """What the last mixer attended with, where it shows that, for a reduction to come; None: nobody asks."""
+    levels: dict[nn.Module, Tokens] | None = None
+    """What each level of the body gave (each stage of a pyramid, each block of an encoder), in order; None: nobody asks."""
 
     def groups(self, packed: Tokens) -> Groups:
         """The packed sequences of this pass by length, worked out once."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from everyformer.context import Context
 from everyformer.errors import BadInput, DoesNotFit
+from everyformer.grids import as_map
 from everyformer.masks import Mask
 from everyformer.registry import Part, parts
 from everyformer.tokens import Tokens, pack
@@ -251,16 +252,18 @@ class Backbone(Part):
     """The width of the tokens that it gives; None: the width that it takes."""
     incremental: bool = True
     """Whether it hands the cache of its place on, so that tokens may come one by one."""
-    levels: str = ""
-    """The paths inside it where its features stand (`blocks.*`, `stages.*`), in a body of several levels."""
+    widths: tuple[int, ...] = ()
+    """The width of each of its levels (stages of a pyramid, blocks of an encoder), which it puts into `context.levels`."""
 
     def chain(self, name: str, specs: tuple[Spec[Any], ...], width: int) -> nn.ModuleList:
         """Build the bodies of the option `name`, each at the width that the one before gives; this one gives the last's."""
         built = nn.ModuleList()
+        widths = []
         for i, each in enumerate(specs):
             built.append(self.make(f"{name}.{i}", each, width))
             width = getattr(built[-1], "gives", None) or width
-        self.gives, self.levels = width, f"{name}.*"
+            widths.append(width)
+        self.gives, self.widths = width, tuple(widths)
         return built
 
     @property
@@ -313,10 +316,37 @@ class Head(Part):
 
     leads: int = 0
     """How many leading tokens (class, distillation) it cannot do without."""
+    needs_grid: bool = False
+    """Whether the tokens must fill a grid."""
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tensor:
         """The answer."""
         raise NotImplementedError
+
+
+class MapHead(Head):
+    """Base of heads that read the maps of several levels of the body; built with the widths of all of them.
+
+    `levels` says which, counted from the first (-1 the last); without it all are read.
+    """
+
+    needs_grid = True
+
+    def __init__(self, widths: tuple[int, ...], levels: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.levels = tuple(range(len(widths))) if levels is None else levels
+        if not self.levels or not all(-len(widths) <= each < len(widths) for each in self.levels):
+            raise DoesNotFit(f"the body has {len(widths)} levels (0 to {len(widths) - 1}); given {levels}", "levels")
+        self.widths = tuple(widths[each] for each in self.levels)
+
+    def read(self, tokens: Tokens, context: Context | None) -> list[Tokens]:
+        """The levels that it reads; a body without levels has its end alone."""
+        given = [tokens] if context is None or not context.levels else list(context.levels.values())
+        return [given[each] for each in self.levels]
+
+    def maps(self, tokens: Tokens, context: Context | None) -> list[Float[Tensor, "B C Y X"]]:
+        """The same as maps, leading tokens left out."""
+        return [as_map(each) for each in self.read(tokens, context)]
 
 
 Layer = Callable[[Tokens], Tensor]

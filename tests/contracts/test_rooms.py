@@ -273,12 +273,12 @@ def test_layers_of_different_heads_share_what_they_can() -> None:
 def test_a_head_ignores_padding_and_takes_packed(name: str, left: int, prefix: int) -> None:
     if prefix and left:
         pytest.skip("leading tokens stand before any padding")
+    if name in ("heads.ForecastHead", "heads.CellHead") or getattr(make(name), "needs_grid", False):
+        pytest.skip("its tokens are variates or cells: a batch has as many in every sample")
     if prefix < make(name).leads:
         with pytest.raises(ef.BadInput, match="lead"):
             make(name)(padded(left, prefix=prefix))
         return
-    if name in ("heads.ForecastHead", "heads.CellHead"):
-        pytest.skip("its tokens are variates or cells: a batch has as many in every sample")
     part = make(name)
     batch = padded(left, prefix=prefix)
     rows = [row for row in range(3) if LENGTHS[row] > prefix]
@@ -350,6 +350,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Forecast": ("itransformer", "series"),
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.NextToken": ("gpt", "ids"),
+        "objectives.PixelClasses": ("segmenter", "map"),
+        "objectives.ScaleInvariant": ("glpdepth", "depth"),
         "objectives.SequenceToSequence": ("transformer", "ids"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
     words = {"visual_words": 6} if name == "objectives.HiddenWords" else {}
@@ -358,6 +360,12 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(5)
     if labels == "classes":
         batch["labels"] = torch.randint(0, 3, (4,), generator=generator)
+    elif labels == "map":
+        batch["labels"] = torch.randint(0, 3, (4, 16, 16), generator=generator)
+        batch["labels"][1, :5] = -100
+    elif labels == "depth":
+        batch["labels"] = torch.rand(4, 32, 32, generator=generator) * 9
+        batch["labels"][1, :5] = 0
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
     elif labels == "ids":

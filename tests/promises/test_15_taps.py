@@ -67,7 +67,7 @@ def test_every_vision_system_gives_maps_with_stride_and_channels(name: str) -> N
     blocks = list(getattr(getattr(model, "backbone", None), "blocks", ()))
     lost = blocks and all(any(isinstance(m, Reduction) for m in block.modules()) for block in blocks)
     if lost or not next(m for m in model.modules() if isinstance(m, Embedding)).gives_grid:
-        with pytest.raises(ef.BadInput, match="no block of this model has tokens on a grid"):
+        with pytest.raises(ef.BadInput, match="no level of this model has tokens on a grid"):
             ef.interpret.features(model, inputs)
         return
     maps = ef.interpret.features(model, inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from everyformer.data import load_task
 from everyformer.data.tasks.translation import bleu
@@ -26,6 +27,26 @@ def test_classes_of_raw_files_are_those_of_the_score(name: str, tmp_path: Path) 
     assert sum(right) / len(right) == score.metrics["accuracy"]
     loss = [-np.log(answer["scores"][label]) for answer, label in zip(answers, truth)]
     assert np.mean(loss) == pytest.approx(score.metrics["loss"], rel=1e-5)
+
+
+def test_masks_of_raw_pictures_are_those_of_the_score(tmp_path: Path) -> None:
+    tiny = TINY["segmentation"](tmp_path / "data")
+    score = tiny.task.evaluate(tiny.model, "test")
+    tiny.task.save(tmp_path / "task")
+    said = [each["mask"] for each in load_task(tmp_path / "task").predict(tiny.model, tiny.raw)]
+    truth = [np.asarray(Image.open(str(path).replace("images", "masks"))) for path in tiny.raw]
+    right = [(a == b)[b != 255] for a, b in zip(said, truth)]
+    assert np.concatenate(right).mean() == score.metrics["accuracy"]
+
+
+def test_depths_of_raw_pictures_are_those_of_the_score(tmp_path: Path) -> None:
+    tiny = TINY["depth"](tmp_path / "data")
+    score = tiny.task.evaluate(tiny.model, "test")
+    tiny.task.save(tmp_path / "task")
+    said = [each["depth"] for each in load_task(tmp_path / "task").predict(tiny.model, tiny.raw)]
+    truth = [np.asarray(Image.open(str(path).replace("images", "masks"))) * 0.001 for path in tiny.raw]
+    gaps = np.concatenate([(abs(a - b)[b > 0] / b[b > 0]) for a, b in zip(said, truth, strict=True)])
+    assert gaps.mean() == pytest.approx(score.metrics["abs_rel"], rel=1e-5)
 
 
 def test_translations_of_raw_texts_are_those_of_the_score(tmp_path: Path) -> None:

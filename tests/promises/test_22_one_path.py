@@ -71,7 +71,7 @@ def test_exported_agrees(name: str) -> None:
     close(exported(**batch), model(**batch))
 
 
-@pytest.mark.parametrize("name", bare("beit", "maxvit", "swin", "urpe"))
+@pytest.mark.parametrize("name", bare("beit", "maxvit", "swin", "upernet", "urpe"))
 def test_a_hook_on_every_leaf_fires(name: str) -> None:
     """But for positions that turn or bias: they hold no weights, and attention asks them for the one or the other."""
     model = model_of(tiny(name))
@@ -86,7 +86,7 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
     assert wanted == fired
 
 
-@pytest.mark.parametrize("name", bare("beit", "dynamic-vit", "maxvit", "swin", "urpe"))
+@pytest.mark.parametrize("name", bare("beit", "dynamic-vit", "maxvit", "swin", "upernet", "urpe"))
 def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> None:
     """An adapter on any linear map or table gets a gradient, and changes what the model says."""
     model = model_of(tiny(name))

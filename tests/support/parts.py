@@ -13,7 +13,7 @@ import torch
 
 import everyformer as ef
 from everyformer.context import Context
-from everyformer.contracts import Mixer, Transition
+from everyformer.contracts import MapHead, Mixer, Transition
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -67,6 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Encoder": {"blocks": (_block, _block)},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
+    "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
     "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("mixer.qkv", "feedforward")},
     "backbones.Stage": {"blocks": (_block, _block)},
@@ -76,6 +77,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "outer": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),
     },
     "embeddings.ActivatedPatches": {"patch": 4, "image": 16},
+    "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.ConvStem": {"image": 16},
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
@@ -92,6 +94,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.SeenPatches": {"patch": 4, "image": 16},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
+    "embeddings.ResidualStem": {"image": 16},
+    "embeddings.StandardStem": {"image": 16, "groups": 2},
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.TokensToToken": {"image": 16, "narrow": 8},
@@ -102,11 +106,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
     "heads.MLPHead": {"classes": 3},
+    "heads.LinearDecoder": {"classes": 3},
+    "heads.MLPDecoder": {"classes": 3, "hidden": 16},
+    "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.ProbePool": {
         "mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="pool"),
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.Reassembled": {"hidden": (8, 12), "factors": (2, 0.5), "fused": 8, "narrow": 4},
+    "heads.SelectiveFusion": {"hidden": 16},
+    "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
+    "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
     "heads.TiedHead": {"vocabulary": VOCABULARY},
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
@@ -187,12 +198,16 @@ def spec_of(name: str, **more: Any) -> Spec[Any]:
     return Spec(cls, options)
 
 
-def place_for(name: str, width: int = WIDTH) -> tuple[int, ...]:
-    """What a place gives the part: its width, for positions the number of heads, for transitions the width that comes."""
+def place_for(name: str, width: int = WIDTH) -> tuple[Any, ...]:
+    """What a place gives the part: its width, for positions the number of heads, for transitions the width that comes,
+    for heads of maps the widths of two levels.
+    """
     if find_part(name).linear_map:
         return width, 2 * width, True
     found = inspect.signature(find_part(name)).parameters.values()
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if issubclass(find_part(name), MapHead):
+        return ((width, width),)
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
     return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]

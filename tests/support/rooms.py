@@ -18,6 +18,7 @@ from everyformer.contracts import (
     Embedding,
     FeedForward,
     Head,
+    MapHead,
     Mixer,
     Position,
     Reduction,
@@ -27,6 +28,7 @@ from everyformer.contracts import (
     mix,
 )  # fmt: skip
 from everyformer.embeddings.finish import lead
+from everyformer.grids import as_map, as_tokens
 from everyformer.heads.pools import Pool
 from everyformer.mixers import Directions, FeatureMap
 from everyformer.mixers.attended import Attended
@@ -109,7 +111,7 @@ def prepared(
     if isinstance(part, Transition) and part.leading:
         whole = lead(whole, whole.values[0, :1])
     if isinstance(part, (Head, Pool, Backbone)):
-        whole.prefix = max(isinstance(part, (Head, Pool)), part.leads)
+        whole.prefix = max(isinstance(part, (Head, Pool)) and not grid, 0 if isinstance(part, MapHead) else part.leads)
     shared = _in(dtype, width)
 
     def call(x: Tensor) -> Tensor:
@@ -164,6 +166,11 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return features(part, whole)
     if isinstance(part, Directions):
         return whole.values @ part().mT
+    if isinstance(part, MapHead):
+        coarse = as_tokens(as_map(whole)[:, :, ::2, ::2])
+        if part.leads:
+            whole, coarse = (lead(each, each.values[0, : part.leads]) for each in (whole.replace(prefix=0), coarse))
+        return part(coarse, shared.replace(levels={nn.Identity(): each for each in (whole, coarse)}))
     if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
         return part(whole, shared)
     if isinstance(part, ScaleLayer):

@@ -43,6 +43,25 @@ def pictures(folder: Path, side: int = 8, count: int = 9, colour: bool = True) -
     return folder
 
 
+def masked(folder: Path, size: tuple[int, int] = (10, 12), count: int = 10) -> Path:
+    """train/ and test/, each with images/ of a bright square on dark ground and masks/: 0 ground, 1 square, 255 void."""
+    from PIL import Image
+
+    random = np.random.default_rng(5)
+    for split in ("train", "test"):
+        for name in ("images", "masks"):
+            (folder / split / name).mkdir(parents=True)
+        for i in range(count):
+            top, left = random.integers(0, 5, 2)
+            mask = np.zeros(size, dtype=np.uint8)
+            mask[top : top + 5, left : left + 5] = 1
+            array = random.integers(0, 60, (*size, 3)) + 150 * mask[..., None]
+            mask[:, -1] = 255
+            Image.fromarray(array.astype(np.uint8)).save(folder / split / "images" / f"{i}.png")
+            Image.fromarray(mask).save(folder / split / "masks" / f"{i}.png")
+    return folder
+
+
 def sounds(folder: Path, count: int = 6) -> Path:
     """train/ and test/, each with a folder of WAV files for 'high' and 'low'."""
     import soundfile
@@ -132,6 +151,28 @@ def _images(folder: Path) -> Tiny:
     return Tiny(task, model, raw)
 
 
+def _segmentation(folder: Path) -> Tiny:
+    masked(folder)
+    task = find_task("segmentation").open(path=str(folder), ignored=[255], crop=8, zoom=[0.8, 1.5], flip=True)
+    model = ef.create(
+        "segmenter", classes=2, image=8, patch=4, width=16, depth=1, heads=2, head_depth=1, seed=0
+    )  # fmt: skip
+    return Tiny(task, model, [folder / "test" / "images" / f"{i}.png" for i in range(10)])
+
+
+def _depth(folder: Path) -> Tiny:
+    from PIL import Image
+
+    masked(folder)
+    for path in sorted(folder.glob("*/masks/*.png")):
+        near = np.asarray(Image.open(path))
+        Image.fromarray(np.where(near == 255, 0, 4000 - 1500 * (near == 1)).astype(np.uint16)).save(path)
+    task = find_task("depth").open(path=str(folder), unit=0.001, flip=True)
+    sizes = {"widths": (8, 12), "depths": (1, 1), "heads": (1, 2), "reductions": (1, 1), "hidden": 8, "max_depth": 4.0}
+    model = ef.create("glpdepth", image=12, **sizes, seed=0)
+    return Tiny(task, model, [folder / "test" / "images" / f"{i}.png" for i in range(10)])
+
+
 def _audio(folder: Path) -> Tiny:
     sounds(folder)
     task = find_task("audio-classification").open(
@@ -188,10 +229,12 @@ def _series(folder: Path) -> Tiny:
 
 TINY: dict[str, Callable[[Path], Tiny]] = {
     "audio-classification": _audio,
+    "depth": _depth,
     "forecasting": _series,
     "image-classification": _images,
     "language-modelling": _language,
     "masked-language-modelling": _masked,
+    "segmentation": _segmentation,
     "text-classification": _texts,
     "translation": _translation,
 }

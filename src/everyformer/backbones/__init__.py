@@ -4,6 +4,7 @@ from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
+from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
@@ -23,9 +24,9 @@ from everyformer.backbones.transitions import (
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "BranchedBlock", "Chunked", "ClassBlock", "CoScale", "ConvMerging", "Decoder",
-    "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder", "FixedChunks", "Fused", "Injection",
-    "LeavingMerging", "Loop", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid",
-    "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage", "StridedBottleneck", "TurnSignal", "WordBlock",
-    "fold",
+    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
+    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
+    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "ParallelBlock", "PassingClassBlock",
+    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
+    "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

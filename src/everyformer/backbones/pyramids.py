@@ -78,6 +78,9 @@ class Pyramid(Backbone):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all stages."""
         context = context or Context()
+        inside = context.replace(levels=None)
         for stage in self.stages:
-            tokens = stage(tokens, context)
+            tokens = stage(tokens, inside)
+            if context.levels is not None:
+                context.levels[stage] = tokens
         return tokens if self.norm is None else tokens.update(normalise(self.norm, tokens))

@@ -45,7 +45,8 @@ class Encoder(Backbone):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all blocks."""
         context = context or Context()
-        context = context.replace(mask=context.mask & self.mask, positions=self.positions)
+        levels = context.levels
+        context = context.replace(mask=context.mask & self.mask, positions=self.positions, levels=None)
         if self.reads and context.attended is None:
             context = context.replace(attended=[])
         outputs = [tokens.values]
@@ -54,6 +55,8 @@ class Encoder(Backbone):
             if self.depth is not None:
                 outputs.append(tokens.values)
                 tokens = tokens.update(self.depth(outputs))
+            if levels is not None:
+                levels[block] = tokens
         return tokens if self.norm is None else tokens.update(normalise(self.norm, tokens))
 
     @property

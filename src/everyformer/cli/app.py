@@ -69,8 +69,8 @@ def opened(path: Path, precision: str = "fp32") -> Any:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document on standard output; arrays as lists."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=lambda array: array.tolist()))
 
 
 def table(columns: list[str], rows: list[list[str]], *, numbers: tuple[str, ...] = ()) -> None:

@@ -24,9 +24,21 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def predict(run: Folder, inputs: Inputs = None, precision: Format = "fp32", as_json: Json = False) -> None:
-    """Answer each input: a class with its probability, a translation, a forecast, as the run was trained to."""
-    _answer(run, inputs, precision, as_json)
+def predict(
+    run: Folder,
+    inputs: Inputs = None,
+    precision: Format = "fp32",
+    as_json: Json = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write answers that are pictures (masks, depths) here, each with one to look at."),
+    ] = None,
+) -> None:
+    """Answer each input: a class with its probability, a mask, a translation, a forecast, as the run was trained to.
+
+    A folder stands for the pictures in it.
+    """
+    _answer(run, inputs, precision, as_json, out=out)
 
 
 def translate(
@@ -84,11 +96,18 @@ def _answer(
     as_json: bool,
     task: str | None = None,
     decoding: dict[str, Any] | None = None,
+    out: Path | None = None,
 ) -> None:
     run = opened(folder, precision)
+    if out is not None and getattr(run, "task", None) is None:
+        raise EveryformerError(f"'{folder}' is a checkpoint, which writes no files; give a run's folder, or no --out")
     if task is not None and getattr(run, "task", None) is not None and run.task.name != task:
         raise EveryformerError(f"'{folder}' is a run of {run.task.name}, not of {task}; use `everyformer predict`")
-    answers = run.predict(_inputs(inputs), decoding=decoding)
+    given = _inputs(inputs)
+    answers = run.predict(given, decoding=decoding)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        run.task.write(given, answers, out)
     if as_json:
         return print_json(answers)
     for answer in answers:
@@ -108,10 +127,22 @@ def _text(said: Any) -> str:
 
 def _inputs(given: list[str] | None) -> list[str]:
     if given:
-        return given
+        return [each for one in given for each in _inside(one)]
     if sys.stdin.isatty():
         raise BadInput("nothing to work on; give texts or files as arguments, or lines on standard input")
     lines = [line.rstrip("\n") for line in sys.stdin]
     if not lines:
         raise BadInput("standard input is empty; give a text or a file name on each line")
     return lines
+
+
+def _inside(given: str) -> list[str]:
+    """The pictures of a folder; anything else as it is."""
+    if not Path(given).is_dir():
+        return [given]
+    from everyformer.data.files import PICTURES
+
+    found = [str(path) for path in sorted(Path(given).iterdir()) if path.suffix.lower() in PICTURES]
+    if not found:
+        raise BadInput(f"the folder '{given}' has no picture ({', '.join(PICTURES)}); give one that has, or files")
+    return found

@@ -39,5 +39,29 @@ def python() -> dict[str, Rows]:
     return {"train": Rows({"text": texts}, ("text",), len(texts), "the standard library of Python")}
 
 
-SETS: dict[str, Callable[[], dict[str, Rows]]] = {"digits": digits, "python": python}
+def scenes() -> dict[str, Rows]:
+    """Rendered rooms of 64x64 pixels: classes, depth and things of each pixel, boxes and kinds; no two parts share one."""
+    return {
+        split: _rendered(range(start, start + count))
+        for split, start, count in (("train", 0, 500), ("valid", 500, 60), ("test", 560, 120))
+    }
+
+
+def _rendered(seeds: range) -> Rows:
+    from everyformer.data.scenes import GROUND, KINDS, render
+
+    made = [render(seed) for seed in seeds]
+    columns = {
+        "image": [each.picture for each in made],
+        "mask": [each.classes.astype(np.uint8) for each in made],
+        "depth": [each.depth for each in made],
+        "things": [each.things for each in made],
+        "boxes": [each.boxes for each in made],
+        "kinds": [each.kinds for each in made],
+    }
+    classes = {"mask": [*GROUND, *KINDS], "kinds": list(KINDS)}
+    return Rows(columns, columns, len(made), "rendered scenes", classes)
+
+
+SETS: dict[str, Callable[[], dict[str, Rows]]] = {"digits": digits, "python": python, "scenes": scenes}
 """The built-in sets by name."""

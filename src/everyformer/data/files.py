@@ -36,6 +36,41 @@ def read_path(path: Path, where: Where) -> dict[str, Rows]:
     return {"train": read_classes(path)}
 
 
+IMAGES, MASKS = ("images", "image", "pictures"), ("masks", "mask", "annotations", "labels")
+"""What the two folders of pictures and of their masks are called."""
+
+
+def read_beside(path: Path, where: Where) -> dict[str, Rows]:
+    """The rows of a folder with pictures in one folder and what belongs to each, of the same name, in another.
+
+    Both stand at the top or inside each part; anything else is read as a table.
+    """
+    folders = [path] if path.is_dir() else []
+    folders += [each for each in sorted(path.iterdir()) if each.is_dir()] if path.is_dir() else []
+    found = {each: (_called(each, IMAGES), _called(each, MASKS)) for each in folders}
+    pairs = {each: both for each, both in found.items() if None not in both}
+    if path in pairs:
+        return {"train": _beside(*pairs[path])}
+    parts = {str(split_called(each.name)): _beside(*both) for each, both in pairs.items() if split_called(each.name)}
+    return parts or read_path(path, where)
+
+
+def _called(folder: Path, names: tuple[str, ...]) -> Any:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _beside(images: Path, masks: Path) -> Rows:
+    """The pictures of a folder with the masks of another one, by name."""
+    by_name = {each.stem: each for each in sorted(masks.iterdir()) if each.suffix.lower() in PICTURES}
+    found = [each for each in sorted(images.iterdir()) if each.suffix.lower() in PICTURES]
+    lost = [each.name for each in found if each.stem not in by_name]
+    if lost or not found:
+        told = f"no mask for {', '.join(lost[:3])}" if lost else "no pictures"
+        raise EveryformerError(f"'{images}' and '{masks}': {told}; give each picture a mask of the same name")
+    columns = {"image": [str(each) for each in found], "mask": [str(by_name[each.stem]) for each in found]}
+    return Rows(columns, ("image", "mask"), len(found), f"'{images}'")
+
+
 def read_inside(path: Path, name: str, split: str) -> Rows:
     """A file or a folder of classes inside a folder, by name."""
     inside = path / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +68,85 @@ def is_gray(picture: Any) -> bool:
 
 def to_array(picture: Any, size: int, channels: int, fit: str) -> Picture:
     """A PIL picture as (channels, size, size): resized to its short side and cropped in the middle, or stretched."""
+    width, height = picture.size
+    box = (0.0, 0.0, float(width), float(height))
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    return to_size(picture, (size, size), channels, box)
+
+
+def to_size(
+    picture: Any, size: tuple[int, ...], channels: int, box: tuple[float, float, float, float] | None = None
+) -> Picture:
+    """A PIL picture, or the `box` in it, as (channels, height, width)."""
     from PIL import Image
 
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     picture = picture.convert("L" if channels == 1 else "RGB")
-    width, height = picture.size
-    if (width, height) != (size, size):
-        box = (0.0, 0.0, float(width), float(height))
-        if fit == "crop":
-            side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if (picture.height, picture.width) != tuple(size):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box)
     array = np.asarray(picture)
-    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    return np.ascontiguousarray(array[None] if channels == 1 else array.transpose(2, 0, 1))
+
+
+def to_numbers(picture: Any, size: tuple[int, int], name: str = "") -> UInt8[np.ndarray, "Y X"]:
+    """A PIL picture whose values are numbers (of classes), as (height, width): each cell the nearest one."""
+    from PIL import Image
+
+    if picture.mode not in ("1", "L", "P"):
+        raise BadInput(
+            f"{name or 'a mask'} is a picture of mode {picture.mode}; expected one number a pixel: gray or with a palette"
+        )
+    if (picture.height, picture.width) != size:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(picture).astype(np.uint8)
+
+
+def coloured(numbers: Any) -> UInt8[np.ndarray, "Y X 3"]:
+    """Numbers in colours that are told apart: their bits spread over red, green and blue; what is below 0 is white."""
+    values = np.asarray(numbers).astype(np.int64)
+    found = np.zeros((*values.shape, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            found[..., channel] |= (((values >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    found[values < 0] = 255
+    return found
+
+
+def shaded(values: Any, top: float) -> UInt8[np.ndarray, "Y X 3"]:
+    """Depths from near (light) over red to `top` (dark)."""
+    share = (1 - np.asarray(values, dtype=np.float64) / max(top, 1e-9)).clip(0, 1)
+    ramp = np.stack([share * 1.6, share * 1.6 - 0.5, share * 2 - 1.1], -1)
+    return (ramp.clip(0, 1) * 255).astype(np.uint8)
+
+
+def names(inputs: Sequence[Any]) -> list[str]:
+    """A name for the answer to each raw picture: that of its file, or its place; no two alike."""
+    found: list[str] = []
+    for i, given in enumerate(inputs):
+        name = Path(given).stem if isinstance(given, (str, Path)) else str(i)
+        found.append(f"{name}_{i}" if name in found else name)
+    return found
+
+
+def moments(
+    train: UInt8[Tensor, "B C Y X"], mean: list[float] | None, std: list[float] | None
+) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, from the count of each of the 256 values; those given stand."""
+    means, deviations = [], []
+    for channel in range(train.shape[1]):
+        count = torch.bincount(train[:, channel].flatten(), minlength=256).double()
+        values = torch.arange(256, dtype=torch.float64) / 255
+        middle = float((count * values).sum() / count.sum())
+        means.append(middle)
+        deviations.append(max(float((count * (values - middle) ** 2).sum() / count.sum()) ** 0.5, 1e-3))
+    for name, given in (("mean", mean), ("std", std)):
+        if given is not None and len(given) != train.shape[1]:
+            raise BadInput(f"data.{name} has {len(given)} values and the pictures have {train.shape[1]} channels")
+    return mean or means, std or deviations
 
 
 def augment(

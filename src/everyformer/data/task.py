@@ -122,6 +122,10 @@ class Task:
         """Raw inputs into answers."""
         raise NotImplementedError
 
+    def write(self, inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+        """Write the answers to raw inputs as files into `folder`, where they are pictures; gives the names."""
+        raise EveryformerError(f"the answers of {self.name} are no files; print them, with --json for a program")
+
     def describe(self) -> str:
         """What the task is and how much data it has, in a line."""
         sizes = ", ".join(f"{self.size(s):,} {s}" for s in SPLITS if self.size(s))

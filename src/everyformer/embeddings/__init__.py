@@ -7,6 +7,7 @@ from everyformer.embeddings.image import ActivatedPatches, NormedPatches, Patche
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
+from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
@@ -14,7 +15,8 @@ from everyformer.embeddings.text import MarkedText, Text
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "PairStem",
-    "Patches", "PatchWords", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "Text", "TimeSteps",
-    "TokensToToken", "Variates",
+    "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
+    "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
+    "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "StandardStem", "Text",
+    "TimeSteps", "TokensToToken", "Variates",
 ]  # fmt: skip

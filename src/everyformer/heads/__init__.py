@@ -1,14 +1,17 @@
 """Parts that turn Tokens into an answer."""
 
 from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
+from everyformer.heads.depths import Reassembled, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
+from everyformer.heads.maps import LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Transform
 
 __all__ = [
     "AttentionPool", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
-    "LastToken", "LeadingMean", "LeadingMix", "MLPHead", "Mean", "Narrow", "PoolHead", "ProbePool", "TiedHead", "TokenHead", "Transform",
-    "WordsBeside",
+    "LastToken", "LeadingMean", "LeadingMix", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskTransformer", "Mean",
+    "Narrow", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "TiedHead", "TokenHead", "Transform",
+    "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from everyformer.contracts import Backbone, Head
+from everyformer.context import Context
 from everyformer.errors import BadInput
-from everyformer.interpret.taps import record
+from everyformer.grids import as_map
+from everyformer.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,17 @@ class FeatureMap:
 
 def features(model: nn.Module, inputs: Float[Tensor, "B C Y X"], **fields: Any) -> list[FeatureMap]:
     """The last map of every resolution, the finest first; leading tokens (class, register) are left out."""
-    heads = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, Head))
-    places = [
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, Backbone)
-        and not path.startswith(heads)
-        and not any(isinstance(inner, Backbone) for inner in [*module.modules()][1:])
-    ]
-    with torch.no_grad(), record(model, *places) as seen:
-        model(inputs, **fields)
+    levels: dict[nn.Module, Tokens] = {}
+    with torch.no_grad():
+        model(inputs, context=Context(levels=levels), **fields)
+    paths = {module: path for path, module in model.named_modules()}
     found: dict[tuple[int, ...], FeatureMap] = {}
-    for path in seen:
-        tokens = seen.tokens(path)
+    for module, tokens in levels.items():
         if tokens.grid is None or len(tokens.grid) != 2:
             continue
         rows, columns = tokens.grid
-        values = tokens.values[:, tokens.prefix :].mT.unflatten(-1, tokens.grid)
         stride = inputs.shape[-2] / rows, inputs.shape[-1] / columns
-        found[tokens.grid] = FeatureMap(path, values, stride)
+        found[tokens.grid] = FeatureMap(paths[module], as_map(tokens), stride)
     if not found:
-        raise BadInput("no block of this model has tokens on a grid of two sides; features are for models of pictures")
+        raise BadInput("no level of this model has tokens on a grid of two sides; features are for models of pictures")
     return sorted(found.values(), key=lambda each: each.stride)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from everyformer.backbones import Encoder
+from everyformer.contracts import MapHead
 from everyformer.errors import DoesNotFit
 from everyformer.generation import generate
 from everyformer.heads import TokenHead
@@ -37,6 +38,8 @@ def logit_lens(model: nn.Module, **batch: Tensor) -> dict[str, Tensor]:
     The last norm and the head are the model's own; read after the last block they give its answer.
     """
     path, body = last_body(model)
+    if isinstance(model.head, MapHead):
+        raise DoesNotFit("the head of this model reads several levels of its body, and the lens gives it one", "head")
     first = f"{path}.blocks.0.input"
     with record(model, first, f"{path}.blocks.*") as seen:
         model(**batch)

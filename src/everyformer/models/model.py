@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Embedding, Head, Residual
-from everyformer.designs import matches
+from everyformer.contracts import Backbone, Embedding, Head, MapHead, Residual
 from everyformer.errors import DoesNotFit, UnknownName
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import Part, part
@@ -70,6 +69,8 @@ def enter(embedding: Embedding, inputs: Tensor, context: Context, fields: Mappin
 def run(backbone: nn.Module, tokens: Tokens, context: Context) -> Tokens:
     """One pass through a backbone; the cache, if any, has then seen the tokens."""
     context.lowered.clear()
+    if context.levels is not None:
+        context.levels.clear()
     after = backbone(tokens, context)
     if context.cache is not None:
         context.cache.advance(tokens)
@@ -98,7 +99,9 @@ class Model(Root):
         super().__init__()
         self.embedding = self.make("embedding", embedding, width)
         self.backbone = self.make("backbone", backbone, width)
-        self.head = self.make("head", head, getattr(self.backbone, "gives", None) or width)
+        gives = self.backbone.gives or width
+        several = head is not None and isinstance(head.part, type) and issubclass(head.part, MapHead)
+        self.head = self.make("head", head, (self.backbone.widths or (gives,)) if several else gives)
         self.reversible = self.make("reversible", reversible)
         self.begin(start)
 
@@ -110,6 +113,8 @@ class Model(Root):
     def forward(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> Any:
         """The answer to raw `inputs`; `fields` is what else the embedding takes (mask, lengths, segments, ...)."""
         context = context or Context()
+        if isinstance(self.head, MapHead) and context.levels is None:
+            context = context.replace(levels={})
         kept = None
         if self.reversible is not None:
             inputs, kept = self.reversible(inputs)
@@ -124,29 +129,12 @@ class Model(Root):
             inputs, _ = self.reversible(inputs)
         return run(self.backbone, enter(self.embedding, inputs, context, fields), context)
 
-    def stages(
-        self, inputs: Tensor, *, out: str | None = None, context: Context | None = None, **fields: Any
-    ) -> dict[str, Tokens]:
-        """The tokens after each level of the backbone by its path: stages of a pyramid, blocks of an encoder.
-
-        `out` is a pattern of paths of any parts that give tokens instead (`backbone.stages.2.blocks.*`).
-        """
-        pattern = out or f"backbone.{self.backbone.levels}"
-        named = {path: module for path, module in self.named_modules() if isinstance(module, (Backbone, Embedding))}
-        found = [path for path in named if matches(path, pattern)]
-        if not found:
-            raise UnknownName("part that gives tokens", pattern, named)
-        kept: dict[str, Tokens] = {}
-        hooks = [
-            named[path].register_forward_hook(lambda *call, path=path: kept.__setitem__(path, call[-1]))
-            for path in found
-        ]
-        try:
-            self.features(inputs, context=context, **fields)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return kept
+    def stages(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> dict[str, Tokens]:
+        """The tokens after each level of the backbone by its path: stages of a pyramid, blocks of an encoder."""
+        levels: dict[nn.Module, Tokens] = {}
+        self.features(inputs, context=(context or Context()).replace(levels=levels), **fields)
+        paths = {module: path for path, module in self.named_modules()}
+        return {paths[module]: tokens for module, tokens in levels.items()}
 
     def prepare(self, context: Context | None = None) -> Context:
         """The context that generation begins with."""

@@ -2,13 +2,15 @@
 
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.classes import Classification
+from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import Distillation, HardDistillation
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
+from everyformer.objectives.pixels import PixelClasses
 from everyformer.objectives.pruning import TokenPruning
 from everyformer.objectives.series import Forecast
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Classification", "ClassesAndWords", "Distillation", "Forecast", "HardDistillation", "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "NextToken", "Objective",
-    "Places", "SequenceToSequence", "TokenPruning",
+    "Classification", "ClassesAndWords", "Distillation", "Forecast", "HardDistillation", "HiddenPixels", "HiddenWords",
+    "Loss", "MaskedToken", "NextToken", "Objective", "PixelClasses", "Places", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip

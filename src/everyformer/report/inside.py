@@ -146,7 +146,14 @@ def _said(sample: Sample) -> list[tuple[str, float]] | None:
     """The likeliest classes, or next tokens, with their probabilities."""
     if not isinstance(sample.answer, Tensor) or sample.kind == "series":
         return None
-    return _best(sample, (sample.answer[0, -1] if sample.answer.dim() == 3 else sample.answer[0]), 5)
+    return _best(sample, _row(sample.answer)[0], 5)
+
+
+def _row(said: Tensor) -> Tensor:
+    """What is said as one row of logits a sample: those of the last token; of a map their mean over its cells."""
+    if said.dim() == 4:
+        return said.mean((2, 3))
+    return said[:, -1] if said.dim() == 3 else said
 
 
 def _best(sample: Sample, logits: Tensor, count: int) -> list[tuple[str, float]]:
@@ -201,8 +208,8 @@ def lens_view(sample: Sample) -> dict[str, Any]:
     one = next(iter(said.values()))
     if sample.kind == "series":
         return {"kind": "series", "layers": {path: signed(each[0]) for path, each in said.items()}}
-    if one.dim() == 2:
-        return {"kind": "classes", "layers": {path: _best(sample, each[0], 5) for path, each in said.items()}}
+    if one.dim() != 3:
+        return {"kind": "classes", "layers": {path: _best(sample, _row(each)[0], 5) for path, each in said.items()}}
     start = max(0, one.shape[1] - COLUMNS)
     layers = {path: [_best(sample, row, 3) for row in each[0, start:]] for path, each in said.items()}
     return {"kind": "tokens", "start": start, "layers": layers}
@@ -221,11 +228,11 @@ def attribution_view(sample: Sample) -> dict[str, Any]:
         return _for_series(sample)
     if isinstance(sample.model, Seq2Seq):
         return _for_pairs(sample)
-    answer = sample.answer[:, -1] if sample.answer.dim() == 3 else sample.answer
-    best = int(answer[0].argmax())
+    best = int(_row(sample.answer)[0].argmax())
 
     def score(said: Tensor) -> Tensor:
-        return (said[:, -1] if said.dim() == 3 else said).log_softmax(-1)[:, best]
+        row = _row(said)
+        return (row.log_softmax(-1) if row.shape[-1] > 1 else row)[:, best]
 
     methods: dict[str, Any] = {"gradient": Gradient(), "input x gradient": InputXGradient()}
     few = sample.first.count <= COUNTED

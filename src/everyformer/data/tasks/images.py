@@ -76,7 +76,7 @@ class ImageClassification(ClassTask):
             array = np.stack([pictures.to_array(each, size, channels, options.fit) for each in found])
             made[split] = torch.from_numpy(array), torch.tensor(labels[split])[kept]
         state: dict[str, Any] = {"classes": classes}
-        state["mean"], state["std"] = _moments(made["train"][0], options)
+        state["mean"], state["std"] = pictures.moments(made["train"][0], options.mean, options.std)
         state["facts"] = {"classes": len(classes), "channels": channels, "image": size}
         self = cls(options, state)
         self.parts = made
@@ -139,18 +139,3 @@ def _common_size(found: list[Any], part: Rows) -> int:
             f"say what to bring them to: data.image={min(min(size) for size in sizes)}"
         )
     return int(found[0].size[0])
-
-
-def _moments(train: Tensor, options: Options) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel, from the count of each of the 256 values."""
-    means, deviations = [], []
-    for channel in range(train.shape[1]):
-        count = torch.bincount(train[:, channel].flatten(), minlength=256).double()
-        values = torch.arange(256, dtype=torch.float64) / 255
-        mean = float((count * values).sum() / count.sum())
-        means.append(mean)
-        deviations.append(max(float((count * (values - mean) ** 2).sum() / count.sum()) ** 0.5, 1e-3))
-    for name, given in (("mean", options.mean), ("std", options.std)):
-        if given is not None and len(given) != train.shape[1]:
-            raise BadInput(f"data.{name} has {len(given)} values and the pictures have {train.shape[1]} channels")
-    return options.mean or means, options.std or deviations

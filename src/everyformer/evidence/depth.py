@@ -1,0 +1,54 @@
+"""Evidence for designs that say how far away each pixel is, on rendered rooms."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.runs import scored
+from everyformer.recipe import load_recipe
+
+_DPT: dict[str, Any] = {
+    "system": "dpt", "image": 64, "patch": 8, "width": 64, "depth": 4, "heads": 4, "levels": [0, 1, 2, 3],
+    "hidden": [16, 32, 48, 64], "factors": [4, 2, 1, 0.5], "fused": 24,
+}  # fmt: skip
+_SECONDS = 60
+
+
+@cache
+def _glpn(*edits: tuple[str, str]) -> dict[str, Any]:
+    """The recipe of rooms, some parts of its design exchanged: (path, head)."""
+    made = [{"swap": path, "with": {part: {}}} for path, part in edits]
+    design = {**load_recipe("rooms").design, "edits": made}
+    return scored("rooms", f"training.seconds={_SECONDS}", design=design)
+
+
+def _against_the_mean(result: dict[str, Any]) -> Finding:
+    ours, baseline = result["metrics"], result["baseline"]["abs_rel"]
+    verdict = "holds" if ours["abs_rel"] < baseline else "does not hold at this scale"
+    finding = (
+        f"relative error {ours['abs_rel']:.4f} (delta1 {ours['delta1']:.3f}) against {baseline:.4f} of the mean map"
+    )
+    return Finding(verdict, finding, {**ours, "mean map": baseline, "parameters": result["parameters"]})
+
+
+@evidence("glpdepth", kind="learns", claim="A minute on rendered rooms is better than their mean map.")
+def glpdepth_learns() -> Finding:
+    """The recipe of rooms."""
+    return _against_the_mean(_glpn())
+
+
+@evidence("dpt", kind="learns", claim="A minute on rendered rooms is better than their mean map.")
+def dpt_learns() -> Finding:
+    """The recipe of rooms with a small plain transformer."""
+    return _against_the_mean(scored("rooms", f"training.seconds={_SECONDS}", design=_DPT))
+
+
+@evidence("dpt", kind="claim", claim="Several levels of the transformer are above its last one alone (table 6).")
+def dpt_levels() -> Finding:
+    """The same head, with the last block in the place of all four."""
+    several = scored("rooms", f"training.seconds={_SECONDS}", design=_DPT)["metrics"]["abs_rel"]
+    last = scored("rooms", f"training.seconds={_SECONDS}", design={**_DPT, "levels": [3] * 4})["metrics"]["abs_rel"]
+    verdict = "holds" if several < last else "does not hold at this scale"
+    return Finding(verdict, f"relative error {several:.4f} against {last:.4f}", {"several": several, "last": last})

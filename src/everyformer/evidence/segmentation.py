@@ -1,0 +1,101 @@
+"""Evidence for designs that say what each pixel is, on CamVid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from everyformer.costs import flops, on_meta
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.runs import scored
+from everyformer.heads import UPerHead
+from everyformer.recipe import load_recipe
+from everyformer.specs import spec
+from everyformer.training.compare import variants
+from everyformer.training.designing import design_for
+
+_NAMES = {
+    "segformer-segmentation": "segformer", "segmenter": "segmenter", "upernet": "upernet", "transunet": "transunet",
+}  # fmt: skip
+_SECONDS = 60
+
+
+@cache
+def _whole(variant: str) -> dict[str, Any]:
+    return _edited(variant)
+
+
+def _edited(variant: str, *edits: dict[str, Any]) -> dict[str, Any]:
+    """A design of the recipe's comparison after edits, trained for a minute."""
+    design = {**variants(load_recipe("camvid"))[variant].design, "edits": list(edits)}
+    return scored("camvid", f"training.seconds={_SECONDS}", design=design)
+
+
+def _learns(variant: str) -> Callable[[], Finding]:
+    def run() -> Finding:
+        ours = _whole(variant)
+        theirs, baseline = _whole("unet")["metrics"]["miou"], ours["baseline"]["miou"]
+        miou = ours["metrics"]["miou"]
+        verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
+        finding = (
+            f"mIoU {miou:.4f} after {_SECONDS} s, U-Net of like size {theirs:.4f}, the commonest class {baseline:.4f}"
+        )
+        figures = {"miou": miou, "unet": theirs, "commonest": baseline, "parameters": ours["parameters"]}
+        return Finding(verdict, finding, figures)
+
+    return run
+
+
+for _system, _variant in _NAMES.items():
+    evidence(_system, kind="learns", claim="A minute on CamVid gives three times the mIoU of the commonest class.")(
+        _learns(_variant)
+    )
+
+
+def _above_unet(variant: str) -> Callable[[], Finding]:
+    def run() -> Finding:
+        ours, theirs = (_whole(each)["metrics"]["miou"] for each in (variant, "unet"))
+        verdict = "holds" if ours > theirs else "does not hold at this scale"
+        return Finding(verdict, f"mIoU {ours:.4f} against {theirs:.4f}", {"ours": ours, "unet": theirs})
+
+    return run
+
+
+for _system in ("segformer-segmentation", "upernet"):
+    evidence(_system, kind="claim", claim="Above a U-Net of like size in the same time.")(_above_unet(_NAMES[_system]))
+
+
+@evidence(
+    "segmenter", kind="claim", claim="Class tokens that meet the patches are above a linear map of them (table 4)."
+)
+def segmenter_masks() -> Finding:
+    """The same ViT with either head."""
+    masks = _whole("segmenter")["metrics"]["miou"]
+    edit = {"swap": "head", "with": {"heads.LinearDecoder": {"classes": 11}}}
+    linear = _edited("segmenter", edit)["metrics"]["miou"]
+    verdict = "holds" if masks > linear else "does not hold at this scale"
+    return Finding(
+        verdict, f"mIoU {masks:.4f} with class tokens, {linear:.4f} without", {"masks": masks, "linear": linear}
+    )
+
+
+@evidence("transunet", kind="claim", claim="Skips from the residual network raise the score (table 2).")
+def transunet_skips() -> Finding:
+    """All levels of the way down beside the way up, or the deepest alone."""
+    skips = _whole("transunet")["metrics"]["miou"]
+    none = _edited("transunet", {"set": "head.levels", "value": [3]})["metrics"]["miou"]
+    verdict = "holds" if skips > none else "does not hold at this scale"
+    return Finding(verdict, f"mIoU {skips:.4f} with skips, {none:.4f} without", {"skips": skips, "none": none})
+
+
+@evidence(
+    "segformer-segmentation", kind="claim", claim="The decoder is a small share of the cost of UPerNet's (section 3.2)."
+)
+def segformer_decoder_is_light() -> Finding:
+    """FLOPs of both heads on the same encoder, B2 at 512 pixels."""
+    ours = design_for({"system": "segformer-segmentation", "size": "b2"}, {})
+    theirs = ours.swap("head", spec(UPerHead, classes=150))
+    light, heavy = (flops(on_meta(each))["head"] for each in (ours, theirs))
+    verdict = "holds" if light < heavy / 2 else "does not hold at this scale"
+    return Finding(verdict, f"{light / 1e9:.1f} against {heavy / 1e9:.1f} GFLOPs", {"ours": light, "upernet": heavy})

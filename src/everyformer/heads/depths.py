@@ -1,0 +1,148 @@
+"""How far away each pixel of a picture is, from the maps of several levels: (B, 1, Y, X)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.activations import activation as activation_named
+from everyformer.context import Context
+from everyformer.contracts import MapHead
+from everyformer.convolution import ConvNorm, resized
+from everyformer.errors import BadInput
+from everyformer.grids import as_map
+from everyformer.registry import part
+from everyformer.tokens import Tokens
+
+
+def doubled(cells: Float[Tensor, "B D Y X"], *, corners: bool = False) -> Float[Tensor, "B D y x"]:
+    """A map on a grid twice as fine."""
+    return resized(cells, (2 * cells.shape[2], 2 * cells.shape[3]), corners=corners)
+
+
+@part("heads")
+class SelectiveFusion(MapHead):
+    """From the last level up, a level and what comes from below weighed against each other at each cell
+    (Kim et al., GLPN, 2022, sections 3.3 and 3.4); max_depth sigmoid(.) at the end.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        hidden: int = 64,
+        max_depth: float = 10.0,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.max_depth = max_depth
+        self.project = nn.ModuleList(
+            nn.Identity() if width == hidden else nn.Conv2d(width, hidden, 1) for width in reversed(self.widths)
+        )
+        self.fusion = nn.ModuleList(_Gates(hidden) for _ in self.widths[1:])
+        self.before, self.last = nn.Conv2d(hidden, hidden, 3, padding=1), nn.Conv2d(hidden, 1, 3, padding=1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B 1 Y X"]:
+        """The depth of each pixel, four times as fine as the finest level."""
+        maps = [project(each) for project, each in zip(self.project, reversed(self.maps(tokens, context)), strict=True)]
+        cells, *finer = maps
+        for fusion, each in zip(self.fusion, finer, strict=True):
+            cells = fusion(each, resized(doubled(cells), each.shape[2:]))
+        cells = doubled(doubled(cells))
+        return self.max_depth * self.last(F.relu(self.before(cells))).sigmoid()
+
+
+class _Gates(nn.Module):
+    """a local + b global, where a and b are read from both."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            ConvNorm(2 * width, width, bias=True),
+            ConvNorm(width, width // 2, bias=True),
+            nn.Conv2d(width // 2, 2, 3, padding=1),
+        )
+
+    def forward(self, local: Float[Tensor, "B D Y X"], below: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B D Y X"]:
+        """The weighed sum."""
+        first, second = self.convs(torch.cat((local, below), 1)).sigmoid().chunk(2, 1)
+        return local * first + below * second
+
+
+@part("heads")
+class Reassembled(MapHead):
+    """Levels of a plain transformer reassembled into maps of several resolutions, fused from coarse to fine, then three
+    convolutions (Ranftl et al., DPT, 2021, sections 3.1 to 3.3); the answer is not below 0.
+
+    `hidden` and `factors` are the widths of the maps and how much finer they are than the patches; each patch reads the
+    class token beside it. The inverse depth is what the published weights answer.
+    """
+
+    leads = 1
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        hidden: tuple[int, ...] = (96, 192, 384, 768),
+        factors: tuple[float, ...] = (4, 2, 1, 0.5),
+        fused: int = 256,
+        narrow: int = 32,
+        activation: str = "gelu",
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        if not len(self.widths) == len(hidden) == len(factors):
+            raise ValueError(f"{len(self.widths)} levels; give as many hidden={hidden} and factors={factors}")
+        self.activation = activation_named(activation)
+        self.readout = nn.ModuleList(nn.Linear(2 * width, width) for width in self.widths)
+        self.project = nn.ModuleList(nn.Conv2d(width, to, 1) for width, to in zip(self.widths, hidden))
+        self.resize = nn.ModuleList(_resize(to, factor) for to, factor in zip(hidden, factors))
+        self.narrow = nn.ModuleList(nn.Conv2d(to, fused, 3, padding=1, bias=False) for to in hidden)
+        self.beside = nn.ModuleList(_Unit(fused) for _ in hidden[1:])
+        self.after = nn.ModuleList(_Unit(fused) for _ in hidden)
+        self.mix = nn.ModuleList(nn.Conv2d(fused, fused, 1) for _ in hidden)
+        self.first = nn.Conv2d(fused, fused // 2, 3, padding=1)
+        self.middle, self.last = nn.Conv2d(fused // 2, narrow, 3, padding=1), nn.Conv2d(narrow, 1, 1)
+        self.last.own_init = True  # type: ignore[assignment]
+        nn.init.ones_(self.last.bias)  # type: ignore[arg-type]  # below 0 everywhere it would never learn
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B 1 Y X"]:
+        """The answer for each pixel."""
+        *finer, cells = [self._map(i, each) for i, each in enumerate(self.read(tokens, context))]
+        cells = self.after[0](cells)
+        for i, each in enumerate(reversed(finer)):
+            cells = self.mix[i](doubled(cells, corners=True))
+            cells = self.after[i + 1](cells + self.beside[i](resized(each, cells.shape[2:])))
+        cells = self.mix[-1](doubled(cells, corners=True))
+        cells = F.relu(self.middle(doubled(self.first(cells), corners=True)))
+        return F.relu(self.last(cells))
+
+    def _map(self, level: int, tokens: Tokens) -> Float[Tensor, "B D Y X"]:
+        """A level as a map of its resolution."""
+        if not tokens.prefix:
+            raise BadInput("Reassembled reads a class token, and no tokens lead; give the embedding first=1")
+        lead = tokens.values[:, :1].expand_as(tokens.values)
+        read = self.activation(self.readout[level](torch.cat((tokens.values, lead), -1)))
+        return self.narrow[level](self.resize[level](self.project[level](as_map(tokens.update(read)))))
+
+
+class _Unit(nn.Module):
+    """x + conv(ReLU(conv(ReLU(x))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B D Y X"]:
+        """The map with the update added."""
+        return cells + self.convs[1](F.relu(self.convs[0](F.relu(cells))))
+
+
+def _resize(width: int, factor: float) -> nn.Module:
+    """A map `factor` times as fine."""
+    if factor > 1:
+        return nn.ConvTranspose2d(width, width, int(factor), int(factor))
+    return nn.Identity() if factor == 1 else nn.Conv2d(width, width, 3, int(1 / factor), 1)

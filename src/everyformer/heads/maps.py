@@ -1,0 +1,185 @@
+"""What each cell of a picture is, from the maps of one level or of several: (B, classes, Y, X), the task resizes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.context import Context
+from everyformer.contracts import Backbone, Head, MapHead, Norm
+from everyformer.convolution import ConvNorm, resized
+from everyformer.dropout import Dropout
+from everyformer.grids import as_cells, as_map
+from everyformer.registry import part
+from everyformer.specs import Spec
+from everyformer.tokens import Tokens
+
+
+@part("heads")
+class LinearDecoder(Head):
+    """A linear map of every cell of the last level (Strudel et al., Segmenter, 2021, section 3.2, "linear")."""
+
+    needs_grid = True
+
+    def __init__(self, width: int, *, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell."""
+        return self.classify(as_map(tokens))
+
+
+@part("heads")
+class MaskTransformer(Head):
+    """Learned class tokens run through `body` with the cells; a class's mask is its cosine with each cell, normalised
+    over the classes (Strudel et al., Segmenter, 2021, section 3.2 and official code).
+    """
+
+    needs_grid = True
+
+    def __init__(self, width: int, *, classes: int, body: Spec[Backbone], norm: Spec[Norm]) -> None:
+        super().__init__()
+        self.classes = classes
+        self.project = nn.Linear(width, width)
+        self.queries = nn.Parameter(torch.randn(classes, width) * 0.02)
+        self.body: Backbone = self.make("body", body, width)
+        self.cells = nn.Parameter(torch.randn(width, width) * width**-0.5)
+        self.named = nn.Parameter(torch.randn(width, width) * width**-0.5)
+        self.norm: Norm = self.make("norm", norm, classes)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell."""
+        cells = as_cells(tokens)
+        values = torch.cat((self.project(cells.flatten(1, 2)), self.queries.expand(tokens.batch, -1, -1)), 1)
+        values, queries = self.body(Tokens(values), Context()).values.tensor_split([-self.classes], 1)
+        queries = F.normalize(queries @ self.named, dim=-1)
+        logits = self.norm(F.normalize(values @ self.cells, dim=-1) @ queries.mT)
+        return logits.mT.unflatten(2, cells.shape[1:3])
+
+
+@part("heads")
+class MLPDecoder(MapHead):
+    """Each level through a linear map to `hidden`, all resized to the finest, fused by another (Xie et al., SegFormer,
+    2021, equation 4); batch norm and ReLU after the fusion, as in the official code.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        hidden: int = 256,
+        dropout: float = 0.0,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.classes = classes
+        self.project = nn.ModuleList(nn.Conv2d(width, hidden, 1) for width in self.widths)
+        self.fuse = ConvNorm(hidden * len(self.widths), hidden, kernel=1)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Conv2d(hidden, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell of the finest level."""
+        maps = [project(each) for project, each in zip(self.project, self.maps(tokens, context), strict=True)]
+        fused = self.fuse(torch.cat([resized(each, maps[0].shape[2:]) for each in reversed(maps)], 1))
+        return self.classify(fused if self.dropout is None else self.dropout(fused))
+
+
+@part("heads")
+class UPerHead(MapHead):
+    """Pooled views of the last level, then sums from coarse to fine, and a fusion of all levels on the finest
+    (Xiao et al., UPerNet, 2018, section 3.1; Zhao et al., PSPNet, 2017, section 3.2, for the pooling).
+
+    `pools` are the sides of the pooled views; `norm`, if any, stands before each level (Liu et al., Swin, their code).
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        hidden: int = 512,
+        pools: tuple[int, ...] = (1, 2, 3, 6),
+        norm: Spec[Norm] | None = None,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.classes, self.pools = classes, pools
+        *finer, last = self.widths
+        self.norm = None if norm is None else nn.ModuleList(self.make("norm", norm, width) for width in self.widths)
+        self.views = nn.ModuleList(ConvNorm(last, hidden, kernel=1) for _ in pools)
+        self.bottleneck = ConvNorm(last + len(pools) * hidden, hidden)
+        self.lateral = nn.ModuleList(ConvNorm(width, hidden, kernel=1) for width in finer)
+        self.smooth = nn.ModuleList(ConvNorm(hidden, hidden) for _ in finer)
+        self.fuse = ConvNorm(len(self.widths) * hidden, hidden)
+        self.classify = nn.Conv2d(hidden, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell of the finest level."""
+        *finer, last = self._normed(self.maps(tokens, context))
+        size = last.shape[2:]
+        views = [resized(view(F.adaptive_avg_pool2d(last, side)), size) for view, side in zip(self.views, self.pools)]
+        merged = [self.bottleneck(torch.cat([last, *views], 1))]
+        for lateral, each in zip(reversed(self.lateral), reversed(finer), strict=True):
+            merged.append(lateral(each) + resized(merged[-1], each.shape[2:]))
+        coarse, *fine = merged
+        levels = [smooth(each) for smooth, each in zip(self.smooth, reversed(fine), strict=True)] + [coarse]
+        return self.classify(self.fuse(torch.cat([resized(each, levels[0].shape[2:]) for each in levels], 1)))
+
+    def _normed(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        if self.norm is None:
+            return list(maps)
+        return [norm(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, each in zip(self.norm, maps)]
+
+
+@part("heads")
+class UShaped(MapHead):
+    """From the last level up, each time twice as fine, the level of that grid beside it, then two convolutions
+    (Ronneberger et al., U-Net, 2015, section 2; Chen et al., TransUNet, 2021, section 3.2).
+
+    `hidden` are the widths on the way; beyond the finest level nothing stands beside. `first` is the width of a
+    convolution before it all; `kernel` is that of the last one.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        hidden: tuple[int, ...] = (256, 128, 64, 16),
+        first: int | None = None,
+        kernel: int = 1,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.classes = classes
+        *beside, width = self.widths
+        if len(beside) > len(hidden):
+            raise ValueError(f"{len(self.widths)} levels and {len(hidden)} steps up; give one step less than levels")
+        beside = [*beside[::-1], *[0] * (len(hidden) - len(beside))]
+        self.first = None if first is None else ConvNorm(width, first)
+        before = [first or width, *hidden]
+        self.up = nn.ModuleList(
+            nn.Sequential(ConvNorm(below + skip, to), ConvNorm(to, to))
+            for below, skip, to in zip(before, beside, hidden)
+        )
+        self.classify = nn.Conv2d(before[-1], classes, kernel, padding=kernel // 2)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell of the finest grid."""
+        *beside, cells = self.maps(tokens, context)
+        cells = cells if self.first is None else self.first(cells)
+        for i, up in enumerate(self.up):
+            skip: Any = beside[-1 - i] if i < len(beside) else None
+            size = (2 * cells.shape[2], 2 * cells.shape[3]) if skip is None else skip.shape[2:]
+            cells = resized(cells, size, corners=True)
+            cells = up(cells if skip is None else torch.cat((cells, skip), 1))
+        return self.classify(cells)

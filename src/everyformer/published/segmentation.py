@@ -1,0 +1,237 @@
+"""Designs that say what each pixel is: SegFormer (Xie et al., 2021), Segmenter (Strudel et al., 2021), UPerNet (Xiao et
+al., 2018) on Swin, TransUNet (Chen et al., 2021), and U-Net (Ronneberger et al., 2015) to compare with.
+"""
+
+from __future__ import annotations
+
+from everyformer.backbones import Block, ConvMerging, ConvPair, Pyramid, Stage, StandardBottlenecks
+from everyformer.designs import Design
+from everyformer.embeddings import OverlapPatches, StandardStem
+from everyformer.feedforward import MLP
+from everyformer.heads import MaskTransformer, MLPDecoder, UPerHead, UShaped
+from everyformer.models import Model
+from everyformer.norms import LayerNorm, PreNorm
+from everyformer.positions import LearnedGrid
+from everyformer.published.bodies import attention, plain
+from everyformer.published.pvt import MIT, REDUCTIONS, segformer
+from everyformer.published.swin import swin
+from everyformer.published.vit import vit
+from everyformer.registry import system
+from everyformer.specs import spec
+
+
+@system(
+    "segformer-segmentation",
+    title="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
+    authors="Xie et al.",
+    year=2021,
+    arxiv="2105.15203",
+    idea="All four stages of the Mix Transformer through linear maps alone, side by side on the finest grid.",
+    tasks=("segmentation",),
+    default="b0",
+    sizes={
+        "b0": {"widths": (32, 64, 160, 256), "depths": (2, 2, 2, 2), "hidden": 256},
+        "b1": {"widths": MIT, "depths": (2, 2, 2, 2), "hidden": 256},
+        "b2": {"widths": MIT, "depths": (3, 4, 6, 3)},
+        "b3": {"widths": MIT, "depths": (3, 4, 18, 3)},
+        "b4": {"widths": MIT, "depths": (3, 8, 27, 3)},
+        "b5": {"widths": MIT, "depths": (3, 6, 40, 3)},
+    },
+)
+def segformer_segmentation(
+    *,
+    classes: int = 150,
+    image: int = 512,
+    channels: int = 3,
+    widths: tuple[int, ...] = MIT,
+    depths: tuple[int, ...] = (2, 2, 2, 2),
+    heads: tuple[int, ...] = (1, 2, 5, 8),
+    ratio: float = 4.0,
+    reductions: tuple[int, ...] = REDUCTIONS,
+    hidden: int = 768,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    head_dropout: float = 0.1,
+    drop_path: float = 0.1,
+    eps: float = 1e-6,
+) -> Design:
+    """Sections 3.1 and 3.2: the answer has a quarter of the picture's resolution."""
+    body = segformer(
+        classes=classes, image=image, channels=channels, widths=widths, depths=depths, heads=heads, ratio=ratio,
+        reductions=reductions, dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path, eps=eps,
+    )  # fmt: skip
+    return body.set("head", spec(MLPDecoder, classes=classes, hidden=hidden, dropout=head_dropout))
+
+
+@system(
+    "segmenter",
+    title="Segmenter: Transformer for Semantic Segmentation",
+    authors="Strudel et al.",
+    year=2021,
+    arxiv="2105.05633",
+    idea="A plain ViT, then two blocks in which a learned token of each class meets all patches; their product is the mask.",
+    tasks=("segmentation",),
+    default="small",
+    sizes={
+        "tiny": {"width": 192, "heads": 3},
+        "small": {"width": 384, "heads": 6},
+        "base": {"width": 768, "heads": 12},
+        "large": {"width": 1024, "depth": 24, "heads": 16, "image": 640},
+    },
+)
+def segmenter(
+    *,
+    classes: int = 150,
+    image: int = 512,
+    patch: int = 16,
+    channels: int = 3,
+    width: int = 384,
+    depth: int = 12,
+    heads: int = 6,
+    ratio: float = 4.0,
+    head_depth: int = 2,
+    head_dropout: float = 0.1,
+    dropout: float = 0.0,
+    drop_path: float = 0.1,
+    eps: float = 1e-6,
+) -> Design:
+    """Section 3: the answer has a cell for each patch."""
+    body = vit(
+        classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads,
+        ratio=ratio, dropout=dropout, drop_path=drop_path, eps=eps,
+    )  # fmt: skip
+    norm = spec(LayerNorm)
+    blocks = plain(
+        head_depth, mixer=attention(heads), feedforward=spec(MLP, hidden=4 * width), norm=norm, last=norm,
+        dropout=head_dropout,
+    )  # fmt: skip
+    return body.set("head", spec(MaskTransformer, classes=classes, body=blocks, norm=norm))
+
+
+@system(
+    "upernet",
+    title="Unified Perceptual Parsing for Scene Understanding",
+    authors="Xiao et al.",
+    year=2018,
+    arxiv="1807.10221",
+    idea="Pooled views of the coarsest level, handed down level by level, and all levels fused; here on Swin.",
+    tasks=("segmentation",),
+    default="swin-tiny",
+    sizes={
+        "swin-tiny": {"depths": (2, 2, 6, 2)},
+        "swin-small": {"depths": (2, 2, 18, 2), "drop_path": 0.3},
+        "swin-base": {"depths": (2, 2, 18, 2), "width": 128, "heads": (4, 8, 16, 32), "drop_path": 0.3},
+    },
+)
+def upernet(
+    *,
+    classes: int = 150,
+    image: int = 512,
+    patch: int = 4,
+    channels: int = 3,
+    width: int = 96,
+    depths: tuple[int, ...] = (2, 2, 6, 2),
+    heads: tuple[int, ...] = (3, 6, 12, 24),
+    window: int = 7,
+    ratio: float = 4.0,
+    hidden: int = 512,
+    pools: tuple[int, ...] = (1, 2, 3, 6),
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    drop_path: float = 0.2,
+) -> Design:
+    """Section 3.1, on Swin as in section 4.3 of Liu et al. (2021): a norm before each level that the head reads."""
+    body = swin(
+        classes=classes, image=image, patch=patch, channels=channels, width=width, depths=depths, heads=heads,
+        window=window, ratio=ratio, dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path,
+    )  # fmt: skip
+    head = spec(UPerHead, classes=classes, hidden=hidden, pools=pools, norm=spec(LayerNorm))
+    return body.remove("backbone.norm").set("head", head)
+
+
+@system(
+    "transunet",
+    title="TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation",
+    authors="Chen et al.",
+    year=2021,
+    arxiv="2102.04306",
+    idea="A ViT on the map of a residual network, and back up through a U whose skips come from that network.",
+    tasks=("segmentation",),
+    default="base",
+    sizes={"base": {}},
+)
+def transunet(
+    *,
+    classes: int = 9,
+    image: int = 224,
+    channels: int = 3,
+    stem: int = 64,
+    convs: tuple[int, ...] = (3, 4, 9),
+    groups: int = 32,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    ratio: float = 4.0,
+    first: int = 512,
+    hidden: tuple[int, ...] = (256, 128, 64, 16),
+    dropout: float = 0.1,
+) -> Design:
+    """Section 3: `convs` are the blocks of each stage of the residual network; the answer is as fine as the picture."""
+    norm = spec(LayerNorm, eps=1e-6)
+    residual = spec(PreNorm, norm=norm, dropout=dropout)
+    mlp = spec(MLP, ratio=ratio, dropout=dropout)
+    block = spec(Block, mixer=attention(heads), feedforward=mlp, residual=residual)
+    stages = [spec(Stage, blocks=())]
+    for i, count in enumerate(convs):
+        enter = spec(StandardBottlenecks, depth=count, stride=2 if i else 1, pool=not i, groups=groups)
+        stages.append(spec(Stage, to=stem * 4 * 2**i, enter=enter, blocks=()))
+    side = image // 2 ** (len(convs) + 1)
+    body = spec(
+        Stage, to=width, enter=spec(ConvMerging, kernel=1, stride=1), places=spec(LearnedGrid, grid=(side, side)),
+        blocks=(block,) * depth, norm=norm,
+    )  # fmt: skip
+    read = (*range(len(convs)), len(convs) + 1)
+    return Design(
+        spec(
+            Model,
+            width=stem,
+            embedding=spec(StandardStem, channels=channels, image=image, groups=groups),
+            backbone=spec(Pyramid, stages=(*stages, body)),
+            head=spec(UShaped, classes=classes, hidden=hidden, first=first, kernel=3, levels=read),
+        )
+    )
+
+
+@system(
+    "unet",
+    title="U-Net: Convolutional Networks for Biomedical Image Segmentation",
+    authors="Ronneberger et al.",
+    year=2015,
+    arxiv="1505.04597",
+    idea="No transformer: convolutions down and up again with what stood on each grid beside; what the others compare with.",
+    tasks=("segmentation",),
+    default="base",
+    sizes={"base": {}},
+)
+def unet(
+    *,
+    classes: int = 2,
+    image: int = 572,
+    channels: int = 3,
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
+) -> Design:
+    """Figure 1, with padding (the answer is as large as the picture), batch norm, bilinear steps up, and a linear
+    convolution in front.
+    """
+    stages = [
+        spec(Stage, to=width, enter=spec(ConvPair, stride=2 if i else 1), blocks=()) for i, width in enumerate(widths)
+    ]
+    return Design(
+        spec(
+            Model,
+            width=widths[0],
+            embedding=spec(OverlapPatches, kernel=3, stride=1, padding=1, channels=channels, image=image),
+            backbone=spec(Pyramid, stages=tuple(stages)),
+            head=spec(UShaped, classes=classes, hidden=widths[-2::-1]),
+        )
+    )
