@@ -40,7 +40,7 @@ def test_every_system_says_where_it_comes_from() -> None:
         assert system.title
         assert system.idea.endswith("."), name
         assert system.authors
-        assert 2017 <= system.year <= 2100
+        assert 2015 <= system.year <= 2100
         assert system.tasks, name
         assert system.default is None or system.default in system.sizes
 
