@@ -67,10 +67,11 @@ def test_a_killed_sweep_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pyte
     """Killed while the last point is trained; every point ends as if nothing had happened, and none is trained twice."""
     more, over = ["training.steps=12", "training.checkpoint_every=1"], {"training.lr": [1e-3, 3e-3]}
     command = [
-        sys.executable, "-m", "everyformer.cli", "sweep", "digits", *TINY, *more, "--jobs", str(jobs),
+        sys.executable, "-c", "from everyformer.cli import main; main()", "sweep", "digits", *TINY, *more, "--jobs", str(jobs),
         "--out", str(tmp_path), "--over", "training.lr=1e-3,3e-3",
     ]  # fmt: skip
-    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     last = tmp_path / "training.lr=0.003"
     while not list(last.glob("checkpoints/step-*")):
         assert running.poll() is None
