@@ -20,7 +20,9 @@ def sweep(
     overrides: Annotated[list[str] | None, typer.Argument(help="training.seconds=20 ...")] = None,
     over: Annotated[list[str] | None, typer.Option(help="A key and its values: design=vit,cct; several times.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = 1,
-    storage: Annotated[str | None, typer.Option(help="A database's URL; a SQLite file in the folder by default.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="A database's URL; a SQLite file in the folder by default.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder; runs/sweep-RECIPE by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

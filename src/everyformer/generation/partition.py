@@ -155,7 +155,19 @@ def partition(
             if weights == STATIONARY or (1 < along <= batch):
                 for caches in ("heads", "batch"):
                     found.append(
-                        _layout(shape, device, chips, weights, along, caches, batch, length, context, weight_bytes, cache_bytes)
+                        _layout(
+                            shape,
+                            device,
+                            chips,
+                            weights,
+                            along,
+                            caches,
+                            batch,
+                            length,
+                            context,
+                            weight_bytes,
+                            cache_bytes,
+                        )
                     )
     return sorted(found, key=lambda each: (each.memory > device.memory, each.seconds))
 
@@ -198,7 +210,9 @@ def _layout(
         # One pair of collectives over E serves both; what is cut along F is that of both.
         sent = traffic(rows, shape.width, shape.hidden + heads / up, chips, along, up)
     else:
-        sent = traffic(rows, shape.width, shape.hidden, chips, along, up) + traffic(rows, shape.width, heads, chips, along)
+        sent = traffic(rows, shape.width, shape.hidden, chips, along, up) + traffic(
+            rows, shape.width, heads, chips, along
+        )
     apart = along if weights == GATHERED else 1
     if caches == "batch":
         # Queries go to the chips of their sequences, and answers back.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -36,6 +36,10 @@ class StepCost:
     forward_flops: int
     flops: int
     """Forward and backward."""
+
+    def values(self) -> tuple[int, ...]:
+        """The numbers in order."""
+        return astuple(self)
 
 
 class Live(TorchDispatchMode):
@@ -120,7 +124,9 @@ class Fused(TorchFunctionMode):
                 query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
             )  # fmt: skip
         shared = query.shape[1] // key.shape[1]
-        key, value = (x.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2) if shared > 1 else x for x in (key, value))
+        key, value = (
+            x.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2) if shared > 1 else x for x in (key, value)
+        )
         if attn_mask is None:
             flash = torch.ops.aten._scaled_dot_product_flash_attention
             return flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
@@ -138,10 +144,12 @@ def step_cost(
     *,
     precision: str = "fp32",
     processor: bool = False,
+    sharded: bool = False,
 ) -> StepCost:
     """The cost of one step of a model on the meta device on a batch.
 
-    `precision` is 'fp32' or 'bf16'; `processor`: it would run on a CPU, not on a GPU.
+    `precision` is 'fp32' or 'bf16'; `processor`: it would run on a CPU, not on a GPU; `sharded`: each gradient leaves as soon
+    as it is there, to the shards that it belongs to, and the peak counts none that are whole.
     """
     both = Both(model.train(), objective)  # type: ignore[arg-type]
     optimizers = find_optimizer(training.optimizer)(both, training)
@@ -150,19 +158,28 @@ def step_cost(
     for tensor in (*both.parameters(), *both.buffers()):
         live.watch(tensor)
     weights = live.now
+    trained = [p for p in both.parameters() if p.requires_grad]
+    if sharded:
+        for parameter in trained:
+            parameter.register_post_accumulate_grad_hook(_leave)
     with live, FlopCounterMode(display=False, depth=None, custom_mapping=FOURIER) as counter:
         with Fused(processor), Mixed() if precision == "bf16" else nullcontext():
             total, _ = both(inputs)
         activations, forward = live.now - weights, counter.get_total_flops()
         total.backward()
-    gradients = sum(_bytes(p.grad) for p in both.parameters() if p.grad is not None)
+    for parameter in trained:
+        parameter.grad = torch.empty_like(parameter)
     for each in optimizers:
         each.step()
     kept = sum(_bytes(value) for each in optimizers for state in each.state.values() for value in state.values())
     return StepCost(
-        weights=weights, gradients=gradients, optimizer=kept, activations=activations, peak=live.peak + kept,
+        weights=weights, gradients=sum(map(_bytes, trained)), optimizer=kept, activations=activations, peak=live.peak + kept,
         forward_flops=forward, flops=counter.get_total_flops(),
     )  # fmt: skip
+
+
+def _leave(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 def _bytes(tensor: Tensor) -> int:
