@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def sweep(
         check(each)
     from everyformer.data import find_task
 
-    place = storage or f"sqlite:///{folder.resolve() / FILE}", folder, recipe.name, find_task(recipe.task).better
+    place = storage or f"sqlite:///{folder.resolve() / FILE}", folder, str(folder.resolve()), find_task(recipe.task).better
     store = Store(*place)
     store.enter({name: json.loads(json.dumps(each.to_plain())) for name, each in recipes.items()})
     if jobs == 1:
@@ -112,7 +113,7 @@ def work(url: str, folder: Path, study: str, better: str, *, progress: bool, ste
     `progress` tells of points, `steps` of the steps of each.
     """
     store = Store(url, folder, study, better)
-    display = Display(study, progress)
+    display = Display(folder.name, progress)
     while (point := store.next()) is not None:
         display.say(f"{point.name} begins")
         give_back()
@@ -123,9 +124,9 @@ def work(url: str, folder: Path, study: str, better: str, *, progress: bool, ste
             store.done(point, figure)
             display.say(f"{point.name}: {run.result['metric']} {figure:.4f}")
         except Exception as error:
-            why = str(error) if isinstance(error, EveryformerError) else f"{type(error).__name__}: {error}"
-            store.failed(point, why)
-            display.say(f"{point.name} failed: {why}")
+            known = isinstance(error, EveryformerError)
+            store.failed(point, str(error) if known else f"{type(error).__name__}: {error}")
+            display.say(f"{point.name} failed: {error if known else traceback.format_exc()}")
 
 
 def _processes(jobs: int, place: tuple[str, Path, str, str], progress: bool) -> None:
