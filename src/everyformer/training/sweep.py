@@ -60,7 +60,12 @@ def sweep(
         check(each)
     from everyformer.data import find_task
 
-    place = storage or f"sqlite:///{folder.resolve() / FILE}", folder, str(folder.resolve()), find_task(recipe.task).better
+    place = (
+        storage or f"sqlite:///{folder.resolve() / FILE}",
+        folder,
+        str(folder.resolve()),
+        find_task(recipe.task).better,
+    )
     store = Store(*place)
     store.enter({name: json.loads(json.dumps(each.to_plain())) for name, each in recipes.items()})
     if jobs == 1:
