@@ -28,7 +28,7 @@ from everyformer.training import train
 from everyformer.training.lesson import Lesson
 
 if __name__ == "__main__":
-    folder, strategy, resume, fatal = sys.argv[1:]
+    folder, strategy, resume, fatal, nodes = sys.argv[1:]
     whole = Lesson.step
 
     def step(self, *given):
@@ -37,7 +37,7 @@ if __name__ == "__main__":
         return whole(self, *given)
 
     Lesson.step = step
-    train(given(devices=2, strategy=strategy), folder, task=Sums(), progress=False, resume=resume == "resume")
+    train(given(devices=2 // int(nodes), nodes=int(nodes), strategy=strategy), folder, task=Sums(), progress=False, resume=resume == "resume")
 """
 
 
@@ -47,17 +47,23 @@ def given(**options: Any) -> Any:
     return made
 
 
-def two(
-    folder: Path, strategy: str, *, resume: bool = False, fatal: int = -1, torchrun: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """A run of two processes, the second of which dies at the step `fatal`."""
+def started(
+    folder: Path, strategy: str, *start: str, resume: bool = False, fatal: int = -1, nodes: int = 1
+) -> subprocess.Popen[str]:
+    """A run of two processes, the second of which dies at the step `fatal`, begun by `python *start`."""
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     tests = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path]), "CUDA_VISIBLE_DEVICES": ""}
-    start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29731"] if torchrun else []
-    command = [sys.executable, *start, script, folder, strategy, "resume" if resume else "begin", str(fatal)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    resuming = "resume" if resume else "begin"
+    command = [sys.executable, *start, script, folder, strategy, resuming, str(fatal), str(nodes)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit status and what it said."""
+    _, said = running.communicate(timeout=280)
+    return running.returncode, said
 
 
 def same(run: Run, whole: Run) -> None:
@@ -75,10 +81,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_cut_over_two_processes_one_is_killed_and_two_or_one_go_on(tmp_path: Path, whole: Run) -> None:
     """FSDP: the other process ends with a message, within a minute; pieces of two are read by two and by one."""
     began = time.monotonic()
-    ended = two(tmp_path / "two", "fsdp", fatal=7)
-    assert ended.returncode != 0
-    assert "has lost another one" in ended.stderr
-    assert "--resume" in ended.stderr
+    code, said = ended(started(tmp_path / "two", "fsdp", fatal=7))
+    assert code != 0
+    assert "has lost another one" in said
+    assert "--resume" in said
     assert time.monotonic() - began < 60 + 60, "a minute after its start, which takes a while where many run"
     assert sorted(each.name for each in (tmp_path / "two" / "checkpoints").iterdir()) == [
         "step-0000003",
@@ -86,17 +92,27 @@ def test_cut_over_two_processes_one_is_killed_and_two_or_one_go_on(tmp_path: Pat
     ]
     assert len(list((tmp_path / "two" / "checkpoints" / "step-0000006").glob("shards/*.safetensors"))) == 2
     shutil.copytree(tmp_path / "two", tmp_path / "one")
-    again = two(tmp_path / "two", "fsdp", resume=True)
-    assert again.returncode == 0, again.stderr
+    code, said = ended(started(tmp_path / "two", "fsdp", resume=True))
+    assert code == 0, said
     same(Run.open(tmp_path / "two"), whole)
     same(train(given(), tmp_path / "one", task=Sums(), progress=False, resume=True), whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_started_by_torchrun(tmp_path: Path, whole: Run, strategy: str) -> None:
-    ended = two(tmp_path / "two", strategy, torchrun=True)
-    assert ended.returncode == 0, ended.stderr
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_started_by_torchrun(tmp_path: Path, whole: Run, strategy: str, nodes: int) -> None:
+    """On one host, and on two that share a folder."""
+    hosts = [
+        started(
+            tmp_path / "two", strategy, "-m", "torch.distributed.run", "--nproc-per-node", str(2 // nodes), "--nnodes", str(nodes),
+            "--node-rank", str(host), "--master-addr", "127.0.0.1", "--master-port", "29731", nodes=nodes,
+        )
+        for host in range(nodes)
+    ]  # fmt: skip
+    for host in hosts:
+        code, said = ended(host)
+        assert code == 0, said
     same(Run.open(tmp_path / "two"), whole)
 
 
@@ -104,11 +120,11 @@ def test_started_by_torchrun(tmp_path: Path, whole: Run, strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_go_on_where_one_stood(tmp_path: Path, whole: Run, strategy: str) -> None:
     shutil.copytree(whole.folder, tmp_path / "two")
-    for left in ("result.json", "checkpoints/step-0000009", "checkpoints/step-0000012"):
-        path = tmp_path / "two" / left
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    ended = two(tmp_path / "two", strategy, resume=True)
-    assert ended.returncode == 0, ended.stderr
+    (tmp_path / "two" / "result.json").unlink()
+    for step in ("step-0000009", "step-0000012"):
+        shutil.rmtree(tmp_path / "two" / "checkpoints" / step)
+    code, said = ended(started(tmp_path / "two", strategy, resume=True))
+    assert code == 0, said
     same(Run.open(tmp_path / "two"), whole)
 
 

@@ -90,7 +90,9 @@ def _fabric(training: Training, precision: Precision) -> Fabric:
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        return Fabric(devices=training.devices, strategy=strategy_of(training), precision=precision.fabric)
+        return Fabric(
+            devices=training.devices, num_nodes=training.nodes, strategy=strategy_of(training), precision=precision.fabric
+        )  # fmt: skip
     except (ValueError, MisconfigurationException) as error:
         raise EveryformerError(
             f"training.devices={training.devices} with training.strategy='{training.strategy}' cannot be: {error}"

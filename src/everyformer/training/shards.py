@@ -29,7 +29,7 @@ def strategy_of(training: Training) -> Strategy | str:
         return training.strategy
     from lightning_fabric.strategies import ModelParallelStrategy
 
-    return ModelParallelStrategy(_shard, data_parallel_size=training.devices, tensor_parallel_size=1)
+    return ModelParallelStrategy(_shard, data_parallel_size=training.devices * training.nodes, tensor_parallel_size=1)
 
 
 def _shard(module: nn.Module, mesh: Any) -> nn.Module:
