@@ -63,7 +63,11 @@ class Training:
     """How many checkpoints stay."""
     threads: int | None = None
     devices: int = 1
+    """Devices of each host."""
+    nodes: int = 1
+    """Hosts, on each of which torchrun or a scheduler starts the same command."""
     strategy: str = "auto"
+    """'auto', 'ddp' (copies), 'fsdp' (cut over all processes), or another name of Lightning's."""
 
 
 @dataclass

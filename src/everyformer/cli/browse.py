@@ -114,7 +114,7 @@ def _facts(found: System | Method, options: list[str]) -> dict[str, Any]:
 
     if isinstance(found, Method):
         return {"call": found.call}
-    chosen = design(found.name, **_options(options))
+    chosen = design(found.name, **read_options(options))
     model = on_meta(chosen)
     return {
         "tasks": list(found.tasks), "sizes": found.sizes, "design": to_plain(chosen.spec),
@@ -129,10 +129,11 @@ def _text(found: System | Method, options: list[str]) -> str:
     if isinstance(found, Method):
         return f"applied to a trained model: {found.call}"
     sizes, known = ", ".join(found.sizes) or "one", ", ".join(inspect.signature(found.make).parameters)
-    return f"sizes: {sizes}; options: {known}\n\n{design(found.name, **_options(options))}"
+    return f"sizes: {sizes}; options: {known}\n\n{design(found.name, **read_options(options))}"
 
 
-def _options(given: list[str]) -> dict[str, Any]:
+def read_options(given: list[str]) -> dict[str, Any]:
+    """name=value words as options."""
     from omegaconf import OmegaConf
 
     from everyformer.errors import EveryformerError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,8 @@ def train(
 
     folder = out or Path("runs") / loaded.name
     run = train_recipe(loaded, folder, resume=resume, overwrite=overwrite, progress=not as_json)
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))):
+        return  # one of the processes of a run speaks for all
     if as_json:
         print_json(run.result)
     else:

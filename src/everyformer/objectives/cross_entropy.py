@@ -38,7 +38,7 @@ class _CrossEntropy(torch.autograd.Function):
             loss = norm - (1 - smoothing) * rows.gather(1, chosen)
             if smoothing:
                 loss -= smoothing * rows.mean(1, keepdim=True)
-            total += loss[real].sum()
+            total += loss.masked_fill(~real[:, None], 0).sum()
             if grad is not None:
                 share = (rows - norm).exp_()
                 if smoothing:

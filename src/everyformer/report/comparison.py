@@ -37,11 +37,11 @@ def cells(result: dict[str, Any]) -> list[str]:
 
 def short(count: float) -> str:
     """1,234,567 as '1.23 M'."""
-    for unit in ("", "k", "M", "G"):
+    for unit in ("", "k", "M", "G", "T"):
         if abs(count) < 1000:
             return f"{count:.3g} {unit}".strip()
         count /= 1000
-    return f"{count:.3g} T"
+    return f"{count:.3g} P"
 
 
 def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> Path:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from everyformer.training.shards import like
+
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and saved buffers by name; tied ones once, under their first name."""
@@ -29,7 +31,7 @@ def copy_of(model: nn.Module) -> dict[str, Tensor]:
 def put(model: nn.Module, values: dict[str, Tensor]) -> None:
     """Set the weights."""
     for name, tensor in weights(model).items():
-        tensor.copy_(values[name])
+        tensor.copy_(like(values[name], tensor))
 
 
 @contextmanager
@@ -73,7 +75,7 @@ class Exponential:
     def load(self, held: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         for name, value in held.items():
-            self.values[name].copy_(value)
+            self.values[name].copy_(like(value, self.values[name]))
 
 
 class LastMeans:

@@ -9,7 +9,7 @@ from everyformer.training.optimizers import find_optimizer
 from everyformer.training.precision import choose
 from everyformer.training.schedules import find_schedule
 
-_AT_LEAST_ONE = ("steps", "batch", "tokens", "accumulate", "evaluate_every", "patience", "checkpoint_every", "checkpoints", "threads", "devices")  # fmt: skip
+_AT_LEAST_ONE = ("steps", "batch", "tokens", "accumulate", "evaluate_every", "patience", "checkpoint_every", "checkpoints", "threads", "devices", "nodes")  # fmt: skip
 _MORE_THAN_ZERO = ("epochs", "seconds", "lr", "clip")
 
 

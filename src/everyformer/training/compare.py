@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -56,10 +57,7 @@ def compare(
         check(each)
     if not overwrite:
         _check_same(folder, recipes)
-    if task is None:
-        from everyformer.data import find_task
-
-        task = find_task(recipe.task).open(**recipe.data)
+    task = task or _opened(recipe)
     _check_fit(recipes, task)
     display = Display(recipe.name, progress)
     runs = {}
@@ -68,13 +66,33 @@ def compare(
         place = folder / name
         give_back()
         runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=task)
-    results = [_result(name, run, task) for name, run in runs.items()]
-    if len({(r["samples"], r["hash"]) for r in results}) > 1:
+    return measured(runs, folder / "compare.json", task)
+
+
+def measured(runs: Mapping[str, Run], file: Path, task: Task | None = None) -> list[dict[str, Any]]:
+    """The results of runs with their speeds and learning curves, written to a file; all scored on the same samples.
+
+    Without a `task`, that of each run is opened again, one for all runs on the same data.
+    """
+    if len({(run.result["samples"], run.result["hash"]) for run in runs.values()}) > 1:
         raise EveryformerError(
-            f"the runs in '{folder}' were scored on different samples; train them again (--overwrite)"
+            f"the runs in '{file.parent}' were scored on different samples; train them again (--overwrite), or compare "
+            "settings that leave the test part as it is"
         )
-    write_json(folder / "compare.json", results)
+    opened: dict[str, Task] = {}
+    results = []
+    for name, run in runs.items():
+        data = json.dumps(run.recipe.data, sort_keys=True)
+        opened[data] = task or opened.get(data) or _opened(run.recipe)
+        results.append(_result(name, run, opened[data]))
+    write_json(file, results)
     return results
+
+
+def _opened(recipe: Recipe) -> Task:
+    from everyformer.data import find_task
+
+    return find_task(recipe.task).open(**recipe.data)
 
 
 def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, Recipe]:

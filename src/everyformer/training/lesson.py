@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from everyformer.errors import EveryformerError, RunFailed
+from everyformer.training import shards
 from everyformer.training.averaging import Average, Exponential, LastMeans, put, weights
 from everyformer.training.checkpoints import Checkpoint
 from everyformer.training.optimizers import find_optimizer, restore, state_of
@@ -57,8 +58,11 @@ class Lesson:
     def __init__(self, fabric: Fabric, model: nn.Module, objective: Objective, training: Training) -> None:
         self.fabric, self.training, self.model = fabric, training, model
         self.both = Both(model, objective)
+        # Cutting a module gives it other parameters: what steps on them is made afterwards.
+        self.wrapped = fabric.setup_module(self.both)
         self.optimizers = find_optimizer(training.optimizer)(self.both, training)
-        self.wrapped, *self.stepping = fabric.setup(self.both, *self.optimizers)
+        stepping = fabric.setup_optimizers(*self.optimizers)
+        self.stepping = stepping if isinstance(stepping, tuple) else (stepping,)
         self.wrapped.train()
         self.trained = [p for p in self.both.parameters() if p.requires_grad]
         if training.compile:
@@ -92,7 +96,7 @@ class Lesson:
         """The gradient of the sum of totals over the sum of counts, clipped; strategies leave its mean over devices."""
         grads = [p.grad for p in self.trained if p.grad is not None]
         scale = self.fabric.world_size / max(count, 1.0)
-        norm = float(torch.nn.utils.get_total_norm(grads)) * scale
+        norm = float(shards.whole(torch.nn.utils.get_total_norm(grads))) * scale
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise RunFailed(
                 f"the {'gradient' if math.isfinite(total) else 'loss'} of step {self.state.step + 1} is not a number "
@@ -117,6 +121,15 @@ class Lesson:
             "best": self.best,
         }
 
+    @property
+    def cut(self) -> bool:
+        """Whether the weights are cut over processes."""
+        return shards.cut(weights(self.model))
+
+    def whole(self, values: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The model's weights, or values in their place, put together; all processes call this."""
+        return {name: shards.whole(value) for name, value in (values or weights(self.model)).items()}
+
     def restore(self, found: Checkpoint) -> None:
         """Take back what `held` gave."""
         device = self.fabric.device
@@ -129,6 +142,6 @@ class Lesson:
         put(self.both, found.tensors["model"])
         restore(self.both, self.optimizers, found.tensors["optimizer"])
         if self.average is not None:
-            self.average.load({name: value.to(device) for name, value in found.tensors["average"].items()})
-        self.best = {name: value.to(device) for name, value in found.tensors["best"].items()}
+            self.average.load({name: value.to(device) for name, value in found.tensors.get("average", {}).items()})
+        self.best = {name: value.to(device) for name, value in found.tensors.get("best", {}).items()}
         self.state = State(**found.state)

@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,7 @@ from everyformer.training.run import (
     versions,
 )
 from everyformer.training.schedules import Schedule
+from everyformer.training.shards import strategy_of, together
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -87,7 +90,9 @@ def _fabric(training: Training, precision: Precision) -> Fabric:
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        return Fabric(devices=training.devices, strategy=training.strategy, precision=precision.fabric)
+        return Fabric(
+            devices=training.devices, num_nodes=training.nodes, strategy=strategy_of(training), precision=precision.fabric
+        )  # fmt: skip
     except (ValueError, MisconfigurationException) as error:
         raise EveryformerError(
             f"training.devices={training.devices} with training.strategy='{training.strategy}' cannot be: {error}"
@@ -110,7 +115,11 @@ def _train(
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.training.threads or threads)
     try:
-        with Display(recipe.name, progress and fabric.is_global_zero) as display, torch.random.fork_rng():
+        with (
+            Display(recipe.name, progress and fabric.is_global_zero) as display,
+            torch.random.fork_rng(),
+            together(fabric),
+        ):
             Loop(fabric, recipe, folder, task, design, precision, display).run(resume)
     finally:
         torch.set_num_threads(threads)
@@ -153,7 +162,10 @@ class Loop:
 
     def run(self, resume: bool) -> None:
         """Train to the end and write the result."""
-        found = checkpoints.newest(self.folder / "checkpoints", self.display.say) if resume else None
+        found = None
+        if resume:
+            models = {**weights(self.model), **weights(self.lesson.both)}
+            found = checkpoints.newest(self.folder / "checkpoints", self.display.say, models)
         if found is not None:
             self.lesson.restore(found)
         if self.fabric.is_global_zero:
@@ -241,7 +253,8 @@ class Loop:
         average = self.lesson.average
         values = average.at_evaluation(self.model, state.step) if average is not None else None
         with holding(self.model, values), self.fabric.autocast():
-            metrics = self._score("valid", None).metrics if self.fabric.is_global_zero else {}
+            with self._scored() as model:
+                metrics = self._score(model, "valid", None).metrics if model is not None else {}
             metrics = self.fabric.broadcast(metrics)
             name, better = self.task.watched
             figure = metrics[name]
@@ -258,35 +271,54 @@ class Loop:
         if state.stopped:
             self.display.say(f"stopping: no better {name} in {state.waited} evaluations")
 
-    def _score(self, split: str, decoding: dict[str, Any] | None) -> Score:
-        self.model.eval()
-        score = self.task.evaluate(self.model, split, decoding=decoding)
-        self.model.train()
+    @contextmanager
+    def _scored(self) -> Iterator[nn.Module | None]:
+        """The model as the first process scores it, whole where it is cut; None for the others."""
+        whole = self.lesson.whole() if self.lesson.cut else None
+        if not self.fabric.is_global_zero:
+            yield None
+        elif whole is None:
+            yield self.model
+        else:
+            model: nn.Module = self.design.build(seed=self.training.seed).to(self.fabric.device)
+            put(model, whole)
+            yield model
+
+    def _score(self, model: nn.Module, split: str, decoding: dict[str, Any] | None) -> Score:
+        model.eval()
+        score = self.task.evaluate(model, split, decoding=decoding)
+        model.train()
         return score
 
     def _save(self) -> None:
-        if not self.fabric.is_global_zero:
-            return
         folder = self.folder / "checkpoints"
-        checkpoints.save(folder, self.state.step, *self.lesson.held())
-        checkpoints.prune(folder, self.training.checkpoints)
+        if self.lesson.cut:
+            checkpoints.save(folder, self.state.step, *self.lesson.held(), self.fabric)
+        elif self.fabric.is_global_zero:
+            checkpoints.save(folder, self.state.step, *self.lesson.held())
+        if self.fabric.is_global_zero:
+            checkpoints.prune(folder, self.training.checkpoints)
 
     def _finish(self) -> None:
         """Keep the weights that the recipe asks for, score them on the test part in float32, write the result."""
-        if self.fabric.is_global_zero:
-            average = self.lesson.average
-            if self.training.keep == "best" and self.lesson.best:
-                put(self.model, self.lesson.best)
-            elif average is not None:
-                put(self.model, average.at_evaluation(self.model, self.state.step))
-            score = self._score("test", dict(self.recipe.decoding)) if self.task.size("test") else None
-            baseline = self.task.baseline("test") if score is not None else None
-            with full_disk_stops(self.folder, WEIGHTS):
-                save_tensors(self.folder / WEIGHTS, weights(self.model))
-                write_json(self.folder / RESULT, self._result(score, baseline))
-            if score is not None:
-                self.display.say(f"test {verdict(score.metrics[self.task.metric], self.task, baseline)}")
+        average = self.lesson.average
+        if self.training.keep == "best" and self.lesson.best:
+            put(self.model, self.lesson.best)
+        elif average is not None:
+            put(self.model, average.at_evaluation(self.model, self.state.step))
+        with self._scored() as model:
+            if model is not None:
+                self._keep(model)
         self.fabric.barrier()
+
+    def _keep(self, model: nn.Module) -> None:
+        score = self._score(model, "test", dict(self.recipe.decoding)) if self.task.size("test") else None
+        baseline = self.task.baseline("test") if score is not None else None
+        with full_disk_stops(self.folder, WEIGHTS):
+            save_tensors(self.folder / WEIGHTS, weights(model))
+            write_json(self.folder / RESULT, self._result(score, baseline))
+        if score is not None:
+            self.display.say(f"test {verdict(score.metrics[self.task.metric], self.task, baseline)}")
 
     def _result(self, score: Score | None, baseline: dict[str, Any] | None) -> dict[str, Any]:
         state, task, training = self.state, self.task, self.training

@@ -11,6 +11,7 @@ from everyformer.errors import UnknownName
 from everyformer.recipe import Training
 from everyformer.registry import Part
 from everyformer.training.muon import Muon
+from everyformer.training.shards import like
 
 
 def adamw(module: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
@@ -89,6 +90,7 @@ def restore(module: nn.Module, used: list[torch.optim.Optimizer], held: dict[str
         parameter = named[name]
         # AdamW counts its steps on the CPU unless it is fused.
         device = parameter.device if value.ndim or owner[id(parameter)].defaults.get("fused") else "cpu"
+        value = like(value, parameter) if value.shape == parameter.shape else value
         owner[id(parameter)].state[parameter][field] = value.to(device)
 
 

@@ -1,0 +1,158 @@
+"""Runs over several processes end as one process does, on the same batches, also when one of them is killed on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from everyformer.training import Run, train
+
+from .fakes import Sums, recipe
+
+OPTIONS: dict[str, Any] = {"evaluate_every": 4, "ema": 0.9, "checkpoints": 9}
+
+SCRIPT = """
+import os, signal, sys
+from training.fakes import Sums
+from training.test_processes import given
+from everyformer.training import train
+from everyformer.training.lesson import Lesson
+
+if __name__ == "__main__":
+    folder, strategy, resume, fatal, nodes = sys.argv[1:]
+    whole = Lesson.step
+
+    def step(self, *given):
+        if self.fabric.global_rank == 1 and self.state.step == int(fatal):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, *given)
+
+    Lesson.step = step
+    train(given(devices=2 // int(nodes), nodes=int(nodes), strategy=strategy), folder, task=Sums(), progress=False, resume=resume == "resume")
+"""
+
+
+def given(**options: Any) -> Any:
+    made = recipe(**OPTIONS, **options)
+    made.design["dropout"] = 0.0
+    return made
+
+
+def started(
+    folder: Path, strategy: str, *start: str, resume: bool = False, fatal: int = -1, nodes: int = 1
+) -> subprocess.Popen[str]:
+    """A run of two processes, the second of which dies at the step `fatal`, begun by `python *start`."""
+    script = folder.parent / "script.py"
+    script.write_text(SCRIPT)
+    tests = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path]), "CUDA_VISIBLE_DEVICES": ""}
+    resuming = "resume" if resume else "begin"
+    command = [sys.executable, *start, script, folder, strategy, resuming, str(fatal), str(nodes)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit status and what it said."""
+    _, said = running.communicate(timeout=280)
+    return running.returncode, said
+
+
+def same(run: Run, whole: Run) -> None:
+    ours, theirs = run.model.state_dict(), whole.model.state_dict()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=0, msg=name)
+    assert run.result["metrics"] == whole.result["metrics"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(given(), tmp_path_factory.mktemp("one") / "run", task=Sums(), progress=False)
+
+
+def test_cut_over_two_processes_one_is_killed_and_two_or_one_go_on(tmp_path: Path, whole: Run) -> None:
+    """FSDP: the other process ends with a message, within a minute; pieces of two are read by two and by one."""
+    began = time.monotonic()
+    code, said = ended(started(tmp_path / "two", "fsdp", fatal=7))
+    assert code != 0
+    assert "has lost another one" in said
+    assert "--resume" in said
+    assert time.monotonic() - began < 60 + 60, "a minute after its start, which takes a while where many run"
+    assert sorted(each.name for each in (tmp_path / "two" / "checkpoints").iterdir()) == [
+        "step-0000003",
+        "step-0000006",
+    ]
+    assert len(list((tmp_path / "two" / "checkpoints" / "step-0000006").glob("shards/*.safetensors"))) == 2
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    code, said = ended(started(tmp_path / "two", "fsdp", resume=True))
+    assert code == 0, said
+    same(Run.open(tmp_path / "two"), whole)
+    same(train(given(), tmp_path / "one", task=Sums(), progress=False, resume=True), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_started_by_torchrun(tmp_path: Path, whole: Run, strategy: str, nodes: int) -> None:
+    """On one host, and on two that share a folder."""
+    hosts = [
+        started(
+            tmp_path / "two", strategy, "-m", "torch.distributed.run", "--nproc-per-node", str(2 // nodes), "--nnodes", str(nodes),
+            "--node-rank", str(host), "--master-addr", "127.0.0.1", "--master-port", "29731", nodes=nodes,
+        )
+        for host in range(nodes)
+    ]  # fmt: skip
+    for host in hosts:
+        code, said = ended(host)
+        assert code == 0, said
+    same(Run.open(tmp_path / "two"), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_go_on_where_one_stood(tmp_path: Path, whole: Run, strategy: str) -> None:
+    shutil.copytree(whole.folder, tmp_path / "two")
+    (tmp_path / "two" / "result.json").unlink()
+    for step in ("step-0000009", "step-0000012"):
+        shutil.rmtree(tmp_path / "two" / "checkpoints" / step)
+    code, said = ended(started(tmp_path / "two", strategy, resume=True))
+    assert code == 0, said
+    same(Run.open(tmp_path / "two"), whole)
+
+
+def test_a_piece_that_is_damaged_is_passed_over(tmp_path: Path) -> None:
+    """One process writes pieces as several do, and reads them back whole."""
+    from everyformer.training import checkpoints, shards
+
+    tensors: dict[str, dict[str, Tensor]] = {
+        "model": {"a": torch.arange(6.0).view(2, 3)},
+        "optimizer": {"a/step": torch.tensor(3.0)},
+    }
+    for step in (1, 2):
+        folder = checkpoints.save(tmp_path, step, {}, tensors, Alone())  # type: ignore[arg-type]
+    piece = next(folder.glob("shards/*.safetensors"))
+    piece.write_bytes(piece.read_bytes()[:-3])
+    said: list[str] = []
+    found = checkpoints.newest(tmp_path, said.append)
+    assert found is not None
+    assert found.step == 1
+    assert said == [f"checkpoint step-0000002 is passed over: {piece.relative_to(folder)} is damaged"]
+    torch.testing.assert_close(found.tensors, tensors)
+    assert not shards.cut(found.tensors["model"])
+
+
+class Alone:
+    """What a checkpoint asks of the processes of a run, where there is one."""
+
+    is_global_zero = True
+
+    def barrier(self) -> None:
+        pass
