@@ -31,9 +31,9 @@ Format = Annotated[
 
 def main() -> None:
     """Run a command; what a user can cause ends in one message, without a traceback."""
-    from everyformer.cli import browse, compare, evidence, export, look, speedup, use, work
+    from everyformer.cli import browse, compare, evidence, export, look, shrink, speedup, use, work
 
-    for module in (browse, work, use, export, compare, evidence, look, speedup):
+    for module in (browse, work, use, export, compare, evidence, look, speedup, shrink):
         module.register(app)
     try:
         app()

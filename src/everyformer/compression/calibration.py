@@ -30,6 +30,11 @@ def linears(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     known = design_of(model).linears()
     at = {path: parts_at(model, path) for path in known if matches(path, pattern)}
     if not at:
+        other = [path for path in design_of(model).forms() if matches(path, pattern)]
+        if other:
+            raise BadInput(
+                f"the maps at '{pattern}' have another form already ('{other[0]}'); ef.remove puts plain ones back"
+            )
         raise UnknownName("plain linear map", pattern, known)
     return {path: found[0][2] for path, found in at.items() if len(found) == 1}
 
@@ -156,8 +161,8 @@ def observe(
     for path, each in found.items():
         if each:
             low, high, size, count = zip(*each)
-            low, high = torch.stack(low).amin(0), torch.stack(high).amax(0)
-            seen[path] = Seen(low, high, torch.stack(size).sum(0) / sum(count), torch.cat(samples[path]))
+            mean = torch.stack(size).sum(0) / sum(count)
+            seen[path] = Seen(torch.stack(low).amin(0), torch.stack(high).amax(0), mean, torch.cat(samples[path]))
     return seen
 
 
@@ -190,7 +195,7 @@ class _Walk(threading.Thread):
         self.model, self.batch = model, batch
         self.at: str | None = ""
         self.inputs: Tensor = torch.empty(0)
-        self.left, self.error = False, None
+        self.left = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self.error: BaseException | None = None
 

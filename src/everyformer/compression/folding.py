@@ -72,8 +72,8 @@ def folds(model: nn.Module, batch: Mapping[str, Tensor], maps: Mapping[str, nn.M
         readers = [each for each in maps if values.get(f"{each} <") is values.get(path)]
         if not readers or path not in grads:
             continue
-        sent = sum(grads[each] @ maps[each].weight for each in readers)  # type: ignore[operator]
-        if _same(sent, grads[path]):  # type: ignore[arg-type]
+        sent: Any = sum(grads[each] @ maps[each].weight for each in readers)  # type: ignore[misc, operator]
+        if _same(sent, grads[path]):
             found.append(Fold(norm, tuple(readers)))
     for source, reader in _pairs(model, maps):
         width = maps[reader].in_features

@@ -42,7 +42,9 @@ def gptq(
     made, maps = exchanged(model, paths, spec(Quantized, bits=bits, group=group, symmetric=symmetric))
     for path, inputs in stream(made, batches, maps):
         weight = given[path].weight.detach().float()  # type: ignore[operator, union-attr]
-        maps[path].put(*rounded(weight, moments(inputs), bits, group, symmetric=symmetric, act_order=act_order, damp=damp))
+        maps[path].put(
+            *rounded(weight, moments(inputs), bits, group, symmetric=symmetric, act_order=act_order, damp=damp)
+        )
     return made
 
 

@@ -67,6 +67,13 @@ class Grid:
         if self.zero is not None and other.zero is not None:
             self.zero.copy_(other.zero)
 
+    def of_groups(self, codes: Tensor, group: Group) -> Float[Tensor, "E D"]:
+        """The value of each code of a weight (E, D), this being the grid of its groups."""
+        if isinstance(group, str) or codes.shape[1] % group:
+            return self.columns(group, codes.shape[1]).values(codes)
+        wide = Grid(self.scale[..., None], None if self.zero is None else self.zero[..., None], self.bits)
+        return wide.values(codes.unflatten(1, (-1, group))).flatten(1)
+
     def columns(self, group: Group, inputs: int) -> Grid:
         """A grid of groups (E, G) as one of single weights (E, D)."""
         if isinstance(group, str):
@@ -135,11 +142,13 @@ def unpack(packed: Int[Tensor, "E Y"], bits: int, count: int, *, signed: bool = 
     """What `pack` was given."""
     if bits == 8:
         return packed.view(torch.int8) if signed else packed
-    codes = torch.zeros(len(packed), count, dtype=torch.int16 if bits < 16 else torch.int32, device=packed.device)
+    codes: Tensor | int = 0
     start = low = 0
     for width in widths(bits):
         end = start + -(-count * width // 8)
-        piece = packed[:, start:end, None] >> torch.arange(0, 8, width, dtype=torch.uint8, device=packed.device)
-        codes |= (piece & (2**width - 1)).flatten(1)[:, :count].to(codes.dtype) << low
+        piece = packed[:, start:end]
+        apart = [torch.bitwise_and(torch.bitwise_right_shift(piece, at), 2**width - 1) for at in range(0, 8, width)]
+        part = torch.stack(apart, -1).flatten(1)[:, :count]
+        codes = part if width == bits else codes + part.to(torch.int32) * 2**low
         start, low = end, low + width
-    return codes - ((codes >> (bits - 1)) << bits) if signed else codes
+    return torch.where(codes < 2 ** (bits - 1), codes, codes.to(torch.int32) - 2**bits) if signed else codes  # type: ignore

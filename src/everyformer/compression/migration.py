@@ -44,9 +44,7 @@ def migrated(
     idea="Move the size of outlying channels from the activations into the weights, then multiply in 8 bits.",
 )
 @torch.no_grad()
-def smoothquant(
-    model: nn.Module, calibration: Calibration, *, alpha: float = 0.5, paths: str = BLOCKS
-) -> nn.Module:
+def smoothquant(model: nn.Module, calibration: Calibration, *, alpha: float = 0.5, paths: str = BLOCKS) -> nn.Module:
     """Equation 4: a copy of the model that multiplies in 8 bits, channels behind norms scaled by max|X|^a / max|W|^(1 - a).
 
     A norm whose output something else reads too, as after a post-norm, stays as it is.
@@ -56,7 +54,9 @@ def smoothquant(
     made, maps, found, seen = migrated(model, calibration, paths)
     for fold in found:
         if fold.normed and fold.readers[0] in seen:
-            fold.apply(maps, smoothing(seen[fold.readers[0]].reach, [maps[path].weight for path in fold.readers], alpha))
+            fold.apply(
+                maps, smoothing(seen[fold.readers[0]].reach, [maps[path].weight for path in fold.readers], alpha)
+            )
     return exchanged(made, paths, spec(Int8))[0]
 
 
@@ -103,9 +103,7 @@ def awq(
     made, rounded = exchanged(made, paths, spec(Quantized, bits=bits, group=group))
     for path in seen if clip else ():
         if path.rpartition(".")[2] not in SCORED:
-            weight = maps[path].weight.float()
-            grid = clipped(weight, seen[path].some, bits, group)
-            rounded[path].put(grid.columns(group, weight.shape[1]).codes(weight), grid)
+            rounded[path].take(clipped(maps[path].weight.float(), seen[path].some, bits, group))
     return made
 
 
@@ -122,27 +120,26 @@ def salience(weight: Float[Tensor, "E D"], seen: Seen, bits: int, group: Group) 
     return min(tried, key=lambda each: each[0])[1]
 
 
-def clipped(weight: Float[Tensor, "E D"], some: Float[Tensor, "T D"], bits: int, group: Group) -> Grid:
-    """The grid of a weight in which the range of each group is shrunk, to half at most, where the error is less for it."""
+def clipped(weight: Float[Tensor, "E D"], some: Float[Tensor, "T D"], bits: int, group: Group) -> Float[Tensor, "E D"]:
+    """A weight with the range of each group shrunk, to half at most, to where the squared error of its part is least."""
     inputs = weight.shape[1]
     size = inputs if isinstance(group, str) else group
-    pad = -inputs % size
-    apart = nn.functional.pad(weight, (0, pad)).unflatten(1, (-1, size))
-    rows = nn.functional.pad(some, (0, pad)).unflatten(1, (-1, size))
+
+    def apart(values: Tensor) -> Tensor:
+        return nn.functional.pad(values, (0, -inputs % size)).unflatten(1, (-1, size))
+
+    rows, groups = apart(some), apart(weight)
     moments = torch.einsum("tgi,tgj->gij", rows, rows)
-    reach = apart.abs().amax(-1, keepdim=True)
-    best = fit(weight, bits, group)
-    least = torch.full(reach.shape[:2], torch.inf, device=weight.device)
+    best = reach = groups.abs().amax(-1, keepdim=True)
+    least = torch.full_like(reach[..., 0], torch.inf)
     for i in range(STEPS // 2):
         most = reach * (1 - i / STEPS)
-        grid = fit(apart.clamp(-most, most).flatten(1)[:, :inputs], bits, group)
-        lost = grid.columns(group, inputs).round(weight) - weight
-        lost = nn.functional.pad(lost, (0, pad)).unflatten(1, (-1, size))
+        held = groups.clamp(-most, most).flatten(1)[:, :inputs]
+        lost = apart(fit(held, bits, group).columns(group, inputs).round(held) - weight)
         error = torch.einsum("egi,gij,egj->eg", lost, moments, lost)
-        better = error < least
-        least = torch.where(better, error, least)
-        best = Grid(torch.where(better, grid.scale, best.scale), torch.where(better, grid.zero, best.zero), bits)  # type: ignore[arg-type]
-    return best
+        best = torch.where((error < least)[..., None], most, best)
+        least = torch.minimum(error, least)
+    return groups.clamp(-best, best).flatten(1)[:, :inputs]
 
 
 @method(
@@ -179,16 +176,14 @@ def os_plus(model: nn.Module, calibration: Calibration, *, bits: int = 6, paths:
     return made
 
 
-def squeezed(
-    weight: Float[Tensor, "E D"], seen: Seen, shift: Float[Tensor, " D"], bits: int
-) -> Float[Tensor, " D"]:
+def squeezed(weight: Float[Tensor, "E D"], seen: Seen, shift: Float[Tensor, " D"], bits: int) -> Float[Tensor, " D"]:
     """max(1, reach / t) of each shifted channel, with the threshold t of least squared error (OS+, equations 8 to 10)."""
     low, high, some = seen.low - shift, seen.high - shift, seen.some - shift
     reach = torch.maximum(-low, high)
     most = float(reach.max())
     count = max(100, int(most / 0.5))
     wanted, tried = some @ weight.T, []
-    for step in range(count):
+    for step in range(count + 1):
         threshold = most + (min(1.0, most) - most) * step / count
         scale = (reach / threshold).clamp(min=1.0)
         inputs = Grid.between((low / scale).min(), (high / scale).max(), bits).round(some / scale)

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.compression.grid import Grid, Group, bytes_of, check, count_groups, fit, pack, unpack
+from everyformer.compression.grid import Grid, bytes_of, check, count_groups, fit, pack, unpack
 from everyformer.compression.inputs import InputGrid
 from everyformer.contracts import LinearMap
 from everyformer.registry import part
 from everyformer.specs import Spec
 
-FEW = 16
+FEW = 32
 """Rows up to which a kernel that reads packed weights is faster than unpacking them."""
 
 
@@ -64,7 +64,7 @@ class Quantized(LinearMap):
     def weight(self) -> Float[Tensor, "E D"]:
         """The map that it is."""
         codes = unpack(self.codes, self.bits, self.in_features, signed=self.symmetric)
-        return self.grid.columns(self.group, self.in_features).values(codes)
+        return self.grid.of_groups(codes, self.group)
 
     @torch.no_grad()
     def put(self, codes: Tensor, grid: Grid) -> None:
