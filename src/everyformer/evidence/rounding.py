@@ -43,7 +43,7 @@ def _with_outliers() -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for fold in folds(made, {"inputs": batches[0]["inputs"]}, maps):
         if fold.normed:
-            width = maps[fold.readers[0]].in_features
+            width = int(maps[fold.readers[0]].in_features)  # type: ignore[arg-type]
             scale = torch.ones(width)
             scale[torch.randperm(width, generator=generator)[:3]] = 1 / _OUTLIERS
             shift = _OUTLIERS / 4 * torch.randn(width, generator=generator) if fold.shifts(maps) else None
