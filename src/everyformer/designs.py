@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -55,8 +55,8 @@ class Design:
                         found[f"{path}.{name}" if path else name] = True
         return [*found]
 
-    def swap(self, pattern: str, new: Edit) -> Design:
-        """Exchange every part at `pattern` for another one, or for what a function makes of it.
+    def swap(self, pattern: str | Sequence[str], new: Edit) -> Design:
+        """Exchange every part at `pattern`, or at several, for another one, or for what a function makes of it.
 
         A linear map inside a part can be exchanged as well (`backbone.blocks.*.mixer.qkv`), for another form of it; the
         function is given None for one that is plain.
@@ -138,12 +138,14 @@ class Design:
         """The paths of what stands for a linear map inside a part."""
         return [f"{path}.{name}" if path else name for path, spec in self.walk() for name in spec.maps]
 
-    def places(self, pattern: str) -> list[str]:
+    def places(self, pattern: str | Sequence[str]) -> list[str]:
         """What `swap` exchanges: the parts that match, or, where none does, the linear maps inside parts."""
-        found = self.find(pattern)
+        patterns = [pattern] if isinstance(pattern, str) else pattern
+        found = [path for each in patterns for path in self.find(each)]
         if not set(found) <= set(self.forms()):
             return found
-        return found + [path for path in self.linears() if matches(path, pattern)] or self._found(pattern)
+        plain = [path for path in self.linears() if any(matches(path, each) for each in patterns)]
+        return found + plain or self._found(patterns[0])
 
     def _found(self, pattern: str) -> list[str]:
         found = self.find(pattern)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from everyformer.errors import DoesNotFit
 from everyformer.specs import Spec
 
 
-def swap(model: nn.Module, pattern: str, new: Edit, *, seed: int | None = None) -> nn.Module:
+def swap(model: nn.Module, pattern: str | Sequence[str], new: Edit, *, seed: int | None = None) -> nn.Module:
     """Exchange parts of a built model in place. See `Design.swap`.
 
     What comes to stand for a linear map stands for the map that was there, as nearly as its form can.

@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import nn
 
+from everyformer.compression import InputGrid
 from everyformer.contracts import Mixer
 from everyformer.registry import CAPABILITIES, ROOMS, parts
 from everyformer.specs import from_plain, to_plain
@@ -54,6 +55,8 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_gradient_is_the_derivative(name: str) -> None:
+    if issubclass(spec_of(name).part, InputGrid):
+        pytest.skip("rounding has no derivative; it lets the gradient pass as it is")
     part = make(name, width=16).double()
     call, values = prepared(part, torch.float64, width=16)
     if not values.is_floating_point():

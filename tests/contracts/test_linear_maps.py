@@ -38,7 +38,7 @@ def test_maps_with_the_weight_that_it_says(name: str) -> None:
     form = make(name)
     old = nn.Linear(form.in_features, form.out_features)
     form.inherit(old)
-    values = torch.randn(2, 5, form.in_features)
+    values = torch.randn(2, 5, form.in_features, requires_grad=True)
     torch.testing.assert_close(form(values), F.linear(values, form.weight, form.bias), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(form.plain()(values), form(values), atol=1e-5, rtol=1e-5)
     assert torch.equal(form.bias, old.bias)

@@ -31,9 +31,9 @@ Format = Annotated[
 
 def main() -> None:
     """Run a command; what a user can cause ends in one message, without a traceback."""
-    from everyformer.cli import browse, compare, evidence, export, look, plan, speedup, sweep, use, work
+    from everyformer.cli import browse, compare, evidence, export, look, plan, shrink, speedup, sweep, use, work
 
-    for module in (browse, work, use, export, compare, sweep, plan, evidence, look, speedup):
+    for module in (browse, work, use, export, compare, sweep, plan, evidence, look, speedup, shrink):
         module.register(app)
     try:
         app()

@@ -36,7 +36,7 @@ def speedup(
     chosen = best(found, budget=budget, max_loss=max_loss)
     folder = out or run.with_name(f"{run.name}-faster")
     if chosen is not None:
-        keep_as(opened, chosen[1], chosen[0], folder)
+        keep_as(opened, chosen[1], folder, faster_than=str(run), reduction=asdict(chosen[0]))
     if as_json:
         kept = None if chosen is None else {**asdict(chosen[0]), "folder": str(folder)}
         return print_json({"metric": task.metric, "tried": [asdict(each) for each, _ in found], "best": kept})

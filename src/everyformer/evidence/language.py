@@ -15,7 +15,7 @@ from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import logistic_regression, scored, trained
 from everyformer.recipe import load_recipe
 
-_SHORT = ("training.steps=600", "training.lr=3e-3", "training.evaluate_every=600", "training.warmup=60")
+SHORT = ("training.steps=600", "training.lr=3e-3", "training.evaluate_every=600", "training.warmup=60")
 _LLAMA = ("design.system=llama", "design.size=nano")
 
 
@@ -52,7 +52,7 @@ def trigrams_of_shakespeare() -> float:
 @evidence("gpt", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def gpt_learns() -> Finding:
     """600 steps of nanoGPT's CPU setting."""
-    ours = scored("shakespeare", *_SHORT)
+    ours = scored("shakespeare", *SHORT)
     baseline = trigrams_of_shakespeare()
     loss = ours["valid"]["loss"]
     verdict = "holds" if loss < baseline else "does not hold at this scale"
@@ -78,13 +78,13 @@ def gpt_nano() -> Finding:
 @evidence("llama", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def llama_learns() -> Finding:
     """600 steps at the size of nanoGPT."""
-    return _against_trigrams("llama", *_SHORT)
+    return _against_trigrams("llama", *SHORT)
 
 
 @evidence("gpt-neox", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def gpt_neox_learns() -> Finding:
     """600 steps at the size of nanoGPT."""
-    return _against_trigrams("gpt-neox", *_SHORT)
+    return _against_trigrams("gpt-neox", *SHORT)
 
 
 def _against_trigrams(system: str, *overrides: str) -> Finding:
@@ -104,8 +104,8 @@ def llama_against_gpt() -> Finding:
     """600 steps each, two seeds."""
     losses: dict[str, list[float]] = {"llama": [], "gpt": []}
     for seed in ("training.seed=0", "training.seed=1"):
-        losses["llama"].append(scored("shakespeare", *_LLAMA, *_SHORT, seed)["valid"]["loss"])
-        losses["gpt"].append(scored("shakespeare", *_SHORT, seed)["valid"]["loss"])
+        losses["llama"].append(scored("shakespeare", *_LLAMA, *SHORT, seed)["valid"]["loss"])
+        losses["gpt"].append(scored("shakespeare", *SHORT, seed)["valid"]["loss"])
     verdict = "holds" if max(losses["llama"]) < min(losses["gpt"]) else "does not hold at this scale"
     ours, theirs = (sum(losses[name]) / 2 for name in ("llama", "gpt"))
     return Finding(verdict, f"{ours:.4f} against GPT-2's {theirs:.4f} nats a character after 600 steps", losses)
@@ -122,7 +122,7 @@ def t5_positions() -> Finding:
     none = "{set: embedding.positions, value: null}"
     figures = {}
     for name, options in {"buckets": (f"design.edits=[{bias},{none}]",), "learned": ("design.length=256",)}.items():
-        with trained("shakespeare", *_SHORT, *options) as run:
+        with trained("shakespeare", *SHORT, *options) as run:
             task = LanguageModelling.open(**{**load_recipe("shakespeare").data, "length": 256})
             figures[name] = {
                 "64": run.result["valid"]["loss"],

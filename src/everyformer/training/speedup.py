@@ -1,17 +1,18 @@
-"""A trained run made faster on its own data: which reduction loses least for the time it saves."""
+"""A trained run made faster on its own data: which reduction or rounding loses least for the time it saves."""
 
 from __future__ import annotations
 
 import copy
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from everyformer.compression import int8, smoothquant
 from everyformer.costs import flops, on_meta
 from everyformer.data import Task, find_task
 from everyformer.designs import design_of
@@ -34,6 +35,10 @@ from everyformer.training.averaging import weights
 from everyformer.training.files import write_json, write_tensors, write_text
 from everyformer.training.run import RESULT, WEIGHTS, Run
 
+METHODS = {"Int8": int8, "SmoothQuant": smoothquant}
+"""What makes every map faster, on the processor at hand."""
+SAMPLES, AT_ONCE = 64, 16
+"""How many samples a method learns from, and how many at once."""
 TRAINING_FREE = (ToMe, PiToMe, PiToMeText, ClassAttention, EViT, ZeroTPrune, TokenTransforming)
 """The reductions that a trained model takes as it is."""
 
@@ -58,7 +63,7 @@ class Try:
 def tried(
     run: Run, task: Task, *, budget: float, split: str = "valid", batch: int = 32
 ) -> Iterator[tuple[Try, nn.Module]]:
-    """Every reduction at FLOPs falling to `budget` times the model's, with the model that it gives."""
+    """Every reduction at FLOPs falling to `budget` times the model's, and products in 8 bits, with the model that each gives."""
     if not 0 < budget < 1:
         raise BadInput(f"a budget is a share of what the model costs now, between 0 and 1; given {budget}")
     model, design = run.model, design_of(run.model)
@@ -75,10 +80,14 @@ def tried(
                 yield Try(part.__name__, share, plain, 0.0, 1.0, 1.0, refused=str(error)), model
                 break
             metric = task.evaluate(made, split).metrics[task.metric]
-            lost = (plain - metric if task.better == "max" else metric - plain) * (100 if abs(plain) <= 1 else 1)
             speed = seconds(model, at_once) / seconds(made, at_once)
             cost = flops(on_meta(design_of(made)))[""] / whole
-            yield Try(part.__name__, new.get("keep"), metric, lost, speed, cost), made
+            yield Try(part.__name__, new.get("keep"), metric, lost(plain, metric, task.better), speed, cost), made
+    for name, method in METHODS.items():
+        made = method(model, calibration(task, SAMPLES))
+        metric = task.evaluate(made, split).metrics[task.metric]
+        speed = seconds(model, at_once) / seconds(made, at_once)
+        yield Try(name, 1.0, metric, lost(plain, metric, task.better), speed, 1.0), made
 
 
 def best(found: list[tuple[Try, nn.Module]], *, budget: float, max_loss: float) -> tuple[Try, nn.Module] | None:
@@ -87,6 +96,22 @@ def best(found: list[tuple[Try, nn.Module]], *, budget: float, max_loss: float) 
         each for each in found if not each[0].refused and each[0].loss <= max_loss and each[0].speed * budget >= 1
     ]
     return max(fitting, key=lambda each: each[0].speed, default=None)
+
+
+def lost(before: float, after: float, better: str) -> float:
+    """How much worse a metric is, in points: hundredths of a share, or units of the metric."""
+    return (before - after if better == "max" else after - before) * (100 if abs(before) <= 1 else 1)
+
+
+def calibration(task: Task, samples: int) -> list[dict[str, Tensor]]:
+    """Samples of the training part, evenly spaced, as batches."""
+    size = task.size("train")
+    if samples < 1:
+        raise BadInput(f"a method learns from at least one sample; given {samples}")
+    if not size:
+        raise BadInput("there is no training part to calibrate on; give data that has one")
+    chosen = torch.linspace(0, size - 1, min(samples, size)).long().tolist()
+    return [task.batch("train", chosen[start : start + AT_ONCE]) for start in range(0, len(chosen), AT_ONCE)]
 
 
 def inputs(task: Task, split: str, batch: int) -> Mapping[str, Tensor]:
@@ -103,8 +128,8 @@ def data_of(run: Run, path: str | None) -> Task:
     return find_task(run.recipe.task).open(**data)
 
 
-def keep_as(run: Run, model: nn.Module, how: Try, folder: Path) -> Run:
-    """A run of its own: the recipe and transforms of `run`, with this model."""
+def keep_as(run: Run, model: nn.Module, folder: Path, **said: Any) -> Run:
+    """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result."""
     if folder.exists():
         raise BadInput(f"'{folder}' exists; give another folder (--out)")
     folder.mkdir(parents=True)
@@ -112,5 +137,5 @@ def keep_as(run: Run, model: nn.Module, how: Try, folder: Path) -> Run:
     shutil.copy(run.folder / "recipe.yaml", folder / "recipe.yaml")
     write_text(folder / "design.yaml", design_of(model).to_yaml())
     write_tensors(folder / WEIGHTS, weights(copy.deepcopy(model).to(torch.device("cpu"))))
-    write_json(folder / RESULT, {**run.result, "faster_than": str(run.folder), "reduction": asdict(how)})
+    write_json(folder / RESULT, {**run.result, **said})
     return Run.open(folder)

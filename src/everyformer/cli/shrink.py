@@ -1,0 +1,56 @@
+"""`shrink`: make a trained model smaller."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everyformer.cli.app import print_json, table
+from everyformer.errors import BadInput
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(shrink)
+
+
+def shrink(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    by: Annotated[
+        list[str], typer.Option("--with", help="A method with options: gptq,bits=4. Several: in this order.")
+    ],
+    data: Annotated[str | None, typer.Option(help="Your data; by default the run's own.")] = None,
+    samples: Annotated[int, typer.Option(help="Samples of the training part that the methods look at.")] = 128,
+    batch: Annotated[int, typer.Option(help="Samples at once, for the times.")] = 32,
+    split: Annotated[str, typer.Option(help="The part of the data to score on.")] = "valid",
+    out: Annotated[Path | None, typer.Option(help="The folder of the smaller run; RUN-smaller by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Apply published methods to a run, print what each step cost and gained, and keep the result as a run."""
+    from everyformer.training import Run
+    from everyformer.training.shrinking import Step, shrunk
+    from everyformer.training.speedup import data_of, keep_as
+
+    steps = [Step.read(text) for text in by]
+    folder = out or run.with_name(f"{run.name}-smaller")
+    if folder.exists():
+        raise BadInput(f"'{folder}' exists; give another folder (--out)")
+    opened = Run.open(run)
+    task = data_of(opened, data)
+    found = [*shrunk(opened.model, task, steps, samples=samples, split=split, batch=batch)]
+    stages = [asdict(stage) for stage, _ in found]
+    keep_as(opened, found[-1][1], folder, smaller_than=str(run), steps=stages)
+    if as_json:
+        return print_json({"metric": task.watched[0], "steps": stages, "folder": str(folder)})
+    rows = [
+        [
+            stage.name, f"{stage.metric:.4f}", f"{stage.loss:+.2f}", f"{stage.bytes / 2**20:.2f}",
+            f"{stage.milliseconds:.1f}", f"{stage.speed:.2f}",
+        ]
+        for stage, _ in found
+    ]  # fmt: skip
+    table(["step", task.watched[0], "points lost", "MiB", "ms", "times as fast"], rows)
+    print(f"kept in {folder}; it goes on with `everyformer predict`, `evaluate` and the others")
