@@ -83,7 +83,7 @@ def induction_heads() -> Finding:
 @contextmanager
 def _silent(model: nn.Module, path: str, heads: list[int]) -> Iterator[None]:
     """Some heads answer with zeros."""
-    kept = torch.ones(model.get_submodule(path).heads)  # type: ignore[arg-type]
+    kept = torch.ones(model.get_submodule(path).heads)  # type: ignore[call-overload]
     kept[heads] = 0
     with intervene(model, {f"{path}.mixed": lambda mixed: mixed * kept[:, None, None]}):
         yield

@@ -151,7 +151,7 @@ def _pooled(model: Any, pictures: Tensor, after: int) -> Tensor:
     tokens = model.embedding(pictures, Context())
     for block in model.backbone.blocks[:after]:
         tokens = block(tokens, Context())
-    lead, height, width = tokens.prefix, *tokens.grid
+    lead, (height, width) = tokens.prefix, tokens.grid
     grid = tokens.values[:, lead:].mT.unflatten(2, (height, width))
     few = F.avg_pool2d(grid, 2)
     coarse = Tokens(torch.cat((tokens.values[:, :lead], few.flatten(2).mT), 1), prefix=lead)

@@ -16,6 +16,7 @@ from everyformer.interpret.patterns import (
     offset_score,
 )
 from everyformer.interpret.probes import Probe
+from everyformer.interpret.rasp import compile_program
 from everyformer.interpret.rollout import rollout
 from everyformer.interpret.sequences import (
     Against,
@@ -32,7 +33,7 @@ from everyformer.interpret.views import attention
 __all__ = [
     "Against", "Attribution", "Channels", "FeatureMap", "Geometry", "Gradient", "Head", "InputXGradient",
     "IntegratedGradients", "Occlusion", "Probe", "Seen", "SparseAutoencoder", "ablate_heads", "atman", "attention", "attribute",
-    "attribute_generation", "channels", "composition", "decoder_lens", "direct_logits", "distance", "duplicate_score",
+    "attribute_generation", "channels", "compile_program", "composition", "decoder_lens", "direct_logits", "distance", "duplicate_score",
     "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
     "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
     "score_parts",
