@@ -46,12 +46,12 @@ class Choice(nn.Module):
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.scores = nn.Parameter(torch.randn(shape))
+        self.scores = nn.Parameter(torch.randn(shape) / shape[-1] ** 0.5)
         self.sample = Sampler()
 
-    def forward(self) -> Tensor:
-        """Shares of the options."""
-        return self.sample(self.scores)
+    def forward(self, batch: int) -> Tensor:
+        """Shares of the options for each sequence of a batch, drawn for each by itself."""
+        return self.sample(self.scores.expand(batch, *self.scores.shape))
 
     def taken(self) -> Int[Tensor, "..."]:
         """The numbers of the options that are chosen in use."""
@@ -151,11 +151,12 @@ class DiscreteAttention(Mixer):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The new variables in their places."""
         there, numbers = self.variables.read(tokens.values)
-        query = torch.einsum("bnrs,hr->bhns", there, self.query())
-        key = torch.einsum("bnrs,hr->bhns", there, self.key())
-        fits = query @ self.wanted() @ key.mT
-        copied = self.nearest(preferred(fits[:, : self.copying])) @ torch.einsum("bnrs,hr->bhns", there, self.value())
-        summed = fits[:, self.copying :] @ torch.einsum("bnm,hm->bhn", numbers, self.number())[..., None]
+        query, key, value = (
+            torch.einsum("bnrs,bhr->bhns", there, choice(tokens.batch)) for choice in (self.query, self.key, self.value)
+        )
+        fits = query @ self.wanted(tokens.batch) @ key.mT
+        copied = self.nearest(preferred(fits[:, : self.copying])) @ value
+        summed = fits[:, self.copying :] @ torch.einsum("bnm,bhm->bhn", numbers, self.number(tokens.batch))[..., None]
         return self.variables.write(copied.transpose(1, 2), summed[..., 0].mT)
 
 
@@ -200,8 +201,8 @@ class Tables(FeedForward):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The new variables in their places."""
         there, numbers = self.variables.read(tokens.values)
-        pairs = torch.einsum("bnrs,tcr->tbncs", there, self.reads()).flatten(3)
-        counts = torch.einsum("bnm,tcm->tbnc", numbers, self.counts())
+        pairs = torch.einsum("bnrs,btcr->tbncs", there, self.reads(tokens.batch)).flatten(3)
+        counts = torch.einsum("bnm,btcm->tbnc", numbers, self.counts(tokens.batch))
         said = [inner(x) for inner, x in zip(self.of_variables, pairs, strict=True)]
         said += [inner(x) for inner, x in zip(self.of_numbers, counts, strict=True)]
         return self.variables.write(self.sample(torch.stack(said, 2)), numbers[..., :0])
