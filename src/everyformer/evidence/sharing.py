@@ -96,7 +96,7 @@ def subformer_sandwich() -> Finding:
     for stack in ("encoder", "decoder"):
         edits += [("remove", f"{stack}.blocks.2", None), ("remove", f"{stack}.blocks.0", None)]
         edits += [("set", f"{stack}.blocks.0.times", 4)]
-    return _better(_translated("subformer"), _translated("subformer", tuple(edits), hidden=1500), "all shared")
+    return _better(_translated("subformer"), _translated("subformer", tuple(edits), hidden=1545), "all shared")
 
 
 @evidence(
