@@ -201,7 +201,7 @@ class System(Published):
         """The design at a published size, with options changed."""
         import inspect
 
-        from everyformer.specs import check
+        from everyformer.specs import check, frozen
 
         if size is not None and size not in self.sizes:
             raise UnknownName(f"size of '{self.name}'", str(size), self.sizes)
@@ -210,7 +210,7 @@ class System(Published):
             if option not in known:
                 raise UnknownName(f"option of '{self.name}'", option, [*known, "size"])
         chosen = {**self.sizes.get(size or self.default or "", {}), **options}
-        chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+        chosen = {name: frozen(value) for name, value in chosen.items()}
         check(self.make, chosen)
         try:
             return self.make(**chosen)

@@ -33,7 +33,7 @@ class Spec(Generic[T_co]):
     def __init__(
         self, part: Callable[..., T_co], options: Mapping[str, Any], maps: Mapping[str, Spec[Any]] | None = None
     ) -> None:
-        given = {name: _frozen(value) for name, value in options.items()}
+        given = {name: frozen(value) for name, value in options.items()}
         check(part, given)
         object.__setattr__(self, "part", part)
         object.__setattr__(self, "options", types.MappingProxyType(given))
@@ -198,8 +198,9 @@ def _fitting(hint: Any) -> list[str]:
     return found
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+def frozen(value: Any) -> Any:
+    """Lists as tuples, also inside each other."""
+    return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def _show(value: Any) -> str:

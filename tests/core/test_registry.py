@@ -95,3 +95,7 @@ def test_a_list_of_a_recipe_is_a_tuple_of_a_design() -> None:
 
 def test_options_of_several_values_are_taken_as_yaml_has_them():
     assert ef.design("swin", depths=[2, 1], heads=[2, 4]) == ef.design("swin", depths=(2, 1), heads=(2, 4))
+
+
+def test_lists_inside_lists_too():
+    assert ef.design("t2t-vit", splits=[[3, 2, 1]]) == ef.design("t2t-vit", splits=((3, 2, 1),))

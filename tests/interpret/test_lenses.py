@@ -37,6 +37,12 @@ def test_the_decoder_lens_at_the_last_layer_generates_what_the_model_does():
     assert said["encoder.blocks.1"] != decoder_lens(model, source, **OPTIONS)["encoder.blocks.1"]
 
 
+def test_the_decoder_lens_reads_through_a_layer_norm_while_gradients_are_on():
+    shape = {"vocabulary": 20, "width": 16, "hidden": 16, "depth": 2, "heads": 2}
+    model = ef.create("transformer", **shape, pre_norm=True).eval()
+    assert len(decoder_lens(model, torch.randint(1, 20, (2, 5)), **OPTIONS)) == 3
+
+
 def test_the_decoder_lens_is_hugging_faces_generation_from_a_hidden_state():
     from transformers import T5Config, T5ForConditionalGeneration
     from transformers.modeling_outputs import BaseModelOutput

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,19 +12,21 @@ from everyformer import create
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.interpret import InputXGradient, atman, attribute_generation, log_probability
 
-_VOCABULARY, _LENGTH = 24, 16
+VOCABULARY, _LENGTH = 24, 16
 _MARK = 0
+Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
+"""Draws a batch of ids, and what follows each; -100 where nothing is asked."""
 
 
-def _trained(draw: object, steps: int, *, depth: int, length: int, seed: int = 0, lr: float = 3e-3) -> nn.Module:
-    """A small decoder that learns what follows in sequences that `draw(generator)` gives, where labels are not -100."""
+def taught(draw: Draw, steps: int, *, depth: int, length: int, seed: int = 0, lr: float = 3e-3) -> nn.Module:
+    """A small decoder that learns what follows in sequences that are drawn."""
     model: nn.Module = create(
-        "gpt", vocabulary=_VOCABULARY, width=64, depth=depth, heads=4, hidden=128, length=length, seed=seed
+        "gpt", vocabulary=VOCABULARY, width=64, depth=depth, heads=4, hidden=128, length=length, seed=seed
     )
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     for step in range(steps):
-        ids, labels = draw(generator)  # type: ignore[operator]
+        ids, labels = draw(generator)
         loss = F.cross_entropy(model(ids).flatten(0, 1), labels.flatten(), ignore_index=-100)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
@@ -34,7 +38,7 @@ def _trained(draw: object, steps: int, *, depth: int, length: int, seed: int = 0
 
 def _needles(generator: torch.Generator, count: int = 64) -> tuple[Tensor, Tensor]:
     """Random tokens, one mark among them; the last token asks for the one after the mark."""
-    ids = torch.randint(2, _VOCABULARY, (count, _LENGTH), generator=generator)
+    ids = torch.randint(2, VOCABULARY, (count, _LENGTH), generator=generator)
     place = torch.randint(0, _LENGTH - 2, (count,), generator=generator)
     rows = torch.arange(count)
     ids[rows, place], ids[:, -1] = _MARK, 1
@@ -50,7 +54,7 @@ def _needle_places(ids: Tensor) -> Tensor:
 @evidence("atman", kind="claim", claim="The token with the evidence has the highest relevance in over 95 % of cases.")
 def atman_finds_needles() -> Finding:
     """A decoder learns to say the token after a mark; AtMan ranks the tokens of 200 prompts that it answers rightly."""
-    model = _trained(_needles, 1500, depth=2, length=_LENGTH)
+    model = taught(_needles, 1500, depth=2, length=_LENGTH)
     ids, labels = _needles(torch.Generator().manual_seed(99), 260)
     with torch.no_grad():
         right = model(ids)[:, -1].argmax(-1) == labels[:, -1]
@@ -76,8 +80,8 @@ def atman_finds_needles() -> Finding:
 @evidence("inseq", kind="claim", claim="Where a model copies one source token, that token has the highest attribution.")
 def inseq_finds_needles() -> Finding:
     """The same decoder; input x gradient of the answer's log-probability, against a model without training."""
-    model = _trained(_needles, 1500, depth=2, length=_LENGTH)
-    fresh = create("gpt", vocabulary=_VOCABULARY, width=64, depth=2, heads=4, hidden=128, length=_LENGTH, seed=5).eval()
+    model = taught(_needles, 1500, depth=2, length=_LENGTH)
+    fresh = create("gpt", vocabulary=VOCABULARY, width=64, depth=2, heads=4, hidden=128, length=_LENGTH, seed=5).eval()
     ids, labels = _needles(torch.Generator().manual_seed(98), 100)
     places, shares = _needle_places(ids), {}
     for name, each in {"trained": model, "untrained": fresh}.items():

@@ -25,8 +25,8 @@ _SHORT = ("training.epochs=3", "data.length=64", "training.threads=1")
 
 def overrides(system: str) -> tuple[str, ...]:
     """Of the recipe of AG News for a system, at BERT-tiny's width and depth."""
-    if system == "bert":
-        return "design.system=bert", "design.size=tiny", *_SHORT
+    if system in ("albert", "bert"):
+        return f"design.system={system}", "design.size=tiny", *_SHORT
     return f"design.system={system}", "design.size=nano", "design.depth=2", "design.length=64", *_SHORT
 
 

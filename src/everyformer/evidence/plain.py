@@ -16,13 +16,16 @@ CUT: dict[str, dict[str, Any]] = {
     "beit": {"patch": 2, "scale": 1},
     "cait": {"patch": 2, "scale": 1},
     "convmixer": {"patch": 1, "depth": 4, "kernel": 3},
+    "cpvt": {"patch": 2},
     "crossvit": {"patches": [2, 4], "small_image": 8, "narrow": 32, "stages": 2, "depth": 1},
     "deit": {"patch": 2},
     "dinov2": {"patch": 2, "scale": 1},
+    "hypothesis-b": {"patch": 4, "smallest": 1, "tokens": 16},
     "mlp-mixer": {"patch": 2},
     "patternformer": {"stages": [16, 32], "patterns": 32, "side": 4},
     "siglip": {"patch": 2},
     "supervised-mim": {"patch": 2},
+    "t2t-vit": {"splits": [[3, 2, 1]], "narrow": 32},
     "three-things-vit": {"strides": [2], "depth": 1, "scale": 1},
     "tnt": {"patch": 2, "stride": 1, "word_width": 8, "word_heads": 2},
     "vikanformer": {"patch": 2, "ratio": 0.5},
@@ -145,6 +148,14 @@ def kans_and_mlp() -> Finding:
     verdict = "holds" if past and slower else "does not hold at this scale"
     seconds = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in figures.items())
     return Finding(verdict, f"{said(figures)}; {seconds}", figures)
+
+
+@evidence("mlp-mixer", kind="claim", claim="Without attention it is competitive: within 2 points of a ViT (section 3).")
+def mixer_is_competitive() -> Finding:
+    """Equal width, depth, patches and budget on digits."""
+    figures = compared({name: design_of(name) for name in ("mlp-mixer", "vit")})
+    verdict = "holds" if figures["mlp-mixer"]["mean"] > figures["vit"]["mean"] - 0.02 else "does not hold at this scale"
+    return Finding(verdict, said(figures), figures)
 
 
 @evidence("convmixer", kind="claim", claim="It is above ViT and MLP-Mixer of as many parameters (abstract).")

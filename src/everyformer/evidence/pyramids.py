@@ -28,6 +28,8 @@ _SMALL: dict[str, dict[str, Any]] = {
     "convformer": _WIDTHS,
     "convnext": {**_WIDTHS, "scale": 0.1},
     "cvt": _HEADS,
+    "hiera": {"width": 32, "heads": 2, "depths": [1, 1], "unit": 4, "local": 1, "ratio": 2.0},
+    "hornet": {"width": 32, "depths": [1, 1], "orders": [2, 3], "ratio": 2.0, "scale": 0.1},
     "identityformer": _WIDTHS,
     "maxvit": {**_WIDTHS, "stem": 32, "head_width": 16, "window": 4},
     "pit": {"width": 32, "depths": [1, 1], "heads": [2, 4], "patch": 8, "stride": 4},
@@ -143,6 +145,32 @@ for _one, _other, _margin, _claim in (
     ("caformer", "convformer", 0.0, "Attention in the last stages is above convolutions in all (table 5)."),
 ):
     evidence(_one, kind="claim", claim=_claim)(partial(_above, _one, _other, _margin))
+
+
+@evidence("hornet", kind="claim", claim="At a similar size it is above Swin and ConvNeXt (section 4.1).")
+def hornet_against_others() -> Finding:
+    """Two stages of one block each, ten epochs."""
+    results = {system: _result(system) for system in ("hornet", "swin", "convnext")}
+    figures = {system: each["metrics"]["accuracy"] for system, each in results.items()}
+    verdict = (
+        "holds" if figures["hornet"] > max(figures["swin"], figures["convnext"]) else "does not hold at this scale"
+    )
+    finding = ", ".join(
+        f"{system} {figures[system]:.4f} ({each['parameters']:,} parameters)" for system, each in results.items()
+    )
+    return Finding(verdict, finding, figures)
+
+
+@evidence(
+    "hiera", kind="claim", claim="Attention inside units costs less than attention to all, for no accuracy (table 1)."
+)
+def hiera_units() -> Finding:
+    """Ten epochs with the first stage in units and with none; the cost is that of the published base at 224 pixels."""
+    local, whole = _result("hiera")["metrics"]["accuracy"], _result("hiera", local=0)["metrics"]["accuracy"]
+    costs = [flops(on_meta(ef.design("hiera", local=stages)))[""] for stages in (2, 0)]
+    verdict = "holds" if local >= whole - 0.01 and costs[0] < costs[1] else "does not hold at this scale"
+    finding = f"{local:.4f} in units, {whole:.4f} in none; {costs[0] / 1e9:.1f} GFLOPs against {costs[1] / 1e9:.1f}"
+    return Finding(verdict, finding, {"units": local, "all": whole, "flops": costs})
 
 
 @evidence("cvt", kind="claim", claim="Without any positions CvT is above a ViT without positions (table 5).")

@@ -3,6 +3,7 @@
 from everyformer.interpret.atman import atman
 from everyformer.interpret.attribution import Gradient, InputXGradient, IntegratedGradients, Occlusion, attribute
 from everyformer.interpret.channels import Channels, Head, channels, composition, heads_of
+from everyformer.interpret.discrete import DiscreteAttention, OneHot, Tables, anneal, discrete
 from everyformer.interpret.features import FeatureMap, features
 from everyformer.interpret.geometry import Geometry, geometry, score_parts
 from everyformer.interpret.lenses import decoder_lens, direct_logits, logit_lens
@@ -15,7 +16,9 @@ from everyformer.interpret.patterns import (
     induction_score,
     offset_score,
 )
+from everyformer.interpret.printing import as_program
 from everyformer.interpret.probes import Probe
+from everyformer.interpret.rasp import compile_program
 from everyformer.interpret.rollout import rollout
 from everyformer.interpret.sequences import (
     Against,
@@ -30,9 +33,10 @@ from everyformer.interpret.taps import Seen, intervene, points, record
 from everyformer.interpret.views import attention
 
 __all__ = [
-    "Against", "Attribution", "Channels", "FeatureMap", "Geometry", "Gradient", "Head", "InputXGradient",
-    "IntegratedGradients", "Occlusion", "Probe", "Seen", "SparseAutoencoder", "ablate_heads", "atman", "attention", "attribute",
-    "attribute_generation", "channels", "composition", "decoder_lens", "direct_logits", "distance", "duplicate_score",
+    "Against", "Attribution", "Channels", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
+    "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables",
+    "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels",
+    "compile_program", "composition", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
     "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
     "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
     "score_parts",

@@ -63,6 +63,7 @@ def _read(model: Any, body: Encoder, tokens: Tokens) -> Tensor:
     arxiv="2310.03686",
     idea="The decoder of an encoder-decoder reads an earlier layer of the encoder and says what is known there.",
 )
+@torch.inference_mode()
 def decoder_lens(
     model: Seq2Seq, inputs: Int[Tensor, "B N"] | Sequence[Sequence[int]], **options: Any
 ) -> dict[str, list[list[int]]]:

@@ -1,0 +1,185 @@
+"""Evidence for layers that share weights, run in a loop or are summed over the depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import everyformer as ef
+from everyformer.costs import on_meta, parameters
+from everyformer.evidence.decoders import learns
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.kernels import letters, news
+from everyformer.evidence.runs import scored
+from everyformer.evidence.words import dictionary
+
+_SHORT = ("training.epochs=2", "training.average=0", "training.threads=1", "training.lr=2e-3", "decoding.size=1")
+
+learns("algoformer")
+
+
+@evidence("albert", kind="learns", claim="Accuracy on AG News is above logistic regression on counts of letters.")
+def albert_learns() -> Finding:
+    """Three epochs."""
+    ours, baseline = news("albert")["accuracy"], letters()
+    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"albert": ours, "letters": baseline})
+
+
+@evidence("albert", kind="claim", claim="One layer in the place of all costs at most two points of accuracy (table 4).")
+def albert_shares() -> Finding:
+    """AG News, four layers: one set of weights, and a set for each."""
+    figures = {"shared": news("albert")["accuracy"], "apart": news("albert", "design.groups=4")["accuracy"]}
+    sizes = [parameters(on_meta(ef.design("albert", "tiny", groups=groups)).backbone) for groups in (1, 4)]
+    verdict = "holds" if figures["shared"] >= figures["apart"] - 0.02 else "does not hold at this scale"
+    finding = (
+        f"{figures['shared']:.4f} against {figures['apart']:.4f}; layers of {sizes[0]:,} and {sizes[1]:,} parameters"
+    )
+    return Finding(verdict, finding, {**figures, "parameters": sizes})
+
+
+@cache
+def _translated(system: str, edits: tuple[tuple[str, str, Any], ...] = (), **options: Any) -> dict[str, Any]:
+    """Loss on the validation part, BLEU on the test part and size, after two epochs of Multi30k; an edit is (kind, path, value)."""
+    written = [{kind: path} if kind == "remove" else {kind: path, "value": value} for kind, path, value in edits]
+    design = {"system": system, "size": "tiny", "dropout": 0.2, "edits": written, **options}
+    result = scored("multi30k", *_SHORT, design=design)
+    return {
+        "loss": result["valid"]["loss"], "bleu": result["metrics"]["bleu_tokenized"], "parameters": result["parameters"],
+    }  # fmt: skip
+
+
+def _translates(system: str) -> Finding:
+    """Greedy, against a dictionary of words that stand together."""
+    ours, baseline = _translated(system)["bleu"], dictionary()
+    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.2f} against {baseline:.2f} BLEU", {system: ours, "words": baseline})
+
+
+for _system in ("gtrans", "subformer", "universal-transformer"):
+    evidence(_system, kind="learns", claim="After two epochs of Multi30k it is above word-by-word translation.")(
+        partial(_translates, _system)
+    )
+
+
+def _better(ours: dict[str, Any], theirs: dict[str, Any], other: str) -> Finding:
+    """Whether the loss is below another's."""
+    verdict = "holds" if ours["loss"] < theirs["loss"] else "does not hold at this scale"
+    finding = (
+        f"loss {ours['loss']:.4f} ({ours['bleu']:.1f} BLEU, {ours['parameters']:,} parameters), {other} "
+        f"{theirs['loss']:.4f} ({theirs['bleu']:.1f} BLEU, {theirs['parameters']:,})"
+    )
+    return Finding(verdict, finding, {"ours": ours, other: theirs})
+
+
+@evidence(
+    "universal-transformer", kind="claim", claim="Turns of one layer are better than that layer once (section 3)."
+)
+def universal_turns() -> Finding:
+    """Four turns against a Transformer of one layer, which has the same weights; two epochs of Multi30k."""
+    return _better(_translated("universal-transformer"), _translated("transformer", depth=1), "one layer")
+
+
+@evidence(
+    "subformer",
+    kind="claim",
+    claim="Layers shared between the first and the last are better than all shared at as many parameters (section 4.1).",
+)
+def subformer_sandwich() -> Finding:
+    """Four layers: three sets of weights, and one with a feedforward as much wider; two epochs of Multi30k."""
+    edits: list[tuple[str, str, Any]] = []
+    for stack in ("encoder", "decoder"):
+        edits += [("remove", f"{stack}.blocks.2", None), ("remove", f"{stack}.blocks.0", None)]
+        edits += [("set", f"{stack}.blocks.0.times", 4)]
+    return _better(_translated("subformer"), _translated("subformer", tuple(edits), hidden=1545), "all shared")
+
+
+@evidence(
+    "gtrans", kind="claim", claim="Sums over groups of layers are better than the last layer alone (section 4.3)."
+)
+def gtrans_fused() -> Finding:
+    """Four layers in two groups against a Transformer of four, both pre-norm; two epochs of Multi30k."""
+    return _better(_translated("gtrans"), _translated("transformer", pre_norm=True), "last layer")
+
+
+def regression(
+    batch: int,
+    dimension: int,
+    pairs: int,
+    generator: torch.Generator,
+    noise: float = 0.0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Prompts x_1, y_1, x_2, y_2, ... of a linear map each, (B, 2 n, d + 1), and the y (B, n).
+
+    A vector has a zero where y stands, a number zeros where x stands (Akyürek et al., 2023, section 2.1). The map is drawn
+    from the rows of `weights` where these are given, else from a normal distribution.
+    """
+    x = torch.randn(batch, pairs, dimension, generator=generator)
+    if weights is None:
+        w = torch.randn(batch, dimension, generator=generator)
+    else:
+        w = weights[torch.randint(len(weights), (batch,), generator=generator)]
+    y = torch.einsum("bnd,bd->bn", x, w) + noise * torch.randn(batch, pairs, generator=generator)
+    rows = torch.zeros(batch, pairs, 2, dimension + 1)
+    rows[:, :, 0, 1:], rows[:, :, 1, 0] = x, y
+    return rows.flatten(1, 2), y
+
+
+def in_context(
+    model: nn.Module, draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], steps: int, lr: float = 1e-3
+) -> nn.Module:
+    """Train a decoder to say each y at its x, by the squared error of all places."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for step in range(steps):
+        inputs, y = draw(generator)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / 100) * (1 - step / steps)
+        loss = F.mse_loss(model(inputs)[:, ::2, 0], y)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model.eval()
+
+
+def on_vectors(design: Any, dimension: int, pairs: int) -> Any:
+    """A decoder of tokens as one of vectors, that answers with a number."""
+    positions = ef.spec(ef.positions.Learned, length=2 * pairs)
+    design = design.swap("embedding", ef.spec(ef.embeddings.TimeSteps, variates=dimension + 1, positions=positions))
+    return design.swap("head", ef.spec(ef.heads.TokenHead, vocabulary=1, bias=True))
+
+
+@evidence(
+    "algoformer",
+    kind="claim",
+    claim="At equal parameters it learns regression in context better than a loop with injection and a plain transformer "
+    "(section 4).",
+)
+def algoformer_regression() -> Finding:
+    """Linear maps of 3 dimensions, 10 examples; three layers, or one that loops: 5 turns each."""
+    dimension, pairs = 3, 10
+    body = {"vocabulary": 2, "width": 64, "heads": 4}
+    kinds = {
+        "algoformer": {"turns": 5},
+        "plain": {"turns": 1},
+        "looped": {"pre": 0, "post": 0, "loop": 3, "turns": 5, "injected": True},
+    }
+    figures = {}
+    for name, options in kinds.items():
+        model = on_vectors(ef.design("algoformer", **body, **options), dimension, pairs).build(seed=0)
+        in_context(model, lambda generator: regression(64, dimension, pairs, generator), 1500)
+        inputs, y = regression(1000, dimension, pairs, torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            figures[name] = float((model(inputs)[:, -2, 0] - y[:, -1]).square().mean())
+    verdict = (
+        "holds" if figures["algoformer"] < min(figures["plain"], figures["looped"]) else "does not hold at this scale"
+    )
+    finding = ", ".join(f"{name} {error:.4f}" for name, error in figures.items())
+    return Finding(verdict, f"squared error after 9 examples: {finding}", figures)
