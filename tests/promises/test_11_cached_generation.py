@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from everyformer.context import Cache, Context, Policy
 from everyformer.generation import Beam, Greedy, Sinks, generate
 from everyformer.masks import Causal, Dilated, Mask, Window
 from everyformer.models import Model
+from everyformer.registry import parts
 from everyformer.specs import signature
 from everyformer.tokens import Tokens
 from support.parts import HEADS, WIDTH, context, make, mixers, spec_of
@@ -143,19 +146,32 @@ def test_logits_are_the_same_in_a_ragged_batch(mixer, positions, mask, cross, si
 class Everything(Policy):
     """Room for all."""
 
-    def keep(self, cache: Cache) -> None:
+    def stays(self, cache: Cache, attended: Any = None) -> None:
         return None
 
 
 class Copied(Policy):
     """All columns named one by one, which goes through dropping."""
 
-    def keep(self, cache: Cache) -> Tensor:
-        return torch.arange(cache.count)
+    def stays(self, cache: Cache, attended: Any = None) -> Tensor:
+        return torch.ones(1, cache.count, dtype=torch.bool)
 
 
-@pytest.mark.parametrize("policy", [Everything(), Copied(), Sinks(2, 20)])
-@pytest.mark.parametrize("mixer", incremental())
+POLICIES = {name: kind for name, kind in parts("generation").items() if issubclass(kind, Policy)}
+ROOMY = {"Sinks": {"sinks": 2, "window": 20}}
+"""What gives a policy room for all, where that is not a share of 1."""
+
+
+@pytest.mark.parametrize(
+    ("mixer", "policy"),
+    [
+        (mixer, policy)
+        for policy in (Everything(), Copied(), *(kind(**ROOMY.get(name, {"keep": 1.0})) for name, kind in POLICIES.items()))
+        for mixer in incremental()
+        if not policy.looks or "attended" in make(mixer).capabilities
+    ],
+    ids=str,
+)
 @torch.no_grad()
 def test_a_policy_with_room_for_everything_changes_nothing(mixer, policy):
     model = decoder(mixer)

@@ -30,12 +30,12 @@ class SegmentAttention(Attention):
         context: Context,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         assert context.cache is not None
-        before = context.cache.states.get(self)
+        before = context.cache.held(self)
         new = {"inputs": tokens.values.detach()[:, None]}
         if places is not None:
             new["places"] = places.expand(len(key), -1, -1)[:, None]
         kept = context.cache.extend(self, **new)
-        if before is not None:
+        if before:
             _, old_key, old_value = self.qkv(before["inputs"][:, 0]).split(self.sizes, -1)
             old_key = self.split(old_key, self.key_heads)
             if self.query_key_norm is not None:
