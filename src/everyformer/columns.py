@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from everyformer.registry import Part
+
 
 def take(
     x: Shaped[Tensor, "B H M *k"], columns: Int[Tensor, " R"] | Int[Tensor, "B R"] | Int[Tensor, "B G R"]
@@ -92,7 +94,7 @@ class Columns:
         return self.held.numel() * self.held.element_size()
 
 
-class Storage:
+class Storage(Part):
     """How a cache holds what it is given: as it is."""
 
     def hold(self, name: str, first: Shaped[Tensor, "B H M K"]) -> Columns:

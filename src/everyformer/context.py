@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from everyformer.cache import Cache, Policy
+from everyformer.cache import Cache
 from everyformer.masks import Mask, full
 from everyformer.tokens import Groups, Tokens, order
 

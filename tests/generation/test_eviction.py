@@ -1,15 +1,19 @@
 """Policies that look at attention, against the papers' definitions written out for one sequence with plain lists."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import everyformer as ef
 from everyformer.context import Cache, Context
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation import H2O, TOVA, Beam, Greedy, Keyformer, SnapKV, Speculative, generate, h2o
+from everyformer.masks import Causal
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 VOCABULARY, HEADS = 19, 4
 
 
@@ -165,6 +169,30 @@ def test_what_stays_is_the_definition(name, positions, monkeypatch):
         cache = context.cache.layer(block.mixer)
         kept = cache.places.expand(1, len(layer.held), -1)[0]
         assert kept.tolist() == [[place for place, *_ in held] for held in layer.held]
+
+
+PUBLISHED = {
+    "tova": TOVA(keep=6),
+    "h2o": H2O(keep=8, recent=0.5),
+    "snapkv": SnapKV(keep=8, window=3, kernel=3),
+    "keyformer": Keyformer(keep=8, recent=0.25, growth=0.1),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@torch.no_grad()
+def test_answers_are_those_of_the_authors_code(name, monkeypatch):
+    quiet(monkeypatch)
+    saved = load_file(FIXTURES / "eviction.safetensors")
+    mixer = ef.mixers.Attention(32, heads=4, bias=False)
+    mixer.qkv.weight.copy_(saved["weight"])
+    mixer.output = torch.nn.Identity()
+    context, found = Context(mask=Causal(), cache=Cache(PUBLISHED[name])), []
+    for piece in saved["input"].split([12] + [1] * 12, 1):
+        context.lowered.clear()
+        found.append(mixer(ef.Tokens(piece), context))
+        context.cache.advance(ef.Tokens(piece))
+    torch.testing.assert_close(torch.cat(found, 1), saved[name], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

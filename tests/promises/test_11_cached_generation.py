@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import everyformer as ef
-from everyformer.context import Cache, Context, Policy
+from everyformer.cache import Cache, Policy
+from everyformer.context import Context
 from everyformer.generation import Beam, Greedy, Sinks, generate
 from everyformer.masks import Causal, Dilated, Mask, Window
 from everyformer.models import Model
@@ -166,7 +167,11 @@ ROOMY = {"Sinks": {"sinks": 2, "window": 20}}
     ("mixer", "policy"),
     [
         (mixer, policy)
-        for policy in (Everything(), Copied(), *(kind(**ROOMY.get(name, {"keep": 1.0})) for name, kind in POLICIES.items()))
+        for policy in (
+            Everything(),
+            Copied(),
+            *(kind(**ROOMY.get(name, {"keep": 1.0})) for name, kind in POLICIES.items()),
+        )
         for mixer in incremental()
         if not policy.looks or "attended" in make(mixer).capabilities
     ],

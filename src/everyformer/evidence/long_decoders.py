@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import everyformer as ef
-from everyformer.context import Cache, Context, Policy
+from everyformer.cache import Cache, Policy
+from everyformer.context import Context
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import ngrams

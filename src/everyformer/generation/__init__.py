@@ -6,12 +6,13 @@ from everyformer.generation.exact_bytes import next_byte
 from everyformer.generation.filters import min_p, repetition, temperature, top_k, top_p
 from everyformer.generation.generate import generate
 from everyformer.generation.policies import Sinks, streaming_llm
+from everyformer.generation.quantised import KIVI
 from everyformer.generation.speculative import Speculative
 from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "GNMT", "Greedy", "H2O", "Hypothesis", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
+    "Beam", "GNMT", "Greedy", "H2O", "Hypothesis", "KIVI", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
     "StopText", "Strategy", "TOVA", "generate", "h2o", "keyformer", "min_p", "next_byte", "repetition", "snapkv",
     "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

@@ -28,11 +28,13 @@ class Eviction(Policy):
     def __init__(self, *, keep: float = 0.5) -> None:
         super().__init__()
         if keep <= 0 or (isinstance(keep, float) and keep > 1):
-            raise BadInput(f"keep is {keep}; give a share of the tokens seen, above 0 and at most 1.0, or a number of them")
+            raise BadInput(
+                f"keep is {keep}; give a share of the tokens seen, above 0 and at most 1.0, or a number of them"
+            )
         self.keep = keep
 
-    def worth(self, cache: Cache, attended: Any) -> Float[Tensor, "B #G M"] | None:
-        """What each token held is worth to each key head, or to all; None: nothing is dropped in this pass."""
+    def worth(self, cache: Cache, attended: Any) -> Float[Tensor, "B G M"] | None:
+        """What each token held is worth to each key head, or, of one head, to all; None: nothing is dropped in this pass."""
         raise NotImplementedError
 
     def protected(self, room: Tensor | int) -> Tensor | int:
@@ -180,7 +182,9 @@ def shown(model: nn.Module) -> None:
     mixers = [m for m in model.modules() if isinstance(m, Mixer) and "memory" not in m.capabilities]
     if not any("attended" in m.capabilities for m in mixers):
         names = ", ".join(sorted({type(m).__name__ for m in mixers}))
-        raise DoesNotFit(f"this policy looks at what layers attend to, and none shows it: {names or 'no mixers'}", "policy")
+        raise DoesNotFit(
+            f"this policy looks at what layers attend to, and none shows it: {names or 'no mixers'}", "policy"
+        )
 
 
 @method(

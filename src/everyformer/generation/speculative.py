@@ -76,7 +76,10 @@ class Speculative(Strategy):
             cache = each.context.cache
             if cache is not None and not (cache.rewinds and takes_padding(each.model)):
                 if cache.policy is not None:
-                    raise DoesNotFit("guesses are taken back, and what this cache policy dropped for them cannot take tokens back", "policy")
+                    raise DoesNotFit(
+                        "guesses are taken back, and what this cache policy dropped for them cannot take tokens back",
+                        "policy",
+                    )
                 each.context.cache = None
         return guess
 
