@@ -5,6 +5,7 @@ from everyformer.generation.eviction import H2O, TOVA, Keyformer, SnapKV, h2o, k
 from everyformer.generation.exact_bytes import next_byte
 from everyformer.generation.filters import min_p, repetition, temperature, top_k, top_p
 from everyformer.generation.generate import generate
+from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.policies import Sinks, streaming_llm
 from everyformer.generation.quantised import KIVI
 from everyformer.generation.rewriting import shared_keys, slim_attention
@@ -13,8 +14,8 @@ from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "GNMT", "Greedy", "H2O", "Hypothesis", "KIVI", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
-    "StopText", "Strategy", "TOVA", "generate", "h2o", "keyformer", "min_p", "next_byte", "repetition", "shared_keys",
+    "Beam", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
+    "StopText", "Strategy", "TOVA", "generate", "h2o", "keyformer", "min_p", "next_byte", "parallel_jacobi", "repetition", "shared_keys",
     "slim_attention", "snapkv",
     "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip
