@@ -97,6 +97,9 @@ class Columns:
 class Storage(Part):
     """How a cache holds what it is given: as it is."""
 
+    moves: bool = True
+    """Whether keys can be turned to other places, as a policy that closes gaps does."""
+
     def hold(self, name: str, first: Shaped[Tensor, "B H M K"]) -> Columns:
         """The columns of an entry, begun with its first tokens."""
         return Columns(first)

@@ -101,4 +101,6 @@ def test_policies_that_cannot_take_back_are_refused():
         Jacobi(block=0)
     with pytest.raises(DoesNotFit, match="cannot take tokens back"):
         generate(made, PROMPTS, strategy=Jacobi(), policy=H2O(), **OPTIONS)
-    assert generate(made, PROMPTS, strategy=Jacobi(), policy=Sinks(2, 30), **OPTIONS) == generate(made, PROMPTS, **OPTIONS)
+    assert generate(made, PROMPTS, strategy=Jacobi(), policy=Sinks(sinks=2, window=30), **OPTIONS) == generate(
+        made, PROMPTS, **OPTIONS
+    )

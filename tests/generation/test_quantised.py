@@ -143,7 +143,7 @@ def test_what_cannot_be_done_is_refused():
         KIVI(bits=3)
     with pytest.raises(BadInput, match="residual 10 is a multiple of group 4"):
         KIVI(group=4, residual=10)
-    with pytest.raises(DoesNotFit, match="keys to new places"):
-        generate(decoder(), PROMPTS, policy=Sinks(1, 3), storage=KIVI(), **OPTIONS)
+    with pytest.raises(DoesNotFit, match="Sinks turns keys to new places"):
+        generate(decoder(), PROMPTS, policy=Sinks(sinks=1, window=3), storage=KIVI(), **OPTIONS)
     with pytest.raises(DoesNotFit, match="a head of 8 channels fills no whole bytes"):
         generate(decoder(), PROMPTS, storage=KIVI(group=3, residual=3), **OPTIONS)

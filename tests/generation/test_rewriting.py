@@ -50,7 +50,9 @@ def test_slim_attention_is_the_same_in_float64_from_half_the_cache(name):
 def test_slim_attention_takes_policies_by_place_and_few_bits():
     made = model("llama").float()
     slim, options = slim_attention(made), {"eos": None, "pad": 0, "max_tokens": 12}
-    assert generate(slim, PROMPTS, policy=Sinks(1, 4), **options) == generate(made, PROMPTS, policy=Sinks(1, 4), **options)
+    assert generate(slim, PROMPTS, policy=Sinks(sinks=1, window=4), **options) == generate(
+        made, PROMPTS, policy=Sinks(sinks=1, window=4), **options
+    )
     assert generate(slim, PROMPTS, storage=KIVI(residual=32), **options) == generate(made, PROMPTS, **options)
 
 
@@ -84,5 +86,8 @@ def test_shared_keys_are_the_means_of_their_groups(key_heads):
                     for each in pieces:
                         each.copy_(mean)
     torch.testing.assert_close(few(ids, target), made(ids, target), atol=1e-5, rtol=0)
-    assert few.decoder.blocks[0].cross[0].key_value.out_features == 2 * key_heads * few.decoder.blocks[0].cross[0].head_width
+    assert (
+        few.decoder.blocks[0].cross[0].key_value.out_features
+        == 2 * key_heads * few.decoder.blocks[0].cross[0].head_width
+    )
     torch.testing.assert_close(shared_keys(few, key_heads=key_heads)(ids, target), few(ids, target), atol=0, rtol=0)

@@ -192,12 +192,12 @@ def test_a_policy_that_drops_what_nothing_attends_to_changes_nothing(positions):
     ids = torch.randint(VOCABULARY, (3, COUNT), generator=torch.Generator().manual_seed(1))
     whole = model(ids)
     for sizes in CHUNKS.values():
-        state = begin(3, False, Sinks(0, 4))
+        state = begin(3, False, Sinks(sinks=0, window=4))
         check(chunked(model, ids, sizes, state), whole)
         assert state.cache.count == 4
     real = torch.arange(COUNT) >= COUNT - torch.tensor(LENGTHS)[:, None]
     after = torch.randint(VOCABULARY, (3, 6), generator=torch.Generator().manual_seed(2))
-    state = begin(3, False, Sinks(0, 4))
+    state = begin(3, False, Sinks(sinks=0, window=4))
     chunked(model, ids, (COUNT,), state, real)
     rest = chunked(model, after, (1, 2, 3), state)
     for row in range(3):

@@ -1,6 +1,7 @@
 """A model and a prompt into an output."""
 
 from everyformer.generation.beam import GNMT, Beam, Power
+from everyformer.generation.contrastive import Contrastive, contrastive_search
 from everyformer.generation.eviction import H2O, TOVA, Keyformer, SnapKV, h2o, keyformer, snapkv, tova
 from everyformer.generation.exact_bytes import next_byte
 from everyformer.generation.filters import min_p, repetition, temperature, top_k, top_p
@@ -14,8 +15,8 @@ from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
-    "StopText", "Strategy", "TOVA", "generate", "h2o", "keyformer", "min_p", "next_byte", "parallel_jacobi", "repetition", "shared_keys",
+    "Beam", "Contrastive", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
+    "StopText", "Strategy", "TOVA", "contrastive_search", "generate", "h2o", "keyformer", "min_p", "next_byte", "parallel_jacobi", "repetition", "shared_keys",
     "slim_attention", "snapkv",
     "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

@@ -108,12 +108,12 @@ class H2O(Eviction):
         """All that each token received, since it came."""
         count = attended.query.shape[2]
         real = None if cache.mask is None else cache.mask[:, None, -count:, None]
-        got = 0
+        sums = []
         for start in range(0, count, ROWS):
             rows = slice(start, start + ROWS)
             given = self.given(cache, attended, rows)
-            got = got + (given if real is None else given * real[:, :, rows]).sum(2)
-        got = by_key_head(got, attended)[..., None]
+            sums.append((given if real is None else given * real[:, :, rows]).sum(2))
+        got = by_key_head(torch.stack(sums).sum(0), attended)[..., None]
         before = cache.extend(self, received=torch.zeros_like(got[:, :, -count:]))["received"]
         cache.exchange(self, received=before + got)
         return (before + got)[..., 0]

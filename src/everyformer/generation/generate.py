@@ -96,6 +96,12 @@ def _cache(decoder: nn.Module, wanted: bool, policy: Policy | None, storage: Sto
     if wanted and cacheable(decoder):
         if policy is not None and policy.looks:
             shown(decoder)
+        if policy is not None and policy.closes and storage is not None and not storage.moves:
+            raise DoesNotFit(
+                f"{type(policy).__name__} turns keys to new places, and {type(storage).__name__} holds them as they stood; "
+                "give another policy",
+                "policy",
+            )
         return Cache(policy, storage)
     if policy is not None or storage is not None:
         raise DoesNotFit("a cache policy needs a cache, and a mixer here works with none", "backbone")

@@ -33,7 +33,7 @@ class Sinks(Policy):
 
     closes = True
 
-    def __init__(self, sinks: int = 4, window: int = 1020) -> None:
+    def __init__(self, *, sinks: int = 4, window: int = 1020) -> None:
         super().__init__()
         if sinks < 0 or window < 1:
             raise ValueError(f"sinks is at least 0 and window at least 1; given {sinks} and {window}")
@@ -68,4 +68,4 @@ def streaming_llm(model: Model, *, sinks: int = 4, window: int = 1020) -> Sinks:
             "use rotary, ALiBi or other relative positions",
             "embedding.positions",
         )
-    return Sinks(sinks, window)
+    return Sinks(sinks=sinks, window=window)

@@ -122,7 +122,7 @@ class Quantised(Columns):
 
     def put(self, values: Shaped[Tensor, "B H M K"]) -> None:
         """Refused: what is in few bits would be rounded again."""
-        raise DoesNotFit("a cache in few bits cannot turn its keys to new places; give a policy that leaves them", "policy")
+        raise DoesNotFit("a cache in few bits cannot be exchanged", "storage")
 
     def fork(self) -> Self:
         """The same again, to grow by itself."""
@@ -183,7 +183,10 @@ class ByChannel(Quantised):
             at = self.numbers.held[..., 0] - first
             fresh = take(codes, at.clamp(0, count - 1))
             held.put(torch.where(((at >= 0) & (at < count))[..., None], fresh, held.held))
-        self.step, self.least = torch.cat((self.step, step[:, :, :, 0]), 2), torch.cat((self.least, least[:, :, :, 0]), 2)
+        self.step, self.least = (
+            torch.cat((self.step, step[:, :, :, 0]), 2),
+            torch.cat((self.least, least[:, :, :, 0]), 2),
+        )
         self.exact = self.exact[:, :, count:]
 
     def coarse(self) -> Float[Tensor, "B H M K"]:
@@ -218,6 +221,8 @@ class KIVI(Storage):
     `group`. A prompt is attended to as it is.
     """
 
+    moves = False
+
     def __init__(self, *, bits: int = 2, group: int = 32, residual: int = 128) -> None:
         super().__init__()
         if bits not in BITS:
@@ -240,5 +245,6 @@ class KIVI(Storage):
         """Refuse heads whose codes fill no whole bytes or groups."""
         if width * self.bits % 8 or width % min(self.group, width):
             raise DoesNotFit(
-                f"a head of {width} channels fills no whole bytes at {self.bits} bits, or no groups of {self.group}", "storage"
+                f"a head of {width} channels fills no whole bytes at {self.bits} bits, or no groups of {self.group}",
+                "storage",
             )

@@ -59,7 +59,9 @@ def _values_of_keys(old: Attention, path: str, worst: float | None) -> Tensor:
     """(D, D), the weight of values as a linear function of keys: W_V W_K^-1, as weights of linear maps stand."""
     others = old._scored()
     if others:
-        raise DoesNotFit(f"{type(others[0]).__name__} may take values that are no keys' or weights that are not one", path)
+        raise DoesNotFit(
+            f"{type(others[0]).__name__} may take values that are no keys' or weights that are not one", path
+        )
     if old.key_heads != old.heads or old.sizes[0] != old.qkv.in_features:
         raise DoesNotFit(
             f"{old.key_heads} key heads of {old.head_width} make no square map of width {old.qkv.in_features}; slim attention "
@@ -70,7 +72,9 @@ def _values_of_keys(old: Attention, path: str, worst: float | None) -> Tensor:
     worst = 1e-3 / torch.finfo(old.qkv.weight.dtype).eps if worst is None else worst
     condition = torch.linalg.cond(key).item()
     if not condition <= worst:
-        raise DoesNotFit(f"the map to the keys has a condition of {condition:.3g}, above {worst:.3g}; keep its values", path)
+        raise DoesNotFit(
+            f"the map to the keys has a condition of {condition:.3g}, above {worst:.3g}; keep its values", path
+        )
     return torch.linalg.solve(key, value, left=False)
 
 

@@ -17,7 +17,7 @@ class SegmentAttention(Attention):
     """Attention whose cache holds its inputs, without gradient: a segment-level recurrence (Dai et al., 2019, section 3.2).
 
     Keys and values of earlier segments are made anew from what is held, so that the maps learn from them while the
-    gradient stops there. How far back it goes is the policy's matter: `generation.Sinks(0, memory)`.
+    gradient stops there. How far back it goes is the policy's matter: `generation.Sinks(sinks=0, window=memory)`.
     """
 
     def _remember(
