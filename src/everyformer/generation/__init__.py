@@ -8,15 +8,15 @@ from everyformer.generation.filters import min_p, repetition, temperature, top_k
 from everyformer.generation.generate import generate
 from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.policies import Sinks, streaming_llm
-from everyformer.generation.quantised import KIVI
+from everyformer.generation.quantised import KIVI, kivi
 from everyformer.generation.rewriting import shared_keys, slim_attention
 from everyformer.generation.speculative import Speculative
 from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "Contrastive", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample", "Sinks", "SnapKV", "Speculative",
-    "StopText", "Strategy", "TOVA", "contrastive_search", "generate", "h2o", "keyformer", "min_p", "next_byte", "parallel_jacobi", "repetition", "shared_keys",
-    "slim_attention", "snapkv",
-    "streaming_llm", "temperature", "top_k", "top_p", "tova",
+    "Beam", "Contrastive", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample", "Sinks",
+    "SnapKV", "Speculative", "StopText", "Strategy", "TOVA", "contrastive_search", "generate", "h2o", "keyformer", "kivi",
+    "min_p", "next_byte", "parallel_jacobi", "repetition", "shared_keys", "slim_attention", "snapkv", "streaming_llm",
+    "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

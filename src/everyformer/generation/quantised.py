@@ -11,7 +11,7 @@ from torch import Tensor
 
 from everyformer.columns import Columns, Storage, take
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.registry import part
+from everyformer.registry import method, part
 
 BITS = (2, 4, 8)
 
@@ -248,3 +248,16 @@ class KIVI(Storage):
                 f"a head of {width} channels fills no whole bytes at {self.bits} bits, or no groups of {self.group}",
                 "storage",
             )
+
+
+@method(
+    "kivi",
+    title="KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache",
+    authors="Liu et al.",
+    year=2024,
+    arxiv="2402.02750",
+    idea="Keys have channels that stand out, values do not: round keys by channel and values by token, to two bits.",
+)
+def kivi(*, bits: int = 2, group: int = 32, residual: int = 128) -> KIVI:
+    """The storage, for `generate(model, ..., storage=kivi())`: see `KIVI`."""
+    return KIVI(bits=bits, group=group, residual=residual)
