@@ -129,6 +129,9 @@ def test_a_text_goes_on_and_a_series_too(run: Any, own: Path, tmp_path: Path) ->
     text = trained(run, own, "book.txt", tmp_path / "text", "data.length=16", "design.length=16", "design.depth=1")
     said = json.loads(run("generate", text, "the dog", "--tokens", "4", "--json").out)
     assert len(said[0]["text"]) == 4
+    ways = ("--tokens", "4", "--strategy", "contrastive", "--policy", "tova,keep=4", "--storage", "kivi,bits=4")
+    assert len(run("generate", text, "the dog", *ways).out) == 5
+    run("generate", text, "the dog", "--strategy", "greedy", "--top-k", "3").refused("unknown option of Greedy 'top_k'")
     run("look", text, "the dog", "--no-open", "--view", "lens")
     run("look", text, "the dog and the other dog", "--no-open").refused("25 tokens, and the run was trained on 16")
     forecasts = trained(run, own, "series.csv", tmp_path / "series", "data.horizon=4", "data.lookback=12")
@@ -148,6 +151,8 @@ def test_a_translation_from_pairs_to_text(run: Any, tmp_path: Path) -> None:
     assert answers[0]["input"] == "a dog runs"
     assert isinstance(answers[0]["text"], str)
     assert run("translate", tmp_path / "run", "a dog runs", "--beam", "2").code == 0
+    assert run("translate", tmp_path / "run", "a dog runs", "--strategy", "jacobi", "--policy", "h2o").code == 2
+    assert run("translate", tmp_path / "run", "a dog runs", "--strategy", "greedy", "--policy", "h2o").code == 0
     run("forecast", tmp_path / "run", "x").refused("a run of translation, not of forecasting", "everyformer predict")
 
 

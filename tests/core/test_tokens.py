@@ -117,7 +117,7 @@ def test_context_select_reorders_everything() -> None:
     )
     context.cache.extend(module, key=torch.arange(3.0).view(3, 1, 1, 1))
     context.select(torch.tensor([2, 0]))
-    assert context.cache.states[module]["key"].flatten().tolist() == [2, 0]
+    assert context.cache.held(module)["key"].flatten().tolist() == [2, 0]
     assert context.memory["encoder"].values.flatten().tolist() == [2, 0]
     assert context.condition.flatten().tolist() == [2, 0]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from everyformer.data import find_task
-from everyformer.data.decoding import Decoding
+from everyformer.data.decoding import Decoding, changed
 from everyformer.data.tasks.translation import bleu
 from everyformer.data.vocabulary import BOS, EOS, MASK, fit_vocabulary, load_vocabulary, pieces
 from everyformer.data.words import words
@@ -252,3 +252,21 @@ def test_decoding_options_are_checked() -> None:
         Decoding.of({"strategy": "sample", "temprature": 0.5})
     with pytest.raises(EveryformerError, match=r"decoding.max_tokens is 0"):
         Decoding.of({"max_tokens": 0})
+
+
+def test_a_strategy_and_what_the_cache_keeps_are_named_with_their_options() -> None:
+    written = Decoding.of({"strategy": "jacobi,block=8", "policy": "tova,keep=0.25", "storage": "kivi,bits=4,group=8"})
+    assert (written.strategy.block, written.policy.keep, written.storage.bits) == (8, 0.25, 4)
+    mapped = Decoding.of({"strategy": "contrastive", "top_k": 6, "policy": {"name": "sinks", "window": 9}})
+    assert (mapped.strategy.top_k, mapped.policy.window, mapped.storage) == (6, 9, None)
+    with pytest.raises(UnknownName, match=r"unknown decoding.policy 'tovar'; did you mean 'tova'"):
+        Decoding.of({"policy": "tovar"})
+    with pytest.raises(UnknownName, match="'kept'; did you mean 'keep'"):
+        Decoding.of({"policy": "tova,kept=0.5"})
+    with pytest.raises(EveryformerError, match="after the name give options as name=value"):
+        Decoding.of({"policy": "tova,0.5"})
+    with pytest.raises(UnknownName, match="decoding.strategy 'speculative'"):
+        Decoding.of({"strategy": "speculative"})
+    beam = {"strategy": "beam", "size": 5, "max_tokens": 9}
+    assert changed(beam, {"size": 3}) == {**beam, "size": 3}
+    assert changed(beam, {"strategy": "jacobi", "block": 3}) == {"strategy": "jacobi", "block": 3, "max_tokens": 9}

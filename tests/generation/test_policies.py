@@ -66,7 +66,7 @@ def streamed(made, ids, policy, mask=None):
 @torch.no_grad()
 def test_a_stream_is_the_definition(positions, sinks, window):
     made, ids = model(positions), torch.randint(VOCABULARY, (1, 13), generator=torch.Generator().manual_seed(2))
-    found, context = streamed(made, ids, Sinks(sinks, window))
+    found, context = streamed(made, ids, Sinks(sinks=sinks, window=window))
     wanted = literal(made, ids[0], sinks, window, positions == "rotary")
     torch.testing.assert_close(found[0], wanted, atol=1e-5, rtol=0)
     assert context.cache.count == sinks + window
@@ -75,7 +75,7 @@ def test_a_stream_is_the_definition(positions, sinks, window):
 @torch.no_grad()
 def test_each_sequence_has_its_own_sinks():
     """Prompts padded on the left, then tokens for all: each as if alone."""
-    made, policy = model(), Sinks(2, 3)
+    made, policy = model(), Sinks(sinks=2, window=3)
     ids = torch.randint(VOCABULARY, (3, 14), generator=torch.Generator().manual_seed(2))
     mask = torch.arange(14) >= torch.tensor([0, 4, 6])[:, None]
     found, _ = streamed(made, ids, policy, mask)
@@ -89,7 +89,7 @@ def test_generation_takes_a_policy():
     made = model()
     options = {"eos": None, "pad": 0, "max_tokens": 9}
     prompts = [[1, 2, 3], [4, 5]]
-    assert generate(made, prompts, policy=Sinks(2, 30), **options) == generate(made, prompts, **options)
+    assert generate(made, prompts, policy=Sinks(sinks=2, window=30), **options) == generate(made, prompts, **options)
     short = streaming_llm(made, sinks=1, window=2)
     assert generate(made, prompts, policy=short, **options) == [
         generate(made, [each], policy=short, **options)[0] for each in prompts
@@ -100,6 +100,6 @@ def test_what_cannot_stream_is_refused():
     with pytest.raises(ef.DoesNotFit, match="Learned gives each token a place of its own"):
         streaming_llm(ef.create("gpt", "nano"))
     with pytest.raises(ValueError, match="window at least 1"):
-        Sinks(4, 0)
+        Sinks(sinks=4, window=0)
     with pytest.raises(ef.DoesNotFit, match="a cache policy needs a cache"):
         generate(model(), [[1, 2]], eos=None, pad=0, max_tokens=2, cache=False, policy=Sinks())

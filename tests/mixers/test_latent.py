@@ -65,7 +65,7 @@ def test_what_is_cached_is_the_latent_and_the_turned_key():
     state = Context(mask=Causal(), cache=Cache())
     tokens = Tokens(torch.randn(2, N, D))
     close(ours(tokens, state), ours(tokens, Context(mask=Causal())))
-    kept = state.cache.states[ours]
+    kept = state.cache.held(ours)
     assert {name: tuple(each.shape) for name, each in kept.items()} == {
         "latent": (2, 1, N, 10),
         "turned": (2, 1, N, TURNED),

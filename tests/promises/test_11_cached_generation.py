@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 import everyformer as ef
-from everyformer.context import Cache, Context, Policy
+from everyformer.cache import Cache, Policy
+from everyformer.context import Context
 from everyformer.generation import Beam, Greedy, Sinks, generate
 from everyformer.masks import Causal, Dilated, Mask, Window
 from everyformer.models import Model
+from everyformer.registry import parts
 from everyformer.specs import signature
 from everyformer.tokens import Tokens
 from support.parts import HEADS, WIDTH, context, make, mixers, spec_of
@@ -143,19 +147,36 @@ def test_logits_are_the_same_in_a_ragged_batch(mixer, positions, mask, cross, si
 class Everything(Policy):
     """Room for all."""
 
-    def keep(self, cache: Cache) -> None:
+    def stays(self, cache: Cache, attended: Any = None) -> None:
         return None
 
 
 class Copied(Policy):
     """All columns named one by one, which goes through dropping."""
 
-    def keep(self, cache: Cache) -> Tensor:
-        return torch.arange(cache.count)
+    def stays(self, cache: Cache, attended: Any = None) -> Tensor:
+        return torch.ones(1, cache.count, dtype=torch.bool)
 
 
-@pytest.mark.parametrize("policy", [Everything(), Copied(), Sinks(2, 20)])
-@pytest.mark.parametrize("mixer", incremental())
+POLICIES = {name: kind for name, kind in parts("generation").items() if issubclass(kind, Policy)}
+ROOMY = {"Sinks": {"sinks": 2, "window": 20}}
+"""What gives a policy room for all, where that is not a share of 1."""
+
+
+@pytest.mark.parametrize(
+    ("mixer", "policy"),
+    [
+        (mixer, policy)
+        for policy in (
+            Everything(),
+            Copied(),
+            *(kind(**ROOMY.get(name, {"keep": 1.0})) for name, kind in POLICIES.items()),
+        )
+        for mixer in incremental()
+        if not policy.looks or "attended" in make(mixer).capabilities
+    ],
+    ids=str,
+)
 @torch.no_grad()
 def test_a_policy_with_room_for_everything_changes_nothing(mixer, policy):
     model = decoder(mixer)
@@ -171,12 +192,12 @@ def test_a_policy_that_drops_what_nothing_attends_to_changes_nothing(positions):
     ids = torch.randint(VOCABULARY, (3, COUNT), generator=torch.Generator().manual_seed(1))
     whole = model(ids)
     for sizes in CHUNKS.values():
-        state = begin(3, False, Sinks(0, 4))
+        state = begin(3, False, Sinks(sinks=0, window=4))
         check(chunked(model, ids, sizes, state), whole)
         assert state.cache.count == 4
     real = torch.arange(COUNT) >= COUNT - torch.tensor(LENGTHS)[:, None]
     after = torch.randint(VOCABULARY, (3, 6), generator=torch.Generator().manual_seed(2))
-    state = begin(3, False, Sinks(0, 4))
+    state = begin(3, False, Sinks(sinks=0, window=4))
     chunked(model, ids, (COUNT,), state, real)
     rest = chunked(model, after, (1, 2, 3), state)
     for row in range(3):

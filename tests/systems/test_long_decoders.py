@@ -158,7 +158,7 @@ def test_transformer_xl_is_its_equations(memory):
     model = perturb(
         ef.create("transformer-xl", vocabulary=13, width=16, hidden=24, depth=2, heads=4, memory=7, dropout=0.0)
     )
-    inputs, cache = ids(13, 1, 10), Cache(Sinks(0, memory))
+    inputs, cache = ids(13, 1, 10), Cache(Sinks(sinks=0, window=memory))
     answers = torch.cat([model.decode(each, Context(cache=cache)) for each in inputs.split(4, 1)], 1)[0]
     named = tensors(model)
     expected = literal(named, inputs[0], 4, memory)

@@ -126,7 +126,7 @@ def test_each_turn_has_a_cache(part):
         shared.cache.advance(piece)
     close(torch.cat(got, 1), wanted)
     shared.cache.select(torch.tensor([2, 0]))
-    shared.cache.keep(torch.arange(6))
+    shared.cache.keep(torch.ones(1, 6, dtype=torch.bool))
     assert shared.cache.rewinds
     shared.cache.rewind(1)
     shared.lowered.clear()

@@ -15,6 +15,13 @@ RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
 Folder = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint's in the Hugging Face format.")]
 Inputs = Annotated[list[str] | None, typer.Argument(help="Texts or files; standard input, a line each, without any.")]
 
+Strategy = Annotated[
+    str | None,
+    typer.Option(help="How tokens are chosen, with options: 'jacobi,block=8', 'contrastive', 'beam,size=3'."),
+]
+Policy = Annotated[str | None, typer.Option(help="Which tokens the cache keeps: 'tova,keep=0.5', 'sinks,window=256'.")]
+Storage = Annotated[str | None, typer.Option(help="How the cache holds them: 'kivi,bits=4'.")]
+
 _ANSWERS = ("text", "label", "value", "forecast", "embedding")
 
 
@@ -45,38 +52,45 @@ def translate(
     run: RunFolder,
     inputs: Inputs = None,
     beam: Annotated[int | None, typer.Option(help="Beams; the recipe's by default.")] = None,
+    strategy: Strategy = None,
+    policy: Policy = None,
+    storage: Storage = None,
     precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
     """Translate each text."""
-    decoding = {} if beam is None else {"strategy": "beam", "size": beam}
-    _answer(run, inputs, precision, as_json, task="translation", decoding=decoding)
+    if beam is not None and strategy is not None:
+        raise BadInput(f"--beam {beam} and --strategy {strategy} are two ways; give one")
+    decoding = {"strategy": strategy} if beam is None else {"strategy": "beam", "size": beam}
+    decoding |= {"policy": policy, "storage": storage}
+    _answer(run, inputs, precision, as_json, task="translation", decoding=_given(decoding))
 
 
 def generate(
     run: Folder,
     inputs: Inputs = None,
     tokens: Annotated[int, typer.Option(help="The most tokens to add.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 takes the likeliest token each time; 0.8 by default.")
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the likeliest tokens of this joint probability.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text; 0 by default.")] = None,
+    strategy: Strategy = None,
+    policy: Policy = None,
+    storage: Storage = None,
     precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
-    """Continue each text."""
-    decoding = {
-        "strategy": "sample",
-        "max_tokens": tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-    }
-    chosen = {name: value for name, value in decoding.items() if value is not None}
-    _answer(run, inputs, precision, as_json, task="language-modelling", decoding=chosen)
+    """Continue each text: by sampling, where no other strategy is given."""
+    decoding: dict[str, Any] = {"strategy": "sample", "temperature": 0.8, "seed": 0} if strategy is None else {}
+    decoding |= _given({
+        "strategy": strategy, "max_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
+        "policy": policy, "storage": storage,
+    })  # fmt: skip
+    _answer(run, inputs, precision, as_json, task="language-modelling", decoding=decoding)
 
 
 def forecast(run: RunFolder, inputs: Inputs = None, precision: Format = "fp32", as_json: Json = False) -> None:
@@ -87,6 +101,10 @@ def forecast(run: RunFolder, inputs: Inputs = None, precision: Format = "fp32", 
 def embed(run: Folder, inputs: Inputs = None, precision: Format = "fp32") -> None:
     """Print one vector for each input, the mean of its tokens before the head, as JSON."""
     print_json(opened(run, precision).embed(_inputs(inputs)).tolist())
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _answer(

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import everyformer as ef
-from everyformer.context import Cache, Context, Policy
+from everyformer.cache import Cache, Policy
+from everyformer.context import Context
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import ngrams
@@ -79,9 +80,9 @@ def streaming_sinks() -> Finding:
     """A decoder with rotary positions trained at 64 characters, 8 streams of 700: the loss past the first 100."""
     policies = {
         "all": None,
-        "window of 64": Sinks(0, 64),
-        "4 sinks and 60": Sinks(4, 60),
-        "1 sink and 63": Sinks(1, 63),
+        "window of 64": Sinks(sinks=0, window=64),
+        "4 sinks and 60": Sinks(sinks=4, window=60),
+        "1 sink and 63": Sinks(sinks=1, window=63),
     }
     with trained("shakespeare", "design.system=llama", *_NARROW, "design.hidden=172", *_SHORT) as run:
         ids = streams(shakespeare()["valid"], 8)[:, :701]
@@ -104,7 +105,7 @@ def by_segments(memory: int, steps: int = 300, segment: int = 32, batch: int = 1
     model = ef.create("transformer-xl", **shape)
     adam = torch.optim.AdamW(model.parameters(), lr=3e-3)
     ids = streams(parts["train"], batch)
-    cache = Cache(Sinks(0, memory)) if memory else None
+    cache = Cache(Sinks(sinks=0, window=memory)) if memory else None
     for step in range(steps):
         piece = ids[:, step * segment : (step + 1) * segment + 1]
         for group in adam.param_groups:
@@ -133,8 +134,8 @@ def xl_memory() -> Finding:
 
     figures = {
         "none": restarted(),
-        "32": loss_of_stream(recurrent, ids, Sinks(0, 32), segment=32),
-        "96": loss_of_stream(recurrent, ids, Sinks(0, 96), segment=32),
+        "32": loss_of_stream(recurrent, ids, Sinks(sinks=0, window=32), segment=32),
+        "96": loss_of_stream(recurrent, ids, Sinks(sinks=0, window=96), segment=32),
     }
     held = figures["32"] < figures["none"] and figures["96"] < figures["32"] + 0.005
     finding = ", ".join(f"{loss:.4f} with a memory of {name}" for name, loss in figures.items())

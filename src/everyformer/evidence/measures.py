@@ -24,7 +24,8 @@ def next_token(model: nn.Module, context: int, steps: int = 8) -> dict[str, floa
 
     seconds = processor_seconds(some)[0] / steps
     assert shared.cache is not None
-    held = sum(value.numel() for kept in shared.cache.states.values() for value in kept.values())
+    owners = {*shared.cache.columns, *shared.cache.states}
+    held = sum(value.numel() for owner in owners for value in shared.cache.held(owner).values())
     return {"milliseconds": 1000 * seconds, "numbers": held}
 
 

@@ -1,16 +1,23 @@
 """A model and a prompt into an output."""
 
 from everyformer.generation.beam import GNMT, Beam, Power
+from everyformer.generation.contrastive import Contrastive, contrastive_search
+from everyformer.generation.eviction import H2O, TOVA, Keyformer, SnapKV, h2o, keyformer, snapkv, tova
 from everyformer.generation.exact_bytes import next_byte
 from everyformer.generation.filters import min_p, repetition, temperature, top_k, top_p
 from everyformer.generation.generate import generate
+from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.partition import partition
 from everyformer.generation.policies import Sinks, streaming_llm
+from everyformer.generation.quantised import KIVI, kivi
+from everyformer.generation.rewriting import shared_keys, slim_attention
 from everyformer.generation.speculative import Speculative
 from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "GNMT", "Greedy", "Hypothesis", "Power", "Sample", "Sinks", "Speculative", "StopText", "Strategy",
-    "generate", "min_p", "next_byte", "partition", "repetition", "streaming_llm", "temperature", "top_k", "top_p",
+    "Beam", "Contrastive", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample",
+    "Sinks", "SnapKV", "Speculative", "StopText", "Strategy", "TOVA", "contrastive_search", "generate", "h2o",
+    "keyformer", "kivi", "min_p", "next_byte", "parallel_jacobi", "partition", "repetition", "shared_keys",
+    "slim_attention", "snapkv", "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from everyformer.contracts import Backbone, Mixer
 from everyformer.errors import DoesNotFit
 from everyformer.masks import Mask
 from everyformer.models.model import Root
+from everyformer.tokens import Tokens
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Decoding:
     """True where a token is real; None where all are."""
     prompt: int = field(init=False)
     """How many of `ids` were given."""
+    states: Tokens = field(init=False)
+    """What the head was given in the last pass."""
 
     def __post_init__(self) -> None:
         self.prompt = self.ids.shape[1]
@@ -81,7 +84,8 @@ class Decoding:
 
     def _logits(self, ids: Tensor, mask: Tensor | None, *, last: bool) -> Tensor:
         fields = {} if mask is None else {"mask": mask}
-        logits = self.model.decode(ids, self.context, last=last, **fields)  # type: ignore[operator]
+        self.states = self.model.states(ids, self.context, **fields)
+        logits = self.model.speak(self.states, self.context, last=last)
         if logits.ndim != 3:
             raise DoesNotFit(f"generation needs logits for each token; the head gives {tuple(logits.shape)}", "head")
         return logits.float()

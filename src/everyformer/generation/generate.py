@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.context import Cache, Context, Policy
+from everyformer.cache import Cache, Policy
+from everyformer.columns import Storage
+from everyformer.context import Context
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation.decoding import Decoding, cacheable, takes_padding
+from everyformer.generation.eviction import shown
 from everyformer.generation.stops import Ends, Stop
 from everyformer.generation.strategies import Greedy, Hypothesis, Strategy, Stream
 from everyformer.models import Model, Seq2Seq
@@ -40,7 +43,8 @@ def hypotheses(
     stop: Iterable[Stop] = (),
     stream: Stream | None = None,
     cache: bool = True,
-    policy: Policy | None = None,
+    policy: Policy | Spec[Policy] | None = None,
+    storage: Storage | Spec[Storage] | None = None,
 ) -> list[list[Hypothesis]]:
     """For each sequence its hypotheses, the best first (several where the strategy is `Beam`).
 
@@ -57,9 +61,10 @@ def hypotheses(
         stop: sequences of ids, and `StopText`s, that end a sequence; they stay at its end.
         stream: called with the number of the sequence and each new token.
         cache: off, each step computes all tokens again, as it must where a mixer is not incremental.
-        policy: which of the cached tokens of a decoder-only model are kept.
+        policy: which of the cached tokens of the decoder are kept; all by default.
+        storage: how they are held; as they are by default.
     """
-    chosen: Strategy = Greedy() if strategy is None else strategy.build() if isinstance(strategy, Spec) else strategy
+    chosen: Strategy = made(strategy) or Greedy()
     ends = Ends(eos, stop)
     if max_tokens < 0:
         raise BadInput(f"max_tokens is {max_tokens}; give 0 or more")
@@ -68,16 +73,39 @@ def hypotheses(
     begin = [] if bos is None else [bos] if isinstance(bos, int) else list(bos)
     with torch.inference_mode(), evaluating(model):
         if isinstance(model, Seq2Seq):
-            decoding = _translation(model, inputs, mask, lengths, begin, pad, cache)
+            held = _cache(model.decoder, cache, made(policy), made(storage))
+            decoding = _translation(model, inputs, mask, lengths, begin, pad, held)
             return _run(chosen, decoding, ends, max_tokens, stream)
         prompts = _prompts(inputs, mask, lengths, begin)
         found: list[list[Hypothesis]] = [[] for _ in prompts]
         for rows in _batches(model, prompts):
-            decoding = _continuation(model, [prompts[r] for r in rows], pad, cache, policy)
+            held = _cache(model.backbone, cache, made(policy), made(storage))
+            decoding = _continuation(model, [prompts[r] for r in rows], pad, held)
             named = None if stream is None else lambda i, token, rows=rows: stream(rows[i], token)
             for row, best in zip(rows, _run(chosen, decoding, ends, max_tokens, named)):
                 found[row] = best
         return found
+
+
+def made(part: Any) -> Any:
+    """The part that a spec describes; a part, or None, as it is."""
+    return part.build() if isinstance(part, Spec) else part
+
+
+def _cache(decoder: nn.Module, wanted: bool, policy: Policy | None, storage: Storage | None) -> Cache | None:
+    if wanted and cacheable(decoder):
+        if policy is not None and policy.looks:
+            shown(decoder)
+        if policy is not None and policy.closes and storage is not None and not storage.moves:
+            raise DoesNotFit(
+                f"{type(policy).__name__} turns keys to new places, and {type(storage).__name__} holds them as they stood; "
+                "give another policy",
+                "policy",
+            )
+        return Cache(policy, storage)
+    if policy is not None or storage is not None:
+        raise DoesNotFit("a cache policy needs a cache, and a mixer here works with none", "backbone")
+    return None
 
 
 def _run(
@@ -95,7 +123,7 @@ def _translation(
     lengths: Tensor | None,
     begin: list[int],
     pad: int,
-    cache: bool,
+    cache: Cache | None,
 ) -> Decoding:
     if not begin:
         raise BadInput("an encoder-decoder begins its target with a token; give bos=")
@@ -106,19 +134,15 @@ def _translation(
         inputs, mask = _padded(inputs, pad, device, left=False)
     given = {"mask": mask, "lengths": lengths}
     fields = {name: value.to(device) for name, value in given.items() if value is not None}
-    context = Context(cache=Cache() if cache and cacheable(model.decoder) else None)
-    context = model.prepare(inputs.to(device), context, **fields)
+    context = model.prepare(inputs.to(device), Context(cache=cache), **fields)
     context.memory = {k: t if t.lengths is None else unpack(t) for k, t in context.memory.items()}
     batch = context.memory["encoder"].batch
     return Decoding(model, context, torch.tensor(begin, device=device).expand(batch, -1))
 
 
-def _continuation(model: Model, prompts: Ids, pad: int, cache: bool, policy: Policy | None) -> Decoding:
+def _continuation(model: Model, prompts: Ids, pad: int, cache: Cache | None) -> Decoding:
     ids, mask = _padded(prompts, pad, _device(model), left=True)
-    context = Context(cache=Cache(policy) if cache and cacheable(model.backbone) else None)
-    if policy is not None and context.cache is None:
-        raise DoesNotFit("a cache policy needs a cache, and a mixer here works with none", "backbone")
-    return Decoding(model, context, ids, mask)
+    return Decoding(model, Context(cache=cache), ids, mask)
 
 
 def _prompts(inputs: Tensor | Ids, mask: Tensor | None, lengths: Tensor | None, begin: list[int]) -> list[list[int]]:

@@ -1,19 +1,30 @@
-"""Cache policies: which of the tokens seen stay in the cache."""
+"""Cache policies by place: which of the tokens seen stay in the cache, whatever attention made of them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool
 from torch import Tensor
 
-from everyformer.context import Cache, Policy
+from everyformer.cache import Cache, Policy
 from everyformer.contracts import Position
 from everyformer.errors import DoesNotFit
 from everyformer.models import Model
-from everyformer.registry import method
+from everyformer.registry import method, part
 from everyformer.tokens import order
 
 
+def latest(cache: Cache, count: Tensor | int) -> Bool[Tensor, "#B M"]:
+    """True for the last `count` (B, 1) real tokens of each sequence."""
+    if cache.mask is None and isinstance(count, int):
+        return (torch.arange(cache.count) >= cache.count - count)[None]
+    mask = torch.ones(1, cache.count, dtype=torch.bool) if cache.mask is None else cache.mask
+    return mask & (order(mask) >= mask.sum(1, keepdim=True) - count)
+
+
+@part("generation")
 class Sinks(Policy):
     """The first `sinks` tokens of each sequence and its last `window` (Xiao et al., 2023, section 3.2).
 
@@ -22,21 +33,19 @@ class Sinks(Policy):
 
     closes = True
 
-    def __init__(self, sinks: int = 4, window: int = 1020) -> None:
+    def __init__(self, *, sinks: int = 4, window: int = 1020) -> None:
+        super().__init__()
         if sinks < 0 or window < 1:
             raise ValueError(f"sinks is at least 0 and window at least 1; given {sinks} and {window}")
         self.sinks, self.window = sinks, window
 
-    def keep(self, cache: Cache) -> Int[Tensor, " M"] | Int[Tensor, "B M"] | None:
-        """The columns that stay; of sequences with padding each has its own."""
-        size, count = self.sinks + self.window, cache.count
-        if count <= size:
+    def stays(self, cache: Cache, attended: Any = None) -> Bool[Tensor, "#B M"] | None:
+        """Of sequences with padding each has its own."""
+        if cache.count <= self.sinks + self.window:
             return None
-        if cache.mask is None:
-            return torch.cat((torch.arange(self.sinks), torch.arange(count - self.window, count)))
-        place, total = order(cache.mask), cache.mask.sum(1, keepdim=True)
-        stays = cache.mask & ((place < self.sinks) | (place >= total - self.window))
-        return stays.to(torch.uint8).argsort(dim=1, stable=True)[:, -size:]
+        recent = latest(cache, self.window)
+        place = torch.arange(cache.count)[None] if cache.mask is None else order(cache.mask)
+        return recent | (place < self.sinks)
 
 
 @method(
@@ -59,4 +68,4 @@ def streaming_llm(model: Model, *, sinks: int = 4, window: int = 1020) -> Sinks:
             "use rotary, ALiBi or other relative positions",
             "embedding.positions",
         )
-    return Sinks(sinks, window)
+    return Sinks(sinks=sinks, window=window)

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from everyformer.context import Cache, Context
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.generation.decoding import Decoding, cacheable, takes_padding
-from everyformer.generation.stops import Ends
-from everyformer.generation.strategies import Greedy, Hypothesis, Single, Strategy, Stream, mark, seen_by, take
+from everyformer.generation.decoding import Decoding, cacheable
+from everyformer.generation.guessing import Guessing, take_back
+from everyformer.generation.strategies import Greedy, Single, mark, seen_by
 from everyformer.models import Model
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 
 
+@dataclass
+class Drafted:
+    """The draft at the same place, and the tokens that each sequence holds, where those count."""
+
+    guess: Decoding
+    seen: Bool[Tensor, "B V"] | None
+
+    def select(self, rows: Int[Tensor, " R"]) -> None:
+        """Keep some of the sequences."""
+        self.guess.select(rows)
+        self.seen = None if self.seen is None else self.seen[rows]
+
+
 @part("generation")
-class Speculative(Strategy):
+class Speculative(Guessing):
     """The same distribution as `choice` alone, from fewer passes (Leviathan et al., 2023, algorithm 1).
 
     `draft`, a decoder-only model of the same vocabulary, guesses `ahead` tokens at a time.
@@ -30,36 +45,11 @@ class Speculative(Strategy):
         self.draft, self.ahead = draft.eval(), ahead
         self.choice: Single = self.make("choice", choice)
 
-    def forward(
-        self, decoding: Decoding, ends: Ends, max_tokens: int, stream: Stream | None = None
-    ) -> list[list[Hypothesis]]:
-        """One hypothesis for each sequence; each round streams what it accepted."""
-        rows = list(range(len(decoding.ids)))
-        found: list[list[int]] = [[] for _ in rows]
-        logits = decoding.start()
+    def begin(self, decoding: Decoding, logits: Float[Tensor, "B V"]) -> tuple[Drafted, Int[Tensor, " B"]]:
+        """The draft beside the model, and the first token of each sequence."""
         guess = self.beside(decoding, logits.shape[-1])
         seen = seen_by(decoding, logits) if self.choice.remembers else None
-        last = self.choice.choose(logits, seen)
-        new = last[:, None].tolist()
-        while True:
-            going = [i for i, row in enumerate(rows) if self.go_on(new[i], row, found[row], ends, stream, max_tokens)]
-            if not going:
-                return [[Hypothesis(tokens)] for tokens in found]
-            if len(going) < len(rows):
-                kept = torch.tensor(going, device=last.device)
-                decoding.select(kept)
-                guess.select(kept)
-                rows, last = [rows[i] for i in going], last[kept]
-                seen = None if seen is None else seen[kept]
-            seen = mark(seen, last)
-            left = max_tokens - max(len(found[row]) for row in rows)
-            new, last, seen = self.round(decoding, guess, last, seen, min(self.ahead, left - 1))
-
-    def go_on(
-        self, new: list[int], row: int, found: list[int], ends: Ends, stream: Stream | None, max_tokens: int
-    ) -> bool:
-        """Add the tokens of a round to a sequence, up to its end; whether it goes on."""
-        return not any(take(token, row, found, ends, stream) or len(found) == max_tokens for token in new)
+        return Drafted(guess, seen), self.choice.choose(logits, seen)
 
     def beside(self, decoding: Decoding, vocabulary: int) -> Decoding:
         """The draft at the same place; a cache that cannot take tokens back is given up."""
@@ -72,17 +62,16 @@ class Speculative(Strategy):
             raise DoesNotFit(
                 f"a draft of {guessed} tokens for a model of {vocabulary}; give both one vocabulary", "draft"
             )
-        for each in (decoding, guess):
-            cache = each.context.cache
-            if cache is not None and not (cache.rewinds and takes_padding(each.model)):
-                each.context.cache = None
+        take_back(decoding)
+        take_back(guess)
         return guess
 
     def round(
-        self, decoding: Decoding, guess: Decoding, last: Int[Tensor, " B"], seen: Bool[Tensor, "B V"] | None, ahead: int
-    ) -> tuple[list[list[int]], Int[Tensor, " B"], Bool[Tensor, "B V"] | None]:
-        """The new tokens of each sequence, the last of them, and the tokens seen before it."""
-        drafted, offered, marks = [last], [], [seen]
+        self, decoding: Decoding, kept: Drafted, last: Int[Tensor, " B"], ahead: int
+    ) -> tuple[list[list[int]], Int[Tensor, " B"]]:
+        """What the draft says next, as far as the model may have said it, and one token of the model's own."""
+        ahead, guess = min(self.ahead, ahead - 1), kept.guess
+        drafted, offered, marks = [last], [], [mark(kept.seen, last)]
         for _ in range(ahead):
             offered.append(self.choice.probabilities(guess.step(drafted[-1]), marks[-1]))
             drafted.append(self.choice.draw(offered[-1]))
@@ -99,11 +88,12 @@ class Speculative(Strategy):
         following = self.choice.draw(torch.where(more.sum(-1, keepdim=True) > 0, more, rest))
         for each in (decoding, guess):
             each.rewind(ahead + 1, accepted + 1)
+        kept.seen = None if kept.seen is None else torch.stack(marks, 1)[at, accepted]  # type: ignore[arg-type]
         new = [
             [*row[:count], token]
             for row, count, token in zip(tokens.tolist(), accepted.tolist(), following.tolist())
         ]  # fmt: skip
-        return new, following, None if seen is None else torch.stack(marks, 1)[at, accepted]  # type: ignore[arg-type]
+        return new, following
 
     def accept(
         self, tokens: Int[Tensor, "B A"], offered: list[Float[Tensor, "B V"]], wanted: list[Float[Tensor, "B V"]]

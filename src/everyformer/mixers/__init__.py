@@ -50,6 +50,7 @@ from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
+from everyformer.mixers.slim import SlimAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.subsampled import SubsampledAttention
 from everyformer.mixers.subspace import SubspaceAttention
@@ -67,7 +68,7 @@ __all__ = [
     "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
     "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
     "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace",
-    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
+    "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread",
+    "StateSpace", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
     "lean_attention",
 ]  # fmt: skip

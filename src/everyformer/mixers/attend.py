@@ -1,6 +1,7 @@
 """Scaled dot-product attention itself: one function, on the fastest kernel that does what is asked.
 
-Queries are (B, H, N, K), keys and values (B, G, M, K) with G key heads that divide H.
+Queries are (B, H, N, K), keys (B, G, M, K) with G key heads that divide H, and values (B, P, M, V) with as many heads, or
+others that divide H.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Taps:
 def attend(
     query: Float[Tensor, "B H N K"],
     key: Float[Tensor, "B G M K"],
-    value: Float[Tensor, "B G M V"],
+    value: Float[Tensor, "B P M V"],
     *,
     lowered: Lowered,
     scale: float,
@@ -87,7 +88,7 @@ def attend(
                 steps=steps, context=context,
             )  # fmt: skip
             return taps.mixed(mixed)
-    written = taps is not None or normaliser is not None or bool(steps)
+    written = taps is not None or normaliser is not None or bool(steps) or value.shape[1] != key.shape[1]
     crowd = None if mass is None else mass.clamp(min=1e-6).log()[:, None, None, :]
     if isinstance(lowered, Sparse) and bias is None and crowd is None and not dropout and not written:
         return flex.flex(query, key, value, lowered.blocks, scale)
@@ -149,8 +150,7 @@ def _explicit(
     steps: tuple[ScoreStep, ...],
     context: Context,
 ) -> Tensor:
-    shared = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
     scores = _products(query, key, scale)
     if bias is not None:
         scores = scores + bias
@@ -170,7 +170,13 @@ def _explicit(
     weights = weights.to(value.dtype)
     if taps is not None:
         weights = taps.weights(weights)
-    return (random_zeros(weights, dropout) if dropout else weights) @ value
+    return _mixed(random_zeros(weights, dropout) if dropout else weights, value)
+
+
+def _mixed(weights: Float[Tensor, "B H N M"], value: Float[Tensor, "B P M V"]) -> Float[Tensor, "B H N V"]:
+    """The values by their weights; heads that share values are one product."""
+    together = weights.unflatten(1, (value.shape[1], -1)).flatten(2, 3) @ value
+    return together.unflatten(2, (-1, weights.shape[2])).flatten(1, 2)
 
 
 def softmax(scores: Float[Tensor, "B H N M"], allowed: Tensor | None) -> Float[Tensor, "B H N M"]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from everyformer.mixers.attend import softmax
 from everyformer.mixers.lowering import Lowered
 
 
@@ -29,6 +29,11 @@ class Attended:
 
     def weights(self, rows: slice = slice(None)) -> Float[Tensor, "B H R N"]:
         """The weights of the queries in `rows`: softmax(q k^T scale + bias) under the mask, formed only here."""
+        scores, allowed = self.scores(rows)
+        return softmax(scores, allowed)
+
+    def scores(self, rows: slice = slice(None)) -> tuple[Float[Tensor, "B H R N"], Bool[Tensor, "#B #H #R N"] | None]:
+        """What the softmax takes for the queries in `rows`, and which keys each may see; None where all."""
         query = self.query[:, :, rows]
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
         scores = query @ key.mT * self.scale
@@ -36,10 +41,7 @@ class Attended:
         if bias is not None:
             scores = scores + _rows(bias, rows)
         allowed = self.lowered.explicit(key.shape[2], scores.device)
-        if allowed is None:
-            return scores.softmax(-1)
-        allowed = _rows(allowed, rows)
-        return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
+        return scores, None if allowed is None else _rows(allowed, rows)
 
 
 def _rows(of_all: Tensor, rows: slice) -> Tensor:

@@ -157,6 +157,7 @@ class Attention(_Attention):
         return self.qkv(values)
 
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
+        context = context.layer(self) if "attended" in self.capabilities else context
         query, key, value = qkv.split(self.sizes, -1)
         query, key = self.split(query, self.heads), self.split(key, self.key_heads)
         value = self.split(value, self.key_heads)
@@ -175,29 +176,50 @@ class Attention(_Attention):
                 raise BadInput("merged tokens cannot be decoded with a cache; generate without one")
 
         def call(query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Pair) -> Tensor:
-            bias = None if positions is None else positions.bias(query, *places, self.scale, context)
+            bias = self._biased(positions, query, places, context)
             return self._attend(query, key, value, lowered, bias, mass[1], context)
 
-        lowered = lower(context.mask & self.mask, tokens, context)
+        lowered = lower(context.mask & self.mask, tokens, context).spread(self.heads)
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
             lowered = lowered.rest
         key_places = places if key_places is None else key_places
-        if context.attended is not None and "attended" in self.capabilities:
+        looks = context.cache is not None and context.cache.looks
+        attended = None
+        if (looks or context.attended is not None) and "attended" in self.capabilities:
             form = partial(self._bias, positions, query, (places, key_places), tokens.weights, context)
-            context.attended.append(Attended(query, key, lowered, self.scale, form))
+            attended = Attended(query, key, lowered, self.scale, form)
+        if context.attended is not None and attended is not None:
+            context.attended.append(attended)
         mass = tokens.weights, tokens.weights
         mixed = self._by_blocks(call, lowered, query, key, value, (places, key_places), mass)
+        if looks and attended is not None:
+            context.cache.advance(tokens, attended)
         return mixed.transpose(1, 2).flatten(2)
 
     def _bias(
         self, positions: Position | None, query: Tensor, places: Pair, mass: Tensor | None, context: Context
     ) -> Tensor | None:
         """All that is added to the scores."""
-        bias = None if positions is None else positions.bias(query, *places, self.scale, context)
+        bias = self._biased(positions, query, places, context)
         if mass is None:
             return bias
         heavy = mass.clamp(min=1e-6).log()[:, None, None, :]
         return heavy if bias is None else bias + heavy
+
+    def _biased(self, positions: Position | None, query: Tensor, places: Pair, context: Context) -> Tensor | None:
+        """What the positions add to the scores; of each key head by itself, where the places of its keys are its own."""
+        if positions is None:
+            return None
+        queries, keys = places
+        if keys is None or keys.ndim == 3:
+            return positions.bias(query, queries, keys, self.scale, context)
+        found = [
+            positions.bias(query, queries, each, self.scale, context.replace(lowered={})) for each in keys.unbind(1)
+        ]
+        if found[0] is None:
+            return None
+        heads = [each.expand(-1, self.heads, -1, -1).chunk(len(found), 1)[i] for i, each in enumerate(found)]
+        return torch.cat(heads, 1)
 
     def _by_blocks(
         self,
@@ -241,7 +263,8 @@ class Attention(_Attention):
         if places is not None:
             new["places"] = places.expand(key.shape[0], -1, -1)[:, None]
         kept = context.cache.extend(self, **new)
-        return kept["key"], kept["value"], kept["places"][:, 0] if "places" in kept else None
+        places = kept.get("places")
+        return kept["key"], kept["value"], places[:, 0] if places is not None and places.shape[1] == 1 else places
 
     def _moved(self, positions: Position, kept: dict[str, Tensor], by: Tensor) -> dict[str, Tensor]:
         """What is kept of tokens that now stand `by` places later."""

@@ -22,9 +22,15 @@ class Lowered:
     """A mask made ready: a kernel's own causal flag, or what is allowed, or neither where all is."""
 
     causal: bool = False
-    allowed: Bool[Tensor, "#B 1 #N M"] | None = None
+    allowed: Bool[Tensor, "#B #H #N M"] | None = None
 
-    def explicit(self, count: int, device: torch.device) -> Bool[Tensor, "#B 1 #N M"] | None:
+    def spread(self, heads: int) -> Lowered:
+        """The mask for `heads` heads, where it differs by key head."""
+        if self.allowed is None or self.allowed.shape[1] in (1, heads):
+            return self
+        return Lowered(allowed=self.allowed.repeat_interleave(heads // self.allowed.shape[1], 1))
+
+    def explicit(self, count: int, device: torch.device) -> Bool[Tensor, "#B #H #N M"] | None:
         """What is allowed as a tensor, for `count` queries where the kernel would know by itself; None where all is."""
         if self.causal:
             return torch.ones(1, 1, count, count, dtype=torch.bool, device=device).tril()
@@ -44,7 +50,7 @@ class Deferred(Lowered):
 
     form: Callable[[], Lowered] = Lowered
 
-    def explicit(self, count: int, device: torch.device) -> Bool[Tensor, "#B 1 #N M"] | None:
+    def explicit(self, count: int, device: torch.device) -> Bool[Tensor, "#B #H #N M"] | None:
         """What is allowed as a tensor."""
         return self.dense.explicit(count, device)
 
@@ -110,10 +116,10 @@ def _dense(mask: Mask, tokens: Tokens, context: Context, seen: Tensor | None) ->
     if context.cache is not None:
         places = context.cache.order(tokens)
     elif seen is None:
-        places = torch.arange(tokens.count, device=tokens.values.device)[None]
+        places = torch.arange(tokens.count, device=tokens.values.device)[None, None]
     else:
-        places = order(seen)
-    allowed = mask.allows(places[:, past:, None], places[:, None, :])[:, None]
+        places = order(seen)[:, None]
+    allowed = mask.allows(places[..., past:, None], places[..., None, :])
     return Lowered(allowed=allowed if seen is None else allowed & seen[:, None, None, :])
 
 

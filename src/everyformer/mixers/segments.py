@@ -17,7 +17,7 @@ class SegmentAttention(Attention):
     """Attention whose cache holds its inputs, without gradient: a segment-level recurrence (Dai et al., 2019, section 3.2).
 
     Keys and values of earlier segments are made anew from what is held, so that the maps learn from them while the
-    gradient stops there. How far back it goes is the policy's matter: `generation.Sinks(0, memory)`.
+    gradient stops there. How far back it goes is the policy's matter: `generation.Sinks(sinks=0, window=memory)`.
     """
 
     def _remember(
@@ -30,12 +30,12 @@ class SegmentAttention(Attention):
         context: Context,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         assert context.cache is not None
-        before = context.cache.states.get(self)
+        before = context.cache.held(self)
         new = {"inputs": tokens.values.detach()[:, None]}
         if places is not None:
             new["places"] = places.expand(len(key), -1, -1)[:, None]
         kept = context.cache.extend(self, **new)
-        if before is not None:
+        if before:
             _, old_key, old_value = self.qkv(before["inputs"][:, 0]).split(self.sizes, -1)
             old_key = self.split(old_key, self.key_heads)
             if self.query_key_norm is not None:

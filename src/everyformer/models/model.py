@@ -37,6 +37,21 @@ class Root(Part):
     def tie(self) -> None:
         """Make tied heads use the table of the embedding again."""
 
+    def states(self, target: Tensor, context: Context, **fields: Any) -> Tokens:
+        """The tokens that the head makes the next ones of."""
+        raise NotImplementedError
+
+    def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Tensor:
+        """Logits (B, N, V) of the next token after each of `target`, which may be packed where `fields` has its `lengths`.
+
+        `last`: after the last one of each sequence alone, (B, 1, V).
+        """
+        return self.speak(self.states(target, context, **fields), context, last=last)
+
+    def speak(self, states: Tokens, context: Context, *, last: bool = False) -> Tensor:
+        """The logits (B, N, V) of `states`, or of the last of each sequence, (B, 1, V)."""
+        return self.head(final(states) if last else states, context)  # type: ignore[operator]
+
     def share(self, head: nn.Module, embedding: nn.Module) -> None:
         """Tie one head to one embedding."""
         if not getattr(head, "tied", False):
@@ -140,11 +155,9 @@ class Model(Root):
         """The context that generation begins with."""
         return context or Context()
 
-    def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Tensor:
-        """Logits (B, N, V) of the next token after each of `target`; `last`: after the last one alone, (B, 1, V)."""
-        if not last:
-            return self(target, context=context, **fields)
-        return self.head(final(self.features(target, context=context, **fields)), context)
+    def states(self, target: Tensor, context: Context, **fields: Any) -> Tokens:
+        """The tokens that the head makes the next ones of."""
+        return self.features(target, context=context, **fields)
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """A batch that the model takes."""

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head
-from everyformer.models.model import Root, enter, final, run
+from everyformer.models.model import Root, enter, run
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
+from everyformer.tokens import Tokens
 
 
 @part("models")
@@ -59,13 +60,9 @@ class Seq2Seq(Root):
         }
         return context
 
-    def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Tensor:
-        """Logits (B, N, V) of the next token after each of `target`, which may be packed with its `lengths`.
-
-        `last`: after the last one of each sequence alone, (B, 1, V).
-        """
-        tokens = run(self.decoder, enter(self.into, target, context, fields), context)
-        return self.head(final(tokens) if last else tokens, context)
+    def states(self, target: Tensor, context: Context, **fields: Any) -> Tokens:
+        """The tokens that the head makes the next ones of."""
+        return run(self.decoder, enter(self.into, target, context, fields), context)
 
     def forward(
         self,

@@ -136,7 +136,7 @@ def transformer_xl(
 ) -> Design:
     """Section 3. `memory` is how far back distances are told apart twice over: a segment and a memory of as many tokens.
 
-    The memory is a cache: `Context(cache=Cache(generation.Sinks(0, memory)))`, kept from segment to segment.
+    The memory is a cache: `Context(cache=Cache(generation.Sinks(sinks=0, window=memory)))`, kept from segment to segment.
     """
     mixer = spec(
         SegmentAttention, heads=heads, bias=False, dropout=dropout,

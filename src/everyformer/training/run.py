@@ -75,7 +75,9 @@ class Run:
 
     def predict(self, inputs: Any, *, decoding: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """An answer to each raw input; `decoding` changes single options of the recipe's."""
-        return self.task.predict(self.model, inputs, decoding={**self.recipe.decoding, **(decoding or {})})
+        from everyformer.data.decoding import changed
+
+        return self.task.predict(self.model, inputs, decoding=changed(self.recipe.decoding, decoding or {}))
 
     def evaluate(self, split: str = "test", *, batch: int = 256) -> Score:
         """The score on 'train', 'valid' or 'test', read again from where the recipe says."""

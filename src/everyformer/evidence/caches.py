@@ -1,0 +1,211 @@
+"""Evidence for smaller caches and faster decoding: one small decoder of Shakespeare, trained at 256 characters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from everyformer.cache import Cache, Policy
+from everyformer.context import Context
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.long_decoders import loss_of_stream, shakespeare, streams
+from everyformer.evidence.measures import next_token
+from everyformer.evidence.runs import trained
+from everyformer.generation import (
+    H2O,
+    KIVI,
+    TOVA,
+    Contrastive,
+    Greedy,
+    Jacobi,
+    Keyformer,
+    Sinks,
+    SnapKV,
+    generate,
+    slim_attention,
+)  # fmt: skip
+
+LENGTH = 256
+
+
+@cache
+def decoder() -> nn.Module:
+    """Rotary positions, 4 heads, 2 layers."""
+    shape = ("design.system=llama", "design.size=nano", "design.width=64", "design.hidden=172", "design.depth=2")
+    short = ("training.steps=500", "training.evaluate_every=500", "training.warmup=50", "training.batch=8")
+    with trained("shakespeare", *shape, f"data.length={LENGTH}", *short) as run:
+        return run.model
+
+
+def held_out() -> Tensor:
+    """Six pieces of the validation text, of the length of training."""
+    return streams(shakespeare()["valid"], 64)[:6, : LENGTH + 1]
+
+
+def token_by_token(policies: dict[str, Policy | None]) -> dict[str, float]:
+    """Nats a character past the first 64, under each policy."""
+    return {name: loss_of_stream(decoder(), held_out(), each, segment=1, skip=64) for name, each in policies.items()}
+
+
+def finding(figures: dict[str, float], held: bool, unit: str = "nats a character") -> Finding:
+    """The figures in a line."""
+    said = ", ".join(f"{value:.4f} with {name}" for name, value in figures.items())
+    return Finding("holds" if held else "does not hold at this scale", f"{unit}: {said}", figures)
+
+
+def _against_window(policy: Callable[..., Policy]) -> Callable[[], Finding]:
+    def run() -> Finding:
+        figures = token_by_token(
+            {
+                "all": None,
+                "a quarter": policy(keep=0.25),
+                "64": policy(keep=64),
+                "a window of 64": Sinks(sinks=0, window=64),
+            }
+        )
+        return finding(figures, figures["64"] < figures["a window of 64"] and figures["64"] < 1.02 * figures["all"])
+
+    return run
+
+
+evidence(
+    "tova",
+    kind="claim",
+    claim="With a quarter of the context in the cache it is nearly on par with all of it, and a window is worse (section 5.2).",
+)(_against_window(TOVA))
+evidence(
+    "h2o",
+    kind="claim",
+    claim="With a fifth to a quarter of the cache little is lost, and the last tokens alone lose more (section 5.1).",
+)(_against_window(H2O))
+
+
+@evidence(
+    "keyformer",
+    kind="claim",
+    claim="With half of the cache the loss stays, and noisy scores keep it no worse than plain ones do (section 4.1).",
+)
+def noisy_scores() -> Finding:
+    """Half of the cache, a third of it for the last tokens, with noise and without."""
+    half = {"keep": 0.5, "recent": 0.3}
+    generator = torch.Generator().manual_seed(0)
+    figures = token_by_token({"all": None, "noise": Keyformer(**half, generator=generator), "none": H2O(**half)})
+    return finding(figures, figures["noise"] < 1.01 * min(figures["all"], figures["none"]))
+
+
+@evidence(
+    "snapkv",
+    kind="claim",
+    claim="What the end of a prompt attends to is what is needed after it; the last tokens alone lose more (section 5).",
+)
+def prompt_kept() -> Finding:
+    """Prompts of 192 characters cut to 48 tokens, the loss of the 64 characters that follow."""
+    figures = {
+        name: after_prompt(policy)
+        for name, policy in {
+            "all": None,
+            "48": SnapKV(keep=48, window=16),
+            "the last 48": SnapKV(keep=48, window=48),
+        }.items()
+    }
+    return finding(figures, figures["48"] < figures["the last 48"] and figures["48"] < 1.02 * figures["all"])
+
+
+@torch.no_grad()
+def after_prompt(policy: Policy | None, prompt: int = 192) -> float:
+    """Nats a character after a prompt of which a policy keeps some."""
+    ids, context = held_out(), Context(cache=Cache(policy))
+    model: Any = decoder().eval()
+    logits = [model.decode(ids[:, :prompt], context, last=True)]
+    logits += [model.decode(each, context) for each in ids[:, prompt:-1].split(1, 1)]
+    return F.cross_entropy(torch.cat(logits, 1).flatten(0, 1), ids[:, prompt:].flatten()).item()
+
+
+@evidence(
+    "kivi",
+    kind="claim",
+    claim="Keys by channel and values by token take 2 bits with almost no loss (tables 3 and 4).",
+)
+def few_bits() -> Finding:
+    """Groups of 32, the last 32 tokens as they are: the loss after a prompt, and the bytes of the cache."""
+    figures: dict[str, float] = {}
+    for name, storage in {
+        "all": None,
+        **{f"{bits} bits": KIVI(bits=bits, group=16, residual=32) for bits in (8, 4, 2)},
+    }.items():
+        context = Context(cache=Cache(storage=storage))
+        ids, model = held_out(), decoder().eval()
+        logits = [model.decode(piece, context) for piece in ids[:, :-1].split([64] + [1] * (LENGTH - 64), 1)]
+        figures[name] = F.cross_entropy(torch.cat(logits[1:], 1).flatten(0, 1), ids[:, 65:].flatten()).item()
+        figures[f"{name}, kilobytes"] = context.cache.bytes / 1000  # type: ignore[union-attr]
+    return finding(figures, figures["2 bits"] < 1.02 * figures["all"])
+
+
+@evidence(
+    "slim-attention",
+    kind="claim",
+    claim="Half the context memory without loss of accuracy, and no slower (abstract).",
+)
+def slim() -> Finding:
+    """The loss of the trained decoder and of its rewritten copy; milliseconds a token and numbers held after 2,048."""
+    plain, slimmer = decoder(), slim_attention(decoder())
+    figures = {
+        name: loss_of_stream(model, held_out(), None, segment=LENGTH)
+        for name, model in (("plain", plain), ("slim", slimmer))
+    }
+    for name, model in (("plain", plain), ("slim", slimmer)):
+        figures |= {f"{name}, {what}": value for what, value in next_token(model, 2048).items()}
+    same = abs(figures["slim"] - figures["plain"]) < 1e-4
+    faster = figures["slim, milliseconds"] < 1.1 * figures["plain, milliseconds"]
+    return finding(figures, same and faster)
+
+
+def continued(strategy: Any, tokens: int = 128) -> list[list[int]]:
+    """What the decoder says after the first 64 characters of each piece."""
+    return generate(decoder(), held_out()[:, :64], eos=None, pad=0, max_tokens=tokens, strategy=strategy)
+
+
+@evidence(
+    "contrastive-search",
+    kind="claim",
+    claim="It repeats itself less than greedy decoding, and stays near what the model finds probable (section 5).",
+)
+def repetition() -> Finding:
+    """The share of the 8-grams of a continuation that stood in it before."""
+    figures = {}
+    for name, strategy in {"greedy": Greedy(), "contrastive search": Contrastive(top_k=4, penalty=0.6)}.items():
+        rows = [[tuple(row[i : i + 8]) for i in range(len(row) - 7)] for row in continued(strategy)]
+        figures[name] = sum(1 - len(set(row)) / len(row) for row in rows) / len(rows)
+    return finding(figures, figures["contrastive search"] < figures["greedy"], "share of repeated 8-grams")
+
+
+@evidence(
+    "parallel-jacobi-decoding",
+    kind="claim",
+    claim="Exactly the greedy tokens, in up to 38 % less time (abstract), one sequence at a time.",
+)
+def passes() -> Finding:
+    """Passes for 128 tokens after each of six prompts, in blocks of 3, 5 and 8, beside the 128 of greedy decoding."""
+    wanted, figures, model = continued(Greedy()), {"greedy": 128.0}, decoder()
+    for block in (3, 5, 8):
+        count = 0
+
+        def add(*_: Any) -> None:
+            nonlocal count
+            count += 1
+
+        handle = model.backbone.register_forward_pre_hook(add)  # type: ignore[union-attr]
+        said = [
+            generate(model, row[None], eos=None, pad=0, max_tokens=128, strategy=Jacobi(block=block))[0]
+            for row in held_out()[:, :64]
+        ]
+        handle.remove()
+        if said != wanted:
+            return Finding("does not hold at this scale", f"other tokens than greedy's with blocks of {block}", figures)
+        figures[f"blocks of {block}"] = count / len(said)
+    return finding(figures, min(figures.values()) < 128 / 1.2, "passes")
