@@ -144,12 +144,12 @@ class Regions(Mask):
     shift: Sides
     batch: int
 
-    def allows(self, query: Int[Tensor, "1 N 1"], key: Int[Tensor, "1 1 M"]) -> Bool[Tensor, "W N M"]:
+    def allows(self, query: Int[Tensor, "1 1 N 1"], key: Int[Tensor, "1 1 1 M"]) -> Bool[Tensor, "W 1 N M"]:
         """True where the query may see the key, for the windows of every sample."""
         rows, columns = (self.bands(axis, query.device) for axis in (0, 1))
         regions = windows((rows[:, None] * 3 + columns)[None, ..., None], self.window)[..., 0]
-        allowed = regions[:, query[0, :, 0], None] == regions[:, None, key[0, 0]]
-        return allowed.repeat(self.batch, 1, 1)
+        allowed = regions[:, None, query.flatten(), None] == regions[:, None, None, key.flatten()]
+        return allowed.repeat(self.batch, 1, 1, 1)
 
     def bands(self, axis: int, device: torch.device) -> Int[Tensor, " n"]:
         """For each row or column of the rolled map: 0 in whole windows, 1 and 2 in the two parts of the last one."""
