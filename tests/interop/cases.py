@@ -11,6 +11,7 @@ import transformers as tf
 
 from support import mra as _mra_kernels  # noqa: F401
 from support.agreement import perturb
+from support.mae import published
 from support.parity import ids, ragged
 
 VOCABULARY, CLASSES = 71, 5
@@ -54,6 +55,15 @@ _POOLFORMER = {
     "depths": [1, 2], "hidden_sizes": [8, 16], "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2],
     "padding": [2, 1], "layer_scale_init_value": 0.5, "num_labels": CLASSES,
 }  # fmt: skip
+_PVT = {
+    "hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1], "num_attention_heads": [1, 2, 3, 4], "image_size": 32,
+    "num_labels": CLASSES,
+}  # fmt: skip
+_CVT = {"embed_dim": [8, 16, 24], "depth": [1, 2, 3], "num_heads": [1, 2, 3], "num_labels": CLASSES}
+_MAE = {
+    **_VIT, "image_size": 32, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 96,
+}  # fmt: skip
 _SOUND = {"max_length": 37, "num_mel_bins": 20, "patch_size": 8, "frequency_stride": 5, "time_stride": 5}
 
 
@@ -67,16 +77,19 @@ class Case:
     options: dict[str, Any]
     given: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
     """What ours takes, and what theirs takes."""
-    apart: bool = False
-    """Whether an output map that is made tied gets weights of its own."""
+    change: Callable[[Any], Any] = lambda model: model
+    """What is done to the model that no config says."""
 
     def make(self) -> Any:
         """The model, random."""
         torch.manual_seed(0)
-        model = getattr(tf, self.name)(getattr(tf, self.config)(**self.options))
-        if self.apart:
-            model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
-        return perturb(model, std=0.2)
+        return perturb(self.change(getattr(tf, self.name)(getattr(tf, self.config)(**self.options))), std=0.2)
+
+
+def untied(model: Any) -> Any:
+    """An output map that is made tied gets weights of its own."""
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    return model
 
 
 def text() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,6 +150,13 @@ def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
 def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures for pyramids."""
     return pictures(32)
+
+
+def hidden_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures of which most is hidden."""
+    ours, theirs = pictures(32)
+    noise = torch.rand(2, 16, generator=torch.Generator().manual_seed(3))
+    return {**ours, "noise": noise}, {**theirs, "noise": noise}
 
 
 def sound() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,7 +251,7 @@ CASES = [
     Case("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": False}, translation),
     Case(
         "T5ForConditionalGeneration", "T5Config",
-        {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, apart=True,
+        {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, untied,
     ),
     Case("MT5ForConditionalGeneration", "MT5Config", _T5, translation),
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
@@ -243,6 +263,12 @@ CASES = [
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
     Case("ConvNextForImageClassification", "ConvNextConfig", _CONVNEXT, large_pictures),
     Case("PoolFormerForImageClassification", "PoolFormerConfig", _POOLFORMER, large_pictures),
+    Case("PvtForImageClassification", "PvtConfig", _PVT, large_pictures),
+    Case("PvtV2ForImageClassification", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
+    Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
+    Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
+    Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
+    Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
     *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip
 

@@ -165,3 +165,20 @@ class Turned(Form):
         """Theirs."""
         side = math.isqrt(ours.shape[1])
         return [ours.flip(1).unflatten(1, (side, side))]
+
+
+@dataclass(frozen=True)
+class Rows(Form):
+    """The rows of one of theirs from `first` to `last`, in shares of which it has `of`; other tensors of ours are the rest."""
+
+    first: int
+    last: int
+    of: int
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our rows."""
+        return theirs[0].unflatten(0, (self.of, -1))[self.first : self.last].flatten(0, 1)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Our rows, which `weights.write` puts together with the rest."""
+        return [ours]
