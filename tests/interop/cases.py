@@ -34,7 +34,20 @@ _DISTILBERT = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
     "num_labels": CLASSES,
 }  # fmt: skip
+_BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "num_labels": CLASSES, **_END}
+_MODERNBERT = {
+    **_ENCODER, **_END, "cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 3, "global_attn_every_n_layers": 2,
+    "local_attention": 4,
+}  # fmt: skip
 _LLAMA = {**_DECODER, "num_key_value_heads": 2, "max_position_embeddings": 64}
+_GEMMA = {
+    **_LLAMA, "head_dim": 12, "query_pre_attn_scalar": 10, "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+}  # fmt: skip
+_STRETCHED = {
+    "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+}
 _T5 = {
     "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 10, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2,
     "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
@@ -221,6 +234,22 @@ CASES = [
     ),
     *_all("DistilBertForQuestionAnswering", "DistilBertConfig", {**_DISTILBERT, "num_labels": 2}, text),
     *_all(
+        "ElectraForPreTraining ElectraModel ElectraForMaskedLM ElectraForSequenceClassification "
+        "ElectraForTokenClassification",
+        "ElectraConfig", {**_ENCODER, "embedding_size": 20, "hidden_act": "relu"}, pairs_of_text,
+    ),
+    *_all("ElectraForQuestionAnswering ElectraForPreTraining", "ElectraConfig", {**_TWO, "embedding_size": 32}, pairs_of_text),
+    *_all(
+        "ModernBertForMaskedLM ModernBertModel ModernBertForSequenceClassification ModernBertForTokenClassification",
+        "ModernBertConfig", _MODERNBERT, text,
+    ),
+    Case(
+        "ModernBertForSequenceClassification", "ModernBertConfig", {**_MODERNBERT, "classifier_pooling": "mean"}, text
+    ),
+    Case("ModernBertForQuestionAnswering", "ModernBertConfig", {**_MODERNBERT, "num_labels": 2}, text),
+    *_all(_every("Bloom"), "BloomConfig", _BLOOM, text),
+    Case("BloomForCausalLM", "BloomConfig", {**_BLOOM, "n_head": 3, "hidden_size": 24}, text),
+    *_all(
         "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification",
         "GPT2Config",
         {"vocab_size": VOCABULARY, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 5, **_END},
@@ -247,6 +276,12 @@ CASES = [
     *_all(_every("Qwen2"), "Qwen2Config", _LLAMA, text),
     *_all(_every("Qwen3"), "Qwen3Config", {**_LLAMA, "head_dim": 12}, text),
     Case("Qwen3ForCausalLM", "Qwen3Config", {**_LLAMA, "attention_bias": True, "tie_word_embeddings": True}, text),
+    *_all(
+        "Gemma2ForCausalLM Gemma2Model Gemma2ForSequenceClassification Gemma2ForTokenClassification",
+        "Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 2.0}, text,
+    ),
+    *_all("Gemma3ForCausalLM Gemma3TextModel Gemma3TextForSequenceClassification", "Gemma3TextConfig", _GEMMA, text),
+    Case("Gemma3ForCausalLM", "Gemma3TextConfig", {**_GEMMA, "rope_parameters": _STRETCHED}, text),
     Case("T5ForConditionalGeneration", "T5Config", _T5, translation),
     Case("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": False}, translation),
     Case(

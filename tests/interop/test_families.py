@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers as tf
+from transformers.models.electra.modeling_electra import ElectraForPreTrainingOutput
 
 import everyformer as ef
 from everyformer.interop import to_folder
@@ -19,6 +20,8 @@ _ANSWERS = ("logits", "pooler_output", "last_hidden_state")
 
 def answer_of(output):
     """What a class of theirs answers with."""
+    if isinstance(output, ElectraForPreTrainingOutput):
+        return output.logits[..., None]
     if "start_logits" in output:
         return torch.stack((output.start_logits, output.end_logits), -1)
     return next(output[name] for name in _ANSWERS if output.get(name) is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ from everyformer.tokens import Tokens
 
 @part("heads")
 class ClassHead(Head):
-    """Tokens pooled to one vector, an optional hidden layer (BERT's pooler), then logits."""
+    """Tokens pooled to one vector, an optional hidden layer (BERT's pooler) or `transform` of it, then logits."""
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class ClassHead(Head):
         norm: Spec[Norm] | None = None,
         hidden: bool = False,
         activation: str = "tanh",
+        transform: Spec[Any] | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
@@ -38,6 +41,7 @@ class ClassHead(Head):
         self.norm = self.make("norm", norm, width)
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
+        self.transform = self.make("transform", transform, width)
         self.dropout = Dropout(dropout) if dropout else None
         self.classify = nn.Linear(width, classes, bias=bias)
 
@@ -48,6 +52,8 @@ class ClassHead(Head):
             pooled = self.norm(pooled)
         if self.hidden is not None:
             pooled = self.activation(self.hidden(pooled))
+        if self.transform is not None:
+            pooled = self.transform(pooled)
         return self.classify(pooled if self.dropout is None else self.dropout(pooled))
 
 
