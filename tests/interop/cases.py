@@ -53,6 +53,15 @@ _T5 = {
     "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
     "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
 }  # fmt: skip
+_BART = {
+    "vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 24,
+    "decoder_start_token_id": 0, "forced_eos_token_id": None, "num_labels": 2, **_END,
+}  # fmt: skip
+_LED = {
+    **{name: value for name, value in _BART.items() if name != "max_position_embeddings"}, "attention_window": [4, 8],
+    "max_encoder_position_embeddings": 24, "max_decoder_position_embeddings": 20,
+}  # fmt: skip
 _PATCHES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -152,6 +161,31 @@ def translation() -> tuple[dict[str, Any], dict[str, Any]]:
         {**ours, "target": target, "target_mask": mask},
         {**theirs, "decoder_input_ids": target, "decoder_attention_mask": mask.long()},
     )
+
+
+def the_same_again() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sources that end with token 2, and the same moved by one place as targets."""
+    ours, _ = text()
+    inputs, mask = ours["inputs"].masked_fill(ours["inputs"] == 2, 3), ours["mask"]
+    inputs[torch.arange(3), mask.sum(1) - 1] = 2
+    target = torch.nn.functional.pad(inputs, (1, -1))
+    return (
+        {"inputs": inputs, "mask": mask, "target": target, "target_mask": mask},
+        {
+            "input_ids": inputs,
+            "attention_mask": mask.long(),
+            "decoder_input_ids": target,
+            "decoder_attention_mask": mask.long(),
+        },
+    )
+
+
+def marked_translation() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sources of which some tokens see all, and targets."""
+    ours, theirs = translation()
+    marked = (torch.rand(3, 13, generator=torch.Generator().manual_seed(3)) < 0.2) & ours["mask"]
+    marked[:, 0] = True
+    return {**ours, "marked": marked}, {**theirs, "global_attention_mask": marked.long()}
 
 
 def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -289,6 +323,13 @@ CASES = [
         {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, untied,
     ),
     Case("MT5ForConditionalGeneration", "MT5Config", _T5, translation),
+    *_all("BartForConditionalGeneration BartModel BartForQuestionAnswering", "BartConfig", _BART, translation),
+    Case("BartForConditionalGeneration", "BartConfig", {**_BART, "scale_embedding": True, "encoder_layers": 3}, translation),
+    Case("BartForSequenceClassification", "BartConfig", {**_BART, "num_labels": CLASSES}, the_same_again),
+    *_all("MBartForConditionalGeneration MBartModel", "MBartConfig", _BART, translation),
+    Case("MBartForSequenceClassification", "MBartConfig", {**_BART, "num_labels": CLASSES}, the_same_again),
+    *_all("MarianMTModel MarianModel", "MarianConfig", {**_BART, "activation_function": "swish"}, translation),
+    *_all("LEDForConditionalGeneration LEDModel LEDForQuestionAnswering", "LEDConfig", _LED, marked_translation),
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),

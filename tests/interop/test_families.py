@@ -13,8 +13,9 @@ from interop.cases import CASES, ids_of
 from support.agreement import close, same_answers
 
 each_case = pytest.mark.parametrize("case", CASES, ids=ids_of(CASES))
-_IDLE = ("bert.pooler.weight", "bert.pooler.bias", "embeddings.position_ids")
-"""What theirs makes whether it is used or not: BigBird's pooler below a head, MRA's numbers of places."""
+_IDLE = ("bert.pooler.weight", "bert.pooler.bias", "embeddings.position_ids", "coder.embed_positions.weight")
+"""What theirs makes whether it is used or not: BigBird's pooler below a head, MRA's numbers of places,
+Marian's sines."""
 _ANSWERS = ("logits", "pooler_output", "last_hidden_state")
 
 

@@ -11,12 +11,12 @@ from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
-from everyformer.embeddings.text import MarkedText, Text
+from everyformer.embeddings.text import MarkedText, Text, TiedText
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
     "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "StandardStem", "Text",
-    "TimeSteps", "TokensToToken", "Variates",
+    "TiedText", "TimeSteps", "TokensToToken", "Variates",
 ]  # fmt: skip

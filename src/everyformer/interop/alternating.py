@@ -1,4 +1,4 @@
-"""Bodies in which some layers see all and the others what is near, as their configs say it."""
+"""How far layers see, as configs say it: windows, and bodies in which only some layers see all."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ class Near(Setting):
         """The key."""
         masks = [each.get("mask") for each in mixers(design)]
         return {self.theirs: next((self.span(mask) for mask in masks if isinstance(mask, Window)), self.default)}
+
+
+@dataclass(frozen=True)
+class Windows(Setting):
+    """`attention_window`: how many tokens each of the blocks `at` a path sees, or one number for all."""
+
+    at: str
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option."""
+        said = config.value("attention_window", 512)
+        return {"window": tuple(said) if isinstance(said, list) else said}
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """That of every layer."""
+        masks = [block.get("mixer").get("mask") for block in design.get(self.at)]
+        return {"attention_window": [mask.before + mask.after for mask in masks]}
 
 
 @dataclass(frozen=True)

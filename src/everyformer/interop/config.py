@@ -82,6 +82,24 @@ class Key(Setting):
 
 
 @dataclass(frozen=True)
+class Both(Setting):
+    """The key and the `other` one say the same, where the system has one option."""
+
+    key: Key
+    other: str
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option; two that differ are refused."""
+        config.only({self.other: config.value(self.key.theirs, self.key.default)})
+        return self.key.read(config)
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """Both keys."""
+        said = self.key.write(design)
+        return {**said, self.other: said[self.key.theirs]}
+
+
+@dataclass(frozen=True)
 class Depth(Setting):
     """The key `theirs` is how many parts stand in the list `at` a path."""
 

@@ -1,6 +1,6 @@
 """Parts that turn where a token stands into something to add, to rotate by, or to bias attention with."""
 
-from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
+from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid, SinusoidalHalves
 from everyformer.positions.axes import LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
 from everyformer.positions.fourier import FourierGrid
@@ -12,4 +12,5 @@ from everyformer.positions.rotary import Rotary, RotaryGrid
 __all__ = [
     "ALiBi", "Buckets", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
     "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
+    "SinusoidalHalves",
 ]  # fmt: skip
