@@ -70,6 +70,10 @@ _PATCHES = {
     "num_labels": 5,
 }
 _VIT = {**_PATCHES, "image_size": 16, "patch_size": 8}
+_CLIP = {
+    "vision_config": {**_VIT, "hidden_act": "gelu"}, "projection_dim": 12,
+    "text_config": {**_ENCODER, "intermediate_size": 40, "eos_token_id": 70, "bos_token_id": 1},
+}  # fmt: skip
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
 _SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
 _CONVNEXT = {**_PYRAMID, "hidden_sizes": [8, 16], "num_stages": 2, "layer_scale_init_value": 0.5}
@@ -85,6 +89,10 @@ _CVT = {"embed_dim": [8, 16, 24], "depth": [1, 2, 3], "num_heads": [1, 2, 3], "n
 _MAE = {
     **_VIT, "image_size": 32, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
     "decoder_intermediate_size": 96,
+}  # fmt: skip
+_WHISPER = {
+    **{name: value for name, value in _BART.items() if name != "max_position_embeddings"}, "max_source_positions": 20,
+    "max_target_positions": 24, "num_mel_bins": 8,
 }  # fmt: skip
 _SOUND = {"max_length": 37, "num_mel_bins": 20, "patch_size": 8, "frequency_stride": 5, "time_stride": 5}
 
@@ -188,6 +196,16 @@ def marked_translation() -> tuple[dict[str, Any], dict[str, Any]]:
     return {**ours, "marked": marked}, {**theirs, "global_attention_mask": marked.long()}
 
 
+def speech() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Spectrograms, and what is said."""
+    given = torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(2))
+    target, mask = ids(VOCABULARY, 3, 10, seed=4), ragged(3, 10)
+    return (
+        {"inputs": given, "target": target, "target_mask": mask},
+        {"input_features": given.mT, "decoder_input_ids": target, "decoder_attention_mask": mask.long()},
+    )
+
+
 def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures."""
     given = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
@@ -197,6 +215,15 @@ def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
 def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures for pyramids."""
     return pictures(32)
+
+
+def pictures_and_texts() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures, and texts that end with token 70."""
+    ours, theirs = pictures()
+    texts, mask = ids(70, 3, 13), ragged(3, 13)
+    texts[torch.arange(3), mask.sum(1) - 1] = 70
+    texts = texts.masked_fill(~mask, 0)
+    return {**ours, "texts": texts, "texts_mask": mask}, {**theirs, "input_ids": texts, "attention_mask": mask.long()}
 
 
 def hidden_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -344,7 +371,9 @@ CASES = [
     Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
     Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
+    Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),
     Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
+    *_all("WhisperForConditionalGeneration WhisperModel", "WhisperConfig", _WHISPER, speech),
     *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip
 

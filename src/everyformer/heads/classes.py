@@ -97,22 +97,33 @@ class MLPHead(Head):
 
 @part("heads")
 class PoolHead(Head):
-    """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler)."""
+    """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler).
+
+    `norm` stands behind the pool; `output` is the width to which a map without biases takes the answer (CLIP).
+    """
 
     def __init__(
         self,
         width: int,
         *,
         pool: Spec[Pool] = spec(FirstToken),  # noqa: B008
+        norm: Spec[Norm] | None = None,
         hidden: bool = False,
         activation: str = "tanh",
+        output: int | None = None,
     ) -> None:
         super().__init__()
         self.pool = self.make("pool", pool, width)
+        self.norm = self.make("norm", norm, width)
+        self.project = nn.Linear(width, output, bias=False) if output else None
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B D"]:
         """The vector of each sequence."""
         pooled = self.pool(tokens)
-        return pooled if self.hidden is None else self.activation(self.hidden(pooled))
+        if self.norm is not None:
+            pooled = self.norm(pooled)
+        if self.hidden is not None:
+            pooled = self.activation(self.hidden(pooled))
+        return pooled if self.project is None else self.project(pooled)

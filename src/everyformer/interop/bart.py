@@ -19,8 +19,9 @@ from everyformer.specs import Spec, spec
 SKIPPED = 2
 """Rows of the tables of positions that no token has."""
 ENCODE, DECODE = "encoder.blocks.*", "decoder.blocks.*"
+VOCABULARY = Key("vocab_size", "source.vocabulary", "vocabulary")
 SIZES = (
-    Key("vocab_size", "source.vocabulary", "vocabulary"),
+    VOCABULARY,
     Key("d_model", "width", "width"),
     Depth("encoder_layers", "encoder.blocks"),
     Depth("decoder_layers", "decoder.blocks", "decoder_depth"),
@@ -55,10 +56,11 @@ def blocks(stack: str, *norms: str, form: Form | None = None) -> list[Pair]:
     ]
 
 
-def stacks() -> list[Pair]:
-    """Both stacks."""
+def stacks(form: Form | None = None) -> list[Pair]:
+    """Both stacks; `form` is that of three biases in one."""
     first, last = "self_attn_layer_norm", "final_layer_norm"
-    return [*blocks("encoder", first, last), *blocks("decoder", first, "encoder_attn_layer_norm", last)]
+    cross = "encoder_attn_layer_norm"
+    return [*blocks("encoder", first, last, form=form), *blocks("decoder", first, cross, last, form=form)]
 
 
 def embeddings(skipped: int) -> list[Pair]:

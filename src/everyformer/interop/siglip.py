@@ -21,14 +21,18 @@ SETTINGS = (
     Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-6),
     Key("attention_dropout", f"{BLOCK}.mixer.dropout", default=0.0),
 )
-BLOCKS = [
-    *layer(f"{BLOCK}.mixer.qkv", *(f"encoder.layers.*.self_attn.{name}_proj" for name in "qkv")),
-    *layer(f"{BLOCK}.mixer.output", "encoder.layers.*.self_attn.out_proj"),
-    *layer(f"{BLOCK}.feedforward.up", "encoder.layers.*.mlp.fc1"),
-    *layer(f"{BLOCK}.feedforward.down", "encoder.layers.*.mlp.fc2"),
-    *layer(f"{BLOCK}.residual.0.norm", "encoder.layers.*.layer_norm1"),
-    *layer(f"{BLOCK}.residual.1.norm", "encoder.layers.*.layer_norm2"),
-]
+
+
+def blocks(ours: str, theirs: str) -> list[Pair]:
+    """The blocks of a tower, of SigLIP or of CLIP."""
+    return [
+        *layer(f"{ours}.*.mixer.qkv", *(f"{theirs}.*.self_attn.{name}_proj" for name in "qkv")),
+        *layer(f"{ours}.*.mixer.output", f"{theirs}.*.self_attn.out_proj"),
+        *layer(f"{ours}.*.feedforward.up", f"{theirs}.*.mlp.fc1"),
+        *layer(f"{ours}.*.feedforward.down", f"{theirs}.*.mlp.fc2"),
+        *layer(f"{ours}.*.residual.0.norm", f"{theirs}.*.layer_norm1"),
+        *layer(f"{ours}.*.residual.1.norm", f"{theirs}.*.layer_norm2"),
+    ]
 
 
 def table(design: Design) -> list[Pair]:
@@ -37,7 +41,7 @@ def table(design: Design) -> list[Pair]:
     return [
         Pair("embedding.positions.table", ("embeddings.position_embedding.weight",)),
         *layer("embedding.project", "embeddings.patch_embedding"),
-        *BLOCKS,
+        *blocks("backbone.blocks", "encoder.layers"),
         *layer("backbone.norm", "post_layernorm"),
         Pair("head.pool.probe", ("head.probe",), Wrapped(1)),
         Pair("head.pool.mixer.query.weight", (packed[0],), Rows(0, 1, 3)),
