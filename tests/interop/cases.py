@@ -94,6 +94,11 @@ _WHISPER = {
     **{name: value for name, value in _BART.items() if name != "max_position_embeddings"}, "max_source_positions": 20,
     "max_target_positions": 24, "num_mel_bins": 8,
 }  # fmt: skip
+_WAVES = {
+    **_BODY, "conv_dim": (8, 12), "conv_stride": (3, 2), "conv_kernel": (5, 3), "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "num_labels": CLASSES, "classifier_proj_size": 16,
+}  # fmt: skip
+_LAYERED = {**_WAVES, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 _SOUND = {"max_length": 37, "num_mel_bins": 20, "patch_size": 8, "frequency_stride": 5, "time_stride": 5}
 
 
@@ -194,6 +199,20 @@ def marked_translation() -> tuple[dict[str, Any], dict[str, Any]]:
     marked = (torch.rand(3, 13, generator=torch.Generator().manual_seed(3)) < 0.2) & ours["mask"]
     marked[:, 0] = True
     return {**ours, "marked": marked}, {**theirs, "global_attention_mask": marked.long()}
+
+
+def waves() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sounds of different lengths."""
+    given, mask = whole_waves()[0]["inputs"], ragged(3, 80).clone()
+    mask[1, 70:], mask[2, 47:] = False, False
+    given = given * mask
+    return {"inputs": given, "mask": mask}, {"input_values": given, "attention_mask": mask.long()}
+
+
+def whole_waves() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sounds of one length: where a norm is taken over time, theirs counts padding."""
+    given = torch.randn(3, 80, generator=torch.Generator().manual_seed(2))
+    return {"inputs": given}, {"input_values": given}
 
 
 def speech() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -373,6 +392,10 @@ CASES = [
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
     Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),
     Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
+    *_all("Wav2Vec2ForCTC Wav2Vec2Model Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAVES, whole_waves),
+    *_all("Wav2Vec2ForCTC Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _LAYERED, waves),
+    Case("HubertForCTC", "HubertConfig", _WAVES, whole_waves),
+    *_all("HubertModel HubertForSequenceClassification", "HubertConfig", _LAYERED, waves),
     *_all("WhisperForConditionalGeneration WhisperModel", "WhisperConfig", _WHISPER, speech),
     *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip

@@ -12,11 +12,12 @@ from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.text import MarkedText, Text, TiedText
+from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
     "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
-    "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates",
+    "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -43,7 +43,7 @@ class ClassHead(Head):
         self.activation = activation_named(activation)
         self.transform = self.make("transform", transform, width)
         self.dropout = Dropout(dropout) if dropout else None
-        self.classify = nn.Linear(width, classes, bias=bias)
+        self.classify = nn.Linear(getattr(self.transform, "output", width), classes, bias=bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:
         """The logits of each class."""

@@ -77,7 +77,7 @@ class Transform(Part):
         self, width: int, *, norm: Spec[Any], activation: str = "gelu", output: int | None = None, bias: bool = True
     ) -> None:
         super().__init__()
-        output = output or width
+        self.output = output = output or width
         self.linear = nn.Linear(width, output, bias=bias)
         self.activation = activation_named(activation)
         self.norm = self.make("norm", norm, output)
@@ -93,7 +93,8 @@ class Narrow(Part):
 
     def __init__(self, width: int, *, output: int | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, output or width)
+        self.output = output or width
+        self.linear = nn.Linear(width, self.output)
 
     def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
         """The values that the logits are taken from."""

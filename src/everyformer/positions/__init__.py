@@ -3,6 +3,7 @@
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid, SinusoidalHalves
 from everyformer.positions.axes import LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
+from everyformer.positions.conv import ConvPlaces
 from everyformer.positions.fourier import FourierGrid
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
@@ -10,7 +11,7 @@ from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
-    "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
-    "SinusoidalHalves",
+    "ALiBi", "Buckets", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid",
+    "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal",
+    "SinusoidalGrid", "SinusoidalHalves",
 ]  # fmt: skip
