@@ -81,7 +81,7 @@ class WaveConvs(Finish):
             mask = None if mask is None else mask.unfold(1, kernel, stride).all(-1)
             if self.each is not None:
                 values = self.each[i](values.mT).mT
-            elif i == 0:
+            elif self.over_time is not None and i == 0:
                 values = self.over_time(values, mask)
             values = F.gelu(values)
         places = running_positions(mask, values.shape[2], inputs.device, context or Context())
