@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "windows": ((3, 1), (5, 1)),
         "ratios": (2.0, 2.0),
         "layers": 1,
+    },
     "clip": {
         "image": 16,
         "patch": 8,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from everyformer.designs import Design
 from everyformer.interop.config import Always, Key, Labels, Square
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Following, Form, Leading, Wrapped
+from everyformer.interop.forms import Following, Leading, Shares, Wrapped
 from everyformer.interop.pyramids import (
     ACTIVATION,
     BLOCK,
@@ -58,19 +55,6 @@ OVERLAPPING = (
     Fixed("strides", 4, 2),
 )
 """Of PVT v2 and what follows it."""
-
-
-@dataclass(frozen=True)
-class Fused(Form):
-    """A query map and a map of keys and values, where ours is one of all three."""
-
-    def read(self, theirs: Sequence[Tensor]) -> Tensor:
-        """Our tensor from theirs."""
-        return torch.cat(list(theirs))
-
-    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
-        """Theirs, a third and two thirds of the rows."""
-        return list(ours.split([len(ours) // 3, len(ours) // 3 * 2]))
 
 
 def attention(theirs: str, own: Sequence[str], output: str, reduction: str, norm: str) -> list[Pair]:
@@ -229,7 +213,7 @@ def timm_blocks(theirs: str) -> list[Pair]:
     return [
         *layer(f"{MIXER}.query", f"{own}.q"),
         *layer(f"{MIXER}.key_value", f"{own}.kv"),
-        *layer(f"{MIXER}.qkv", f"{own}.q", f"{own}.kv", form=Fused()),
+        *layer(f"{MIXER}.qkv", f"{own}.q", f"{own}.kv", form=Shares((1, 2))),
         *layer(f"{MIXER}.output", f"{own}.proj"),
         *layer(f"{MIXER}.reduce.project", f"{own}.sr"),
         *layer(f"{MIXER}.reduce.norm", f"{own}.norm"),
