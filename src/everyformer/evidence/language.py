@@ -90,13 +90,13 @@ def gpt_neox_learns() -> Finding:
 @evidence("bloom", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def bloom_learns() -> Finding:
     """600 steps at the size of nanoGPT."""
-    return _against_trigrams("bloom", *_SHORT)
+    return _against_trigrams("bloom", *SHORT)
 
 
 @evidence("gemma", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def gemma_learns() -> Finding:
     """600 steps at the size of nanoGPT, every second layer seeing 16 characters."""
-    return _against_trigrams("gemma", "design.window=16", *_SHORT)
+    return _against_trigrams("gemma", "design.window=16", *SHORT)
 
 
 def _against_trigrams(system: str, *overrides: str) -> Finding:
@@ -148,10 +148,8 @@ def bloom_positions() -> Finding:
 def _carries_over(kind: str, *overrides: str) -> Finding:
     """A decoder trained at 64 characters with one kind of position, and GPT-2's, scored at 64 and at 256."""
     figures = {}
-    for name, options in {"buckets": (f"design.edits=[{bias},{none}]",), "learned": ("design.length=256",)}.items():
-        with trained("shakespeare", *SHORT, *options) as run:
     for name, options in {kind: overrides, "learned": ("design.length=256",)}.items():
-        with trained("shakespeare", *_SHORT, *options) as run:
+        with trained("shakespeare", *SHORT, *options) as run:
             task = LanguageModelling.open(**{**load_recipe("shakespeare").data, "length": 256})
             figures[name] = {
                 "64": run.result["valid"]["loss"],

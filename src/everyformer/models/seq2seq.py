@@ -66,14 +66,6 @@ class Seq2Seq(Root):
     def states(self, target: Tensor, context: Context, **fields: Any) -> Tokens:
         """The tokens that the head makes the next ones of."""
         return run(self.decoder, enter(self.into, target, context, fields), context)
-    def decode(self, target: Tensor, context: Context, *, last: bool = False, **fields: Any) -> Any:
-        """Logits (B, N, V) of the next token after each of `target`, which may be packed with its `lengths`.
-
-        `last`: after the last one of each sequence alone, (B, 1, V). Without a head the tokens themselves.
-        """
-        tokens = run(self.decoder, enter(self.into, target, context, fields), context)
-        tokens = final(tokens) if last else tokens
-        return tokens if self.head is None else self.head(tokens, context)
 
     def forward(
         self,
@@ -85,10 +77,11 @@ class Seq2Seq(Root):
         target_lengths: Tensor | None = None,
         **fields: Any,
     ) -> Any:
-        """Logits (B, N, V) for the token after each of `target`, given the source `inputs`."""
+        """Logits (B, N, V) for the token after each of `target`, given the source `inputs`; without a head the tokens."""
         context = self.prepare(inputs, context, **fields)
         given = {"mask": target_mask, "lengths": target_lengths}
-        return self.decode(target, context, **{k: v for k, v in given.items() if v is not None})
+        states = self.states(target, context, **{k: v for k, v in given.items() if v is not None})
+        return states if self.head is None else self.speak(states, context)
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """A batch that the model takes."""
