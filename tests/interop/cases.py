@@ -11,6 +11,7 @@ import transformers as tf
 
 from support import mra as _mra_kernels  # noqa: F401
 from support.agreement import perturb
+from support.mae import published
 from support.parity import ids, ragged
 
 VOCABULARY, CLASSES = 71, 5
@@ -33,11 +34,33 @@ _DISTILBERT = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
     "num_labels": CLASSES,
 }  # fmt: skip
+_BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "num_labels": CLASSES, **_END}
+_MODERNBERT = {
+    **_ENCODER, **_END, "cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 3, "global_attn_every_n_layers": 2,
+    "local_attention": 4,
+}  # fmt: skip
 _LLAMA = {**_DECODER, "num_key_value_heads": 2, "max_position_embeddings": 64}
+_GEMMA = {
+    **_LLAMA, "head_dim": 12, "query_pre_attn_scalar": 10, "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+}  # fmt: skip
+_STRETCHED = {
+    "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+}
 _T5 = {
     "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 10, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2,
     "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
     "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
+_BART = {
+    "vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 24,
+    "decoder_start_token_id": 0, "forced_eos_token_id": None, "num_labels": 2, **_END,
+}  # fmt: skip
+_LED = {
+    **{name: value for name, value in _BART.items() if name != "max_position_embeddings"}, "attention_window": [4, 8],
+    "max_encoder_position_embeddings": 24, "max_decoder_position_embeddings": 20,
 }  # fmt: skip
 _PATCHES = {
     "hidden_size": 32,
@@ -47,6 +70,10 @@ _PATCHES = {
     "num_labels": 5,
 }
 _VIT = {**_PATCHES, "image_size": 16, "patch_size": 8}
+_CLIP = {
+    "vision_config": {**_VIT, "hidden_act": "gelu"}, "projection_dim": 12,
+    "text_config": {**_ENCODER, "intermediate_size": 40, "eos_token_id": 70, "bos_token_id": 1},
+}  # fmt: skip
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
 _SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
 _CONVNEXT = {**_PYRAMID, "hidden_sizes": [8, 16], "num_stages": 2, "layer_scale_init_value": 0.5}
@@ -54,6 +81,24 @@ _POOLFORMER = {
     "depths": [1, 2], "hidden_sizes": [8, 16], "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2],
     "padding": [2, 1], "layer_scale_init_value": 0.5, "num_labels": CLASSES,
 }  # fmt: skip
+_PVT = {
+    "hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1], "num_attention_heads": [1, 2, 3, 4], "image_size": 32,
+    "num_labels": CLASSES,
+}  # fmt: skip
+_CVT = {"embed_dim": [8, 16, 24], "depth": [1, 2, 3], "num_heads": [1, 2, 3], "num_labels": CLASSES}
+_MAE = {
+    **_VIT, "image_size": 32, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 96,
+}  # fmt: skip
+_WHISPER = {
+    **{name: value for name, value in _BART.items() if name != "max_position_embeddings"}, "max_source_positions": 20,
+    "max_target_positions": 24, "num_mel_bins": 8,
+}  # fmt: skip
+_WAVES = {
+    **_BODY, "conv_dim": (8, 12), "conv_stride": (3, 2), "conv_kernel": (5, 3), "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "num_labels": CLASSES, "classifier_proj_size": 16,
+}  # fmt: skip
+_LAYERED = {**_WAVES, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 _SOUND = {"max_length": 37, "num_mel_bins": 20, "patch_size": 8, "frequency_stride": 5, "time_stride": 5}
 
 
@@ -67,16 +112,19 @@ class Case:
     options: dict[str, Any]
     given: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
     """What ours takes, and what theirs takes."""
-    apart: bool = False
-    """Whether an output map that is made tied gets weights of its own."""
+    change: Callable[[Any], Any] = lambda model: model
+    """What is done to the model that no config says."""
 
     def make(self) -> Any:
         """The model, random."""
         torch.manual_seed(0)
-        model = getattr(tf, self.name)(getattr(tf, self.config)(**self.options))
-        if self.apart:
-            model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
-        return perturb(model, std=0.2)
+        return perturb(self.change(getattr(tf, self.name)(getattr(tf, self.config)(**self.options))), std=0.2)
+
+
+def untied(model: Any) -> Any:
+    """An output map that is made tied gets weights of its own."""
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    return model
 
 
 def text() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -128,6 +176,55 @@ def translation() -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
+def the_same_again() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sources that end with token 2, and the same moved by one place as targets."""
+    ours, _ = text()
+    inputs, mask = ours["inputs"].masked_fill(ours["inputs"] == 2, 3), ours["mask"]
+    inputs[torch.arange(3), mask.sum(1) - 1] = 2
+    target = torch.nn.functional.pad(inputs, (1, -1))
+    return (
+        {"inputs": inputs, "mask": mask, "target": target, "target_mask": mask},
+        {
+            "input_ids": inputs,
+            "attention_mask": mask.long(),
+            "decoder_input_ids": target,
+            "decoder_attention_mask": mask.long(),
+        },
+    )
+
+
+def marked_translation() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sources of which some tokens see all, and targets."""
+    ours, theirs = translation()
+    marked = (torch.rand(3, 13, generator=torch.Generator().manual_seed(3)) < 0.2) & ours["mask"]
+    marked[:, 0] = True
+    return {**ours, "marked": marked}, {**theirs, "global_attention_mask": marked.long()}
+
+
+def waves() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sounds of different lengths."""
+    given, mask = whole_waves()[0]["inputs"], ragged(3, 80).clone()
+    mask[1, 70:], mask[2, 47:] = False, False
+    given = given * mask
+    return {"inputs": given, "mask": mask}, {"input_values": given, "attention_mask": mask.long()}
+
+
+def whole_waves() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sounds of one length: where a norm is taken over time, theirs counts padding."""
+    given = torch.randn(3, 80, generator=torch.Generator().manual_seed(2))
+    return {"inputs": given}, {"input_values": given}
+
+
+def speech() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Spectrograms, and what is said."""
+    given = torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(2))
+    target, mask = ids(VOCABULARY, 3, 10, seed=4), ragged(3, 10)
+    return (
+        {"inputs": given, "target": target, "target_mask": mask},
+        {"input_features": given.mT, "decoder_input_ids": target, "decoder_attention_mask": mask.long()},
+    )
+
+
 def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures."""
     given = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
@@ -137,6 +234,22 @@ def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
 def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures for pyramids."""
     return pictures(32)
+
+
+def pictures_and_texts() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures, and texts that end with token 70."""
+    ours, theirs = pictures()
+    texts, mask = ids(70, 3, 13), ragged(3, 13)
+    texts[torch.arange(3), mask.sum(1) - 1] = 70
+    texts = texts.masked_fill(~mask, 0)
+    return {**ours, "texts": texts, "texts_mask": mask}, {**theirs, "input_ids": texts, "attention_mask": mask.long()}
+
+
+def hidden_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures of which most is hidden."""
+    ours, theirs = pictures(32)
+    noise = torch.rand(2, 16, generator=torch.Generator().manual_seed(3))
+    return {**ours, "noise": noise}, {**theirs, "noise": noise}
 
 
 def sound() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -201,6 +314,22 @@ CASES = [
     ),
     *_all("DistilBertForQuestionAnswering", "DistilBertConfig", {**_DISTILBERT, "num_labels": 2}, text),
     *_all(
+        "ElectraForPreTraining ElectraModel ElectraForMaskedLM ElectraForSequenceClassification "
+        "ElectraForTokenClassification",
+        "ElectraConfig", {**_ENCODER, "embedding_size": 20, "hidden_act": "relu"}, pairs_of_text,
+    ),
+    *_all("ElectraForQuestionAnswering ElectraForPreTraining", "ElectraConfig", {**_TWO, "embedding_size": 32}, pairs_of_text),
+    *_all(
+        "ModernBertForMaskedLM ModernBertModel ModernBertForSequenceClassification ModernBertForTokenClassification",
+        "ModernBertConfig", _MODERNBERT, text,
+    ),
+    Case(
+        "ModernBertForSequenceClassification", "ModernBertConfig", {**_MODERNBERT, "classifier_pooling": "mean"}, text
+    ),
+    Case("ModernBertForQuestionAnswering", "ModernBertConfig", {**_MODERNBERT, "num_labels": 2}, text),
+    *_all(_every("Bloom"), "BloomConfig", _BLOOM, text),
+    Case("BloomForCausalLM", "BloomConfig", {**_BLOOM, "n_head": 3, "hidden_size": 24}, text),
+    *_all(
         "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification",
         "GPT2Config",
         {"vocab_size": VOCABULARY, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 5, **_END},
@@ -227,13 +356,26 @@ CASES = [
     *_all(_every("Qwen2"), "Qwen2Config", _LLAMA, text),
     *_all(_every("Qwen3"), "Qwen3Config", {**_LLAMA, "head_dim": 12}, text),
     Case("Qwen3ForCausalLM", "Qwen3Config", {**_LLAMA, "attention_bias": True, "tie_word_embeddings": True}, text),
+    *_all(
+        "Gemma2ForCausalLM Gemma2Model Gemma2ForSequenceClassification Gemma2ForTokenClassification",
+        "Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 2.0}, text,
+    ),
+    *_all("Gemma3ForCausalLM Gemma3TextModel Gemma3TextForSequenceClassification", "Gemma3TextConfig", _GEMMA, text),
+    Case("Gemma3ForCausalLM", "Gemma3TextConfig", {**_GEMMA, "rope_parameters": _STRETCHED}, text),
     Case("T5ForConditionalGeneration", "T5Config", _T5, translation),
     Case("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": False}, translation),
     Case(
         "T5ForConditionalGeneration", "T5Config",
-        {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, apart=True,
+        {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, untied,
     ),
     Case("MT5ForConditionalGeneration", "MT5Config", _T5, translation),
+    *_all("BartForConditionalGeneration BartModel BartForQuestionAnswering", "BartConfig", _BART, translation),
+    Case("BartForConditionalGeneration", "BartConfig", {**_BART, "scale_embedding": True, "encoder_layers": 3}, translation),
+    Case("BartForSequenceClassification", "BartConfig", {**_BART, "num_labels": CLASSES}, the_same_again),
+    *_all("MBartForConditionalGeneration MBartModel", "MBartConfig", _BART, translation),
+    Case("MBartForSequenceClassification", "MBartConfig", {**_BART, "num_labels": CLASSES}, the_same_again),
+    *_all("MarianMTModel MarianModel", "MarianConfig", {**_BART, "activation_function": "swish"}, translation),
+    *_all("LEDForConditionalGeneration LEDModel LEDForQuestionAnswering", "LEDConfig", _LED, marked_translation),
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
@@ -243,6 +385,18 @@ CASES = [
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
     Case("ConvNextForImageClassification", "ConvNextConfig", _CONVNEXT, large_pictures),
     Case("PoolFormerForImageClassification", "PoolFormerConfig", _POOLFORMER, large_pictures),
+    Case("PvtForImageClassification", "PvtConfig", _PVT, large_pictures),
+    Case("PvtV2ForImageClassification", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
+    Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
+    Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
+    Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
+    Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),
+    Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
+    *_all("Wav2Vec2ForCTC Wav2Vec2Model Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAVES, whole_waves),
+    *_all("Wav2Vec2ForCTC Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _LAYERED, waves),
+    Case("HubertForCTC", "HubertConfig", _WAVES, whole_waves),
+    *_all("HubertModel HubertForSequenceClassification", "HubertConfig", _LAYERED, waves),
+    *_all("WhisperForConditionalGeneration WhisperModel", "WhisperConfig", _WHISPER, speech),
     *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip
 

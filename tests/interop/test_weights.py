@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import everyformer as ef
-from everyformer.interop.forms import Following, Interleaved, Joined, Leading, Wrapped
+from everyformer.interop.forms import Following, Interleaved, Joined, Leading, Rows, Wrapped
 from everyformer.interop.weights import Pair, fill, layer, resolve, write
 
 
@@ -105,6 +105,18 @@ def test_leading_tokens_take_their_positions_along():
     assert none is None
     assert torch.equal(Leading().read([*again, whole]), first)
     assert torch.equal(Following(2, wrapped=True).read([whole]), rest)
+
+
+def test_one_tensor_of_theirs_may_be_rows_of_several_of_ours():
+    model, packed = two(bias=False), torch.randn(6, 3)
+    model["b"] = torch.nn.Linear(3, 4, bias=False)
+    table = [
+        Pair("b.weight", ("packed",), Rows(1, 3, 3)),
+        Pair("a.weight", ("packed",), Rows(0, 1, 3)),
+    ]
+    fill(model, table, {"packed": packed})
+    assert torch.equal(model["a"].weight, packed[:2])
+    assert torch.equal(write(model, table)["packed"], packed)
 
 
 def tied():

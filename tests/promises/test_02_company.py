@@ -109,8 +109,9 @@ def answered(model: Any, form: str) -> tuple[list[torch.Tensor], dict[str, torch
     return [each.detach() for each in found], {n: p.grad.clone() for n, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", [name for name in systems() if name != "clip"])
 def test_a_sample_is_answered_as_if_alone_in_any_order(name: str) -> None:
+    """But for CLIP's, which says of every picture how well it goes with every text."""
     model = model_of(tiny(name))
     batch = example(model, 4)
     whole = model(**batch)

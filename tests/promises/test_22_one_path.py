@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import everyformer as ef
-from everyformer.contracts import Position
+from everyformer.contracts import Position, ScoreStep
 from everyformer.generation.decoding import takes_padding
 from support.parts import close
 from support.rooms import example
@@ -73,12 +73,13 @@ def test_exported_agrees(name: str) -> None:
 
 @pytest.mark.parametrize("name", bare("beit", "maxvit", "swin", "upernet", "urpe"))
 def test_a_hook_on_every_leaf_fires(name: str) -> None:
-    """But for positions that turn or bias: they hold no weights, and attention asks them for the one or the other."""
+    """But for positions and steps that hold no weights, and that attention asks for this or that."""
     model = model_of(tiny(name))
     fired: set[str] = set()
     wanted = set()
     for path, module in model.named_modules():
-        asked = isinstance(module, Position) and module.stands == "attention" and not list(module.parameters())
+        asked = isinstance(module, ScoreStep) or (isinstance(module, Position) and module.stands == "attention")
+        asked = asked and not list(module.parameters())
         if not list(module.children()) and not isinstance(module, nn.ModuleList) and not asked:
             wanted.add(path)
             module.register_forward_hook(lambda m, i, o, path=path: fired.add(path))

@@ -9,7 +9,6 @@ import torch
 from everyformer.designs import design_of
 from everyformer.interop import live
 from everyformer.interop.forms import Leading
-from everyformer.interop.live_tables import split_positions
 from everyformer.interop.timm import timm_family
 from everyformer.interop.weights import fill, resolve, tensors
 
@@ -18,10 +17,10 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def perturb(model, seed=0, std=0.05):
-    """Move every parameter away from where it starts, so that no scale is 1 and no shift or token is 0."""
+    """Move every parameter that is learnt away from where it starts, so that no scale is 1 and no shift or token is 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (each for each in model.parameters() if each.requires_grad):
             parameter.add_(torch.randn(parameter.shape, generator=generator) * std)
     return model.eval()
 
@@ -67,23 +66,6 @@ def equal(ours, theirs, answer, expected, real=None):
         return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given))
     family = timm_family(theirs)
     return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given)
-
-
-def agree(ours, theirs, pairs, answer, expected, leading, positions):
-    """Compare answers, then the gradients of a random sum of them, tensor by tensor.
-
-    The gradient of a leading token is that of its own place among their positions.
-    """
-    same_answers(answer, expected)
-    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    (answer * weights).sum().backward()
-    (expected * weights).sum().backward()
-    given = {name: tensor.grad for name, tensor in tensors(theirs).items()}
-    tokens = torch.cat([given[name][0] for name in leading])
-    given = split_positions(given, leading, positions)
-    assert torch.equal(given["first"], 2 * tokens)
-    given["first"] = tokens
-    same_gradients(ours, pairs, given)
 
 
 def recorded(name, ours, pairs, nothing=(), fields=()):

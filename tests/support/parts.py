@@ -92,14 +92,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.Patterns": {"image": 8, "stages": (6, 8), "patterns": 6, "side": 4},
     "embeddings.QuadPatches": {"image": 16, "patch": 8, "smallest": 4, "tokens": 7},
     "embeddings.SeenPatches": {"patch": 4, "image": 16},
+    "embeddings.SpectrogramConvs": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
     "embeddings.ResidualStem": {"image": 16},
     "embeddings.StandardStem": {"image": 16, "groups": 2},
     "embeddings.Text": {"vocabulary": VOCABULARY},
+    "embeddings.TiedText": {"vocabulary": VOCABULARY},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.TokensToToken": {"image": 16, "narrow": 8},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
+    "embeddings.WaveConvs": {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40},
     "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
     "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
@@ -158,6 +161,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
     "models.Seq2Seq": _seq2seq,
+    "models.TwoTowers": {
+        "picture": ef.spec(
+            ef.models.Model,
+            width=WIDTH,
+            embedding=ef.spec(ef.embeddings.Patches, patch=4, image=16),
+            backbone=_encoder,
+            head=ef.spec(ef.heads.PoolHead, output=8),
+        ),
+        "text": ef.spec(
+            ef.models.Model, width=WIDTH, embedding=_text, backbone=_encoder, head=ef.spec(ef.heads.PoolHead, output=8)
+        ),
+    },
     "models.TwoBranches": {
         "widths": (16, WIDTH),
         "embeddings": (ef.spec(ef.embeddings.Patches, patch=4, image=16, first=1),) * 2,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from functools import partial
-
 import pytest
 import torch
 
@@ -13,7 +10,7 @@ from everyformer.interop import from_timm, from_transformers, live
 from everyformer.interop.forms import Joined, Leading
 from everyformer.interop.timm import timm_family
 from everyformer.interop.weights import resolve, tensors, write
-from support.agreement import close, perturb, same_answers
+from support.agreement import close, same_answers
 
 
 def timm_model(name, **options):
@@ -38,16 +35,6 @@ def named(theirs, values):
 def agree(theirs, pictures, nothing=()):
     """The same answers, and the same gradients of a random sum of them; those of `nothing` may be zero. Gives our model."""
     ours = from_transformers(theirs) if hasattr(theirs, "config") else from_timm(theirs)
-    return same(ours, theirs, table_of(ours, theirs), pictures, nothing, partial(named, theirs))
-
-
-def agree_by(way, theirs, pictures, nothing=()):
-    """The same for a table of names in memory."""
-    return same(way.read(theirs), theirs, way.pairs(theirs), pictures, nothing, dict)
-
-
-def same(ours, theirs, pairs, pictures, nothing, rename):
-    """Compare answers, then gradients by a table, whose names `rename` gives to gradients of theirs."""
     expected = theirs(pictures)
     expected = getattr(expected, "logits", expected)
     answer = ours(pictures)
@@ -55,9 +42,9 @@ def same(ours, theirs, pairs, pictures, nothing, rename):
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     (answer * weights).sum().backward()
     (expected * weights).sum().backward()
-    given = rename({name: each.grad for name, each in tensors(theirs).items() if each.grad is not None})
+    given = named(theirs, {name: each.grad for name, each in tensors(theirs).items() if each.grad is not None})
     found = tensors(ours)
-    for name, (pair, *_) in resolve(ours, pairs).items():
+    for name, (pair, *_) in resolve(ours, table_of(ours, theirs)).items():
         if isinstance(found[name], torch.nn.Parameter):
             form = Joined() if isinstance(pair.form, Leading) else pair.form
             wanted = form.read([given[each] for each in pair.theirs[: 1 if form != pair.form else None]])
@@ -65,14 +52,6 @@ def same(ours, theirs, pairs, pictures, nothing, rename):
             assert wanted.abs().max() > 1e-4 or name.endswith(nothing), f"{name} has no gradient to compare"
             close(found[name].grad, wanted, f"gradient of {name}")
     return ours
-
-
-def poured_back(way, theirs):
-    """Our model of theirs, poured into another one of theirs, gives the same tensors."""
-    into = perturb(copy.deepcopy(theirs), seed=9)
-    found = way.write(way.read(theirs), into).state_dict()
-    for name, wanted in theirs.state_dict().items():
-        assert torch.equal(found[name], wanted), name
 
 
 def goes_back(ours, theirs):

@@ -6,9 +6,8 @@ from transformers import CvtConfig, CvtForImageClassification
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import cvt
 from support.agreement import close, perturb
-from support.pyramids import agree_by, poured_back
+from support.pyramids import agree, goes_back
 
 LAST = "stages.2.blocks.2.mixer.convs.0"
 NOTHING = ("convs.1.norm.bias", "maps.1.bias", f"{LAST}.conv.weight", f"{LAST}.norm.weight", f"{LAST}.norm.bias")
@@ -22,8 +21,7 @@ def test_equals_hugging_face(size):
     for name, buffer in theirs.named_buffers():
         if name.endswith(("running_mean", "running_var")):
             buffer.add_(torch.rand_like(buffer))
-    agree_by(cvt.TRANSFORMERS, theirs, torch.randn(2, 3, *size), NOTHING)
-    poured_back(cvt.TRANSFORMERS, theirs)
+    goes_back(agree(theirs, torch.randn(2, 3, *size), NOTHING), theirs)
 
 
 @pytest.mark.parametrize(("size", "published"), [("13", 20.0e6), ("21", 31.6e6), ("w24", 277.2e6)])

@@ -5,18 +5,17 @@ import torch
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import hiera
 from support.agreement import close, perturb
-from support.pyramids import agree_by, poured_back, same_features, timm_model
+from support.pyramids import agree, goes_back, same_features, timm_model
 
 
 def test_equals_timm():
     sizes = {"embed_dim": 8, "stages": (1, 2, 2, 1), "img_size": (64, 64), "num_classes": 5}
     theirs = perturb(timm_model("hiera_tiny_224", **sizes), std=0.2)
     pictures = torch.randn(2, 3, 64, 64)
-    ours = agree_by(hiera.TIMM, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    poured_back(hiera.TIMM, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize(

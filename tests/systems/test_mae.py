@@ -3,16 +3,13 @@
 import pytest
 import torch
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
-from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import mae
-from everyformer.interop.weights import resolve, tensors
+from everyformer.interop import from_transformers
 from everyformer.objectives import HiddenPixels
-from support.agreement import close, perturb, same_answers
-
-FIXED = set(mae.FIXED.values())
+from support.agreement import close, equal, perturb
+from support.mae import published
 
 
 def theirs_with(**changes):
@@ -21,31 +18,19 @@ def theirs_with(**changes):
         num_channels=2, decoder_hidden_size=24, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
         decoder_intermediate_size=96, **changes,
     )  # fmt: skip
-    model = perturb(ViTMAEForPreTraining(config))
-    with torch.no_grad():
-        for table in (model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed):
-            made = build_2d_sinusoidal_position_embedding(4, 4, table.shape[-1], cls_token=True)
-            table.copy_(made.roll(table.shape[-1] // 2, 1))  # columns before rows, as their initialize_weights has it
-    return model
+    return perturb(published(ViTMAEForPreTraining(config)))
 
 
 @pytest.mark.parametrize("changes", [{}, {"norm_pix_loss": True, "mask_ratio": 0.5}])
 def test_equals_hugging_face(changes):
     theirs = theirs_with(**changes)
-    ours = mae.from_live(theirs)
+    ours = from_transformers(theirs)
     pictures, noise = torch.randn(3, 2, 32, 32), torch.rand(3, 16)
     said = theirs(pictures, noise=noise)
-    same_answers(ours(pictures, noise=noise), said.logits)
     objective = HiddenPixels(patch=8, normalised=changes.get("norm_pix_loss", False))
     loss = objective(ours, {"inputs": pictures, "noise": noise})
     close(loss.total / loss.count, said.loss, "loss")
-    (loss.total / loss.count).backward()
-    said.loss.backward()
-    given = {name: t.grad for name, t in tensors(theirs).items() if name not in FIXED}
-    for name, (pair,) in resolve(ours, mae.PAIRS).items():
-        wanted = pair.read(given)
-        assert wanted.abs().max() > 1e-5
-        close(tensors(ours)[name].grad, wanted, f"gradient of {name}")
+    equal(ours, theirs, ours(pictures, noise=noise), said.logits)
 
 
 @pytest.mark.parametrize(("size", "published"), [("base", 111_907_840), ("large", 329_541_888), ("huge", 657_074_508)])
@@ -88,8 +73,8 @@ def test_positions_that_were_trained_are_refused():
     theirs = theirs_with()
     with torch.no_grad():
         theirs.vit.embeddings.position_embeddings.add_(0.1)
-    with pytest.raises(ef.DoesNotFit, match=r"embedding\.positions.*position_embeddings is not the fixed sines"):
-        mae.from_live(theirs)
+    with pytest.raises(ef.DoesNotFit, match=r"vit\.embeddings\.position_embeddings was trained"):
+        from_transformers(theirs)
 
 
 def test_the_patch_of_the_objective_is_the_models():

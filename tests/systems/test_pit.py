@@ -5,9 +5,9 @@ import torch
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import pit
+from everyformer.interop import from_timm
 from support.agreement import perturb
-from support.pyramids import agree_by, poured_back, same_features, timm_model
+from support.pyramids import agree, goes_back, same_features, timm_model
 
 
 def timm_pit(name="pit_ti_224", **changes):
@@ -18,14 +18,14 @@ def timm_pit(name="pit_ti_224", **changes):
 def test_equals_timm():
     theirs = timm_pit()
     pictures = torch.randn(2, 3, 80, 80)
-    ours = agree_by(pit.TIMM, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    poured_back(pit.TIMM, theirs)
+    goes_back(ours, theirs)
 
 
 def test_a_distilled_one_is_refused():
-    with pytest.raises(ef.BadInput, match="expected one leading token; given 2"):
-        pit.TIMM.read(timm_pit("pit_ti_distilled_224"))
+    with pytest.raises(ef.DoesNotFit, match="tokens=2, and the system here has only 1"):
+        from_timm(timm_pit("pit_ti_distilled_224"))
 
 
 @pytest.mark.parametrize(("size", "published"), [("tiny", 4.9e6), ("xs", 10.6e6), ("small", 23.5e6), ("base", 73.8e6)])

@@ -15,9 +15,9 @@ from transformers import (
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import pvt
-from support.agreement import close, perturb, same_as_function
-from support.pyramids import agree_by, poured_back, same_features, timm_model
+from everyformer.interop import from_transformers
+from support.agreement import perturb, same_as_function
+from support.pyramids import agree, goes_back, same_features, timm_model
 
 SIZES = {
     "hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1], "num_attention_heads": [1, 2, 3, 4], "image_size": 64,
@@ -30,35 +30,33 @@ def hugging_face(kind, config, **changes):
 
 
 def test_pvt_equals_hugging_face():
-    """Their position of the class token is added to it; written back, the token holds the sum."""
-    theirs = hugging_face(PvtForImageClassification, PvtConfig)
-    pictures = torch.randn(2, 3, 64, 64)
-    ours = agree_by(pvt.TRANSFORMERS, theirs, pictures)
-    into = hugging_face(PvtForImageClassification, PvtConfig)
-    close(pvt.TRANSFORMERS.write(ours, into)(pictures).logits, theirs(pictures).logits)
+    agree(hugging_face(PvtForImageClassification, PvtConfig), torch.randn(2, 3, 64, 64))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 96)])
 def test_pvt_v2_equals_hugging_face(size):
     theirs = hugging_face(PvtV2ForImageClassification, PvtV2Config, qkv_bias=False)
-    agree_by(pvt.TRANSFORMERS_V2, theirs, torch.randn(2, 3, *size))
-    poured_back(pvt.TRANSFORMERS_V2, theirs)
+    goes_back(agree(theirs, torch.randn(2, 3, *size)), theirs)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 96)])
 def test_segformer_equals_hugging_face(size):
     theirs = hugging_face(SegformerForImageClassification, SegformerConfig)
-    agree_by(pvt.SEGFORMER, theirs, torch.randn(2, 3, *size))
-    poured_back(pvt.SEGFORMER, theirs)
+    goes_back(agree(theirs, torch.randn(2, 3, *size)), theirs)
+
+
+def test_stages_that_the_system_has_alike_are_refused_where_they_differ():
+    with pytest.raises(ef.DoesNotFit, match=r"mlp_ratios=\[4, 4, 2, 4\], and the system here has only"):
+        from_transformers(hugging_face(SegformerForImageClassification, SegformerConfig, mlp_ratios=[4, 4, 2, 4]))
 
 
 def test_pvt_v2_equals_timm():
     sizes = {"embed_dims": (8, 16, 24, 32), "depths": (1, 2, 1, 1), "num_heads": (1, 2, 3, 4)}
     theirs = perturb(timm_model("pvt_v2_b0", num_classes=5, **sizes), std=0.2)
     pictures = torch.randn(2, 3, 64, 64)
-    ours = agree_by(pvt.TIMM_V2, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    poured_back(pvt.TIMM_V2, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["twins_pcpvt_small", "twins_svt_small"])
@@ -67,9 +65,9 @@ def test_twins_equals_timm(name):
     window = {"wss": (4,) * 4} if "svt" in name else {}
     theirs = perturb(timm_model(name, num_classes=5, **sizes, **window), std=0.1)
     pictures = torch.randn(1, 3, 128, 128)
-    ours = agree_by(pvt.TWINS, theirs, pictures)
+    ours = agree(theirs, pictures)
     same_features(ours, theirs.forward_intermediates(pictures, intermediates_only=True), pictures)
-    poured_back(pvt.TWINS, theirs)
+    goes_back(ours, theirs)
 
 
 @pytest.mark.parametrize(

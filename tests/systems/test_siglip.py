@@ -6,8 +6,8 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
-from everyformer.interop import siglip
-from support.agreement import perturb, same_answers, same_gradients
+from everyformer.interop import from_transformers
+from support.agreement import equal, perturb
 
 
 def test_equals_hugging_face():
@@ -16,15 +16,9 @@ def test_equals_hugging_face():
         num_channels=2,
     )  # fmt: skip
     theirs = perturb(SiglipVisionModel(config))
-    ours = siglip.from_live(theirs)
+    ours = from_transformers(theirs)
     pictures = torch.randn(3, 2, 24, 24)
-    answer, expected = ours(pictures), theirs(pictures).pooler_output
-    same_answers(answer, expected)
-    weights = torch.randn(expected.shape)
-    (answer * weights).sum().backward()
-    (expected * weights).sum().backward()
-    given = {name: tensor.grad for name, tensor in theirs.named_parameters()}
-    same_gradients(ours, siglip.PAIRS, siglip.split(given))
+    equal(ours, theirs, ours(pictures), theirs(pictures).pooler_output)
 
 
 @pytest.mark.parametrize(("size", "published"), [("base", 92_884_224), ("large", 315_956_224), ("so400m", 427_680_704)])

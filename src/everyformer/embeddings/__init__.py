@@ -1,6 +1,6 @@
 """Parts that turn raw input into Tokens."""
 
-from everyformer.embeddings.audio import SpectrogramFrames, SpectrogramPatches
+from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, SpectrogramPatches
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.image import ActivatedPatches, NormedPatches, Patches
@@ -11,12 +11,13 @@ from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
-from everyformer.embeddings.text import MarkedText, Text
+from everyformer.embeddings.text import MarkedText, Text, TiedText
+from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
     "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
-    "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramFrames", "SpectrogramPatches", "StandardStem", "Text",
-    "TimeSteps", "TokensToToken", "Variates",
+    "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
+    "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

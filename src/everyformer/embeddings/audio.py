@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -51,6 +52,50 @@ class SpectrogramFrames(Finish):
         check_ragged(inputs, mask)
         places = running_positions(mask, inputs.shape[1], inputs.device, context or Context())
         return self.finish(Tokens(self.project(inputs), mask=mask, positions=places))
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """Spectrograms of zeros."""
+        return {"inputs": torch.zeros(batch, self.frames, self.mels)}
+
+
+@part("embeddings")
+class SpectrogramConvs(Finish):
+    """Two convolutions over three frames each, GELU after both, the second with stride 2 (Whisper, 2022, section 2.2).
+
+    `frames` is the length that an example has; any other is taken.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mels: int = 80,
+        frames: int = 3000,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, norm=norm, dropout=dropout)
+        self.mels, self.frames = mels, frames
+        self.convs = nn.ModuleList((nn.Conv1d(mels, width, 3, 1, 1), nn.Conv1d(width, width, 3, 2, 1)))
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Float[Tensor, "B T F"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Tokens:
+        """Tokens of spectrograms, one for two frames; `mask` is true where a frame is real."""
+        check_spectrogram(inputs, self.mels)
+        check_ragged(inputs, mask)
+        values = inputs.mT
+        for conv in self.convs:
+            seen = values if mask is None else values * mask[:, None]
+            values = F.gelu(conv(seen))
+        after = None if mask is None else mask[:, ::2]
+        places = running_positions(after, values.shape[2], inputs.device, context or Context())
+        return self.finish(Tokens(values.mT, mask=after, positions=places))
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Spectrograms of zeros."""

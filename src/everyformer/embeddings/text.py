@@ -92,6 +92,13 @@ class Text(Finish):
 
 
 @part("embeddings")
+class TiedText(Text):
+    """Text of a target whose table is that of the source (Lewis et al., BART, 2020, official code); the model ties them."""
+
+    tied = True
+
+
+@part("embeddings")
 class MarkedText(Text):
     """Text of which some tokens are marked: those of a question, say, which are to see all and be seen by all.
 
@@ -106,11 +113,12 @@ class MarkedText(Text):
         leading: int = 1,
         positions: Spec[Position] | None = None,
         segments: int = 0,
+        scaled: bool = False,
         norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(
-            width, vocabulary=vocabulary, positions=positions, segments=segments, norm=norm, dropout=dropout
+            width, vocabulary=vocabulary, positions=positions, segments=segments, scaled=scaled, norm=norm, dropout=dropout
         )  # fmt: skip
         self.leading = leading
 

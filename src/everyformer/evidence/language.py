@@ -87,6 +87,18 @@ def gpt_neox_learns() -> Finding:
     return _against_trigrams("gpt-neox", *SHORT)
 
 
+@evidence("bloom", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+def bloom_learns() -> Finding:
+    """600 steps at the size of nanoGPT."""
+    return _against_trigrams("bloom", *SHORT)
+
+
+@evidence("gemma", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+def gemma_learns() -> Finding:
+    """600 steps at the size of nanoGPT, every second layer seeing 16 characters."""
+    return _against_trigrams("gemma", "design.window=16", *SHORT)
+
+
 def _against_trigrams(system: str, *overrides: str) -> Finding:
     """A system of the size of nanoGPT against an interpolated trigram model."""
     loss = scored("shakespeare", f"design.system={system}", "design.size=nano", *overrides)["valid"]["loss"]
@@ -120,8 +132,23 @@ def t5_positions() -> Finding:
     """A decoder trained at 64 characters with each kind of position, scored at 64 and at 256."""
     bias = "{swap: backbone.blocks.*.mixer, with: {mixers.Attention: {heads: 4, bias: false, positions: {positions.Buckets: {both_ways: false}}}}}"
     none = "{set: embedding.positions, value: null}"
+    return _carries_over("buckets", f"design.edits=[{bias},{none}]")
+
+
+@evidence(
+    "bloom",
+    kind="claim",
+    claim="A penalty on distance carries over to inputs longer than trained on; learned positions do not (section 3.2).",
+)
+def bloom_positions() -> Finding:
+    """The same with a BLOOM of that size."""
+    return _carries_over("distance", "design.system=bloom", "design.size=nano")
+
+
+def _carries_over(kind: str, *overrides: str) -> Finding:
+    """A decoder trained at 64 characters with one kind of position, and GPT-2's, scored at 64 and at 256."""
     figures = {}
-    for name, options in {"buckets": (f"design.edits=[{bias},{none}]",), "learned": ("design.length=256",)}.items():
+    for name, options in {kind: overrides, "learned": ("design.length=256",)}.items():
         with trained("shakespeare", *SHORT, *options) as run:
             task = LanguageModelling.open(**{**load_recipe("shakespeare").data, "length": 256})
             figures[name] = {
@@ -129,8 +156,10 @@ def t5_positions() -> Finding:
                 "256": task.evaluate(run.model, "valid").metrics["loss"],
             }
     kept = {name: f["256"] - f["64"] for name, f in figures.items()}
-    verdict = "holds" if kept["buckets"] < 0.05 < kept["learned"] else "does not hold at this scale"
-    finding = f"from 64 to 256 characters the loss moves by {kept['buckets']:+.3f} with buckets, {kept['learned']:+.3f} learned"
+    verdict = "holds" if kept[kind] < 0.05 < kept["learned"] else "does not hold at this scale"
+    finding = (
+        f"from 64 to 256 characters the loss moves by {kept[kind]:+.3f} with {kind}, {kept['learned']:+.3f} learned"
+    )
     return Finding(verdict, finding, figures)
 
 

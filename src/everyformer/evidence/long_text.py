@@ -25,15 +25,16 @@ from everyformer.recipe import load_recipe
 from everyformer.tokens import Tokens
 
 _SHORT = (
-    "design.size=tiny", "design.width=64", "design.length=64", "data.length=64", "training.epochs=2", "training.lr=2e-3",
+    "design.size=tiny", "design.width=64", "data.length=64", "training.epochs=2", "training.lr=2e-3",
     "training.threads=1",
 )  # fmt: skip
 OPTIONS = {
-    "bigbird": ("design.block=4",),
-    "hypothesis-d": (),
-    "longformer": ("design.window=16",),
-    "mra-attention": ("design.block=8",),
-    "nystromformer": (),
+    "bigbird": ("design.length=64", "design.block=4"),
+    "hypothesis-d": ("design.length=64",),
+    "longformer": ("design.length=64", "design.window=16"),
+    "modernbert": ("design.window=16",),
+    "mra-attention": ("design.length=64", "design.block=8"),
+    "nystromformer": ("design.length=64",),
 }
 """What makes each attention sparse at 64 tokens."""
 

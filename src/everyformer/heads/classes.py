@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ from everyformer.tokens import Tokens
 
 @part("heads")
 class ClassHead(Head):
-    """Tokens pooled to one vector, an optional hidden layer (BERT's pooler), then logits."""
+    """Tokens pooled to one vector, an optional hidden layer (BERT's pooler) or `transform` of it, then logits."""
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class ClassHead(Head):
         norm: Spec[Norm] | None = None,
         hidden: bool = False,
         activation: str = "tanh",
+        transform: Spec[Any] | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
@@ -38,8 +41,9 @@ class ClassHead(Head):
         self.norm = self.make("norm", norm, width)
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
+        self.transform = self.make("transform", transform, width)
         self.dropout = Dropout(dropout) if dropout else None
-        self.classify = nn.Linear(width, classes, bias=bias)
+        self.classify = nn.Linear(getattr(self.transform, "output", width), classes, bias=bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:
         """The logits of each class."""
@@ -48,6 +52,8 @@ class ClassHead(Head):
             pooled = self.norm(pooled)
         if self.hidden is not None:
             pooled = self.activation(self.hidden(pooled))
+        if self.transform is not None:
+            pooled = self.transform(pooled)
         return self.classify(pooled if self.dropout is None else self.dropout(pooled))
 
 
@@ -91,22 +97,33 @@ class MLPHead(Head):
 
 @part("heads")
 class PoolHead(Head):
-    """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler)."""
+    """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler).
+
+    `norm` stands behind the pool; `output` is the width to which a map without biases takes the answer (CLIP).
+    """
 
     def __init__(
         self,
         width: int,
         *,
         pool: Spec[Pool] = spec(FirstToken),  # noqa: B008
+        norm: Spec[Norm] | None = None,
         hidden: bool = False,
         activation: str = "tanh",
+        output: int | None = None,
     ) -> None:
         super().__init__()
         self.pool = self.make("pool", pool, width)
+        self.norm = self.make("norm", norm, width)
+        self.project = nn.Linear(width, output, bias=False) if output else None
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B D"]:
         """The vector of each sequence."""
         pooled = self.pool(tokens)
-        return pooled if self.hidden is None else self.activation(self.hidden(pooled))
+        if self.norm is not None:
+            pooled = self.norm(pooled)
+        if self.hidden is not None:
+            pooled = self.activation(self.hidden(pooled))
+        return pooled if self.project is None else self.project(pooled)

@@ -19,7 +19,8 @@ from everyformer.tokens import Tokens
 class TokenHead(Head):
     """A linear map to the vocabulary, or to the classes of a token.
 
-    `table_width` is what `transform` gives, where that is not the width (an embedding with a narrower table).
+    `table_width` is what `transform` gives, where that is not the width (an embedding with a narrower table). Logits are
+    kept within `cap` by cap tanh(x / cap) (Gemma 2, 2024, section 2).
     """
 
     tied = False
@@ -33,16 +34,18 @@ class TokenHead(Head):
         scale: float = 1.0,
         transform: Spec[Any] | None = None,
         table_width: int | None = None,
+        cap: float | None = None,
     ) -> None:
         super().__init__()
-        self.vocabulary, self.scale = vocabulary, scale
+        self.vocabulary, self.scale, self.cap = vocabulary, scale, cap
         self.transform = self.make("transform", transform, width)
         self.project = nn.Linear(table_width or width, vocabulary, bias=bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N V"]:
         """The logits of each token; the values are first multiplied by `scale` (T5 has 1/sqrt(D))."""
         values = tokens.values if self.transform is None else self.transform(tokens.values)
-        return self.project(values if self.scale == 1.0 else values * self.scale)
+        logits = self.project(values if self.scale == 1.0 else values * self.scale)
+        return logits if self.cap is None else self.cap * (logits / self.cap).tanh()
 
 
 @part("heads")
@@ -70,10 +73,12 @@ class TiedHead(TokenHead):
 class Transform(Part):
     """norm(act(W x)) before the logits: BERT's masked-language head; `output` is its width where that is another."""
 
-    def __init__(self, width: int, *, norm: Spec[Any], activation: str = "gelu", output: int | None = None) -> None:
+    def __init__(
+        self, width: int, *, norm: Spec[Any], activation: str = "gelu", output: int | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
-        output = output or width
-        self.linear = nn.Linear(width, output)
+        self.output = output = output or width
+        self.linear = nn.Linear(width, output, bias=bias)
         self.activation = activation_named(activation)
         self.norm = self.make("norm", norm, output)
 
@@ -88,7 +93,8 @@ class Narrow(Part):
 
     def __init__(self, width: int, *, output: int | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, output or width)
+        self.output = output or width
+        self.linear = nn.Linear(width, self.output)
 
     def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
         """The values that the logits are taken from."""

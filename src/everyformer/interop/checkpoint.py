@@ -18,7 +18,6 @@ from everyformer.interop.config import Config, labels
 from everyformer.interop.family import Family, family_of
 from everyformer.interop.files import Weights, fetch, read_json
 from everyformer.interop.texts import tokenizer_in
-from everyformer.interop.weights import fill
 
 _AT_ONCE = 64
 
@@ -73,14 +72,14 @@ class Checkpoint:
         made = self.design.build(device="meta")
         weights = Weights(self.folder)
         try:
-            fill(
+            self.family.fill(
                 made,
-                self.family.pairs(self.design, self.top, weights.shapes),
+                self.top,
                 weights,
                 shapes=weights.shapes,
                 dtype=self.dtype or self._stored(weights),
                 new=self.new,
-                unused=(*self.family.unused, *self.family.tops[self.top].unused, *self.unused),
+                unused=self.unused,
             )
         finally:
             weights.close()

@@ -82,16 +82,52 @@ class Key(Setting):
 
 
 @dataclass(frozen=True)
+class Both(Setting):
+    """The key and the `other` one say the same, where the system has one option."""
+
+    key: Key
+    other: str
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option; two that differ are refused."""
+        config.only({self.other: config.value(self.key.theirs, self.key.default)})
+        return self.key.read(config)
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """Both keys."""
+        said = self.key.write(design)
+        return {**said, self.other: said[self.key.theirs]}
+
+
+@dataclass(frozen=True)
+class Within(Setting):
+    """Settings that stand in a config of their own under a key."""
+
+    key: str
+    settings: tuple[Setting, ...]
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """What all of them say."""
+        inner = Config(config.get(self.key) or {}, config.names)
+        return {name: value for setting in self.settings for name, value in setting.read(inner).items()}
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """The inner config."""
+        return {self.key: {name: value for each in self.settings for name, value in each.write(design).items()}}
+
+
+@dataclass(frozen=True)
 class Depth(Setting):
     """The key `theirs` is how many parts stand in the list `at` a path."""
 
     theirs: str
     at: str
     option: str = "depth"
+    default: Any = NEEDED
 
     def read(self, config: Config) -> dict[str, Any]:
         """The option; more layers than tensors is a lie that would fill the memory."""
-        value = config.value(self.theirs)
+        value = config.value(self.theirs, self.default)
         if not isinstance(value, int) or not 0 <= value <= max(len(config.names), 1):
             raise BadInput(f"config.json has {self.theirs}={value!r}, and the checkpoint {len(config.names)} tensors")
         return {self.option: value}

@@ -1,60 +1,94 @@
-"""CvT to and from Hugging Face transformers."""
+"""CvT."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from everyformer.designs import Design
+from everyformer.interop.config import Config, Custom, Key, Labels
+from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Wrapped
-from everyformer.interop.ways import Way, batch_norm, each_stage
-from everyformer.interop.weights import Pair, layer
-from everyformer.published.cvt import cvt
+from everyformer.interop.pyramids import (
+    BLOCK,
+    CHANNELS,
+    STAGE,
+    Alike,
+    Depths,
+    DropPath,
+    Fixed,
+    Last,
+    Stages,
+    Widths,
+    maps,
+    norms,
+    stages,
+)
+from everyformer.interop.weights import Pair, batch_norm, layer
 
-BLOCK = "backbone.stages.*.blocks.*"
+NAMES = ("query", "key", "value")
 
 
-def design(model: Any) -> Design:
-    """The design of a `CvtForImageClassification`."""
-    config = model.config
-    count = len(config.depth)
-    each_stage(config, patch_sizes=[7, 3, 3][:count], patch_stride=[4, 2, 2][:count], patch_padding=[2, 1, 1][:count])
-    each_stage(config, cls_token=[False] * (count - 1) + [True], qkv_bias=[True] * count, stride_kv=[2] * count)
-    each_stage(config, kernel_qkv=[config.kernel_qkv[0]] * count, mlp_ratio=[config.mlp_ratio[0]] * count)
-    return cvt(
-        classes=config.num_labels,
-        channels=config.num_channels,
-        widths=tuple(config.embed_dim),
-        depths=tuple(config.depth),
-        heads=tuple(config.num_heads),
-        kernel=config.kernel_qkv[0],
-        ratio=config.mlp_ratio[0],
-        dropout=config.drop_rate[-1],
-        attention_dropout=config.attention_drop_rate[-1],
-        drop_path=config.drop_path_rate[-1],
+def leading(config: Config) -> dict[str, Any]:
+    """Nothing; a class token stands in the last stage alone."""
+    config.only({"cls_token": _leads(len(config["depth"]))})
+    return {}
+
+
+def _leads(count: int) -> list[bool]:
+    return [False] * (count - 1) + [True]
+
+
+def table(design: Design) -> list[Pair]:
+    """The body."""
+    stage = "encoder.stages.*"
+    own, embedding = f"{stage}.layers.*", f"{stage}.embedding.convolution_embeddings"
+    found = [
+        *layer("embedding.project", f"{embedding}.projection".replace("*", "0")),
+        *layer("embedding.norm", f"{embedding}.normalization".replace("*", "0")),
+        *layer(f"{STAGE}.enter.project", f"{embedding}.projection"),
+        *layer(f"{STAGE}.enter.norm", f"{embedding}.normalization"),
+        Pair(f"{STAGE}.first", (f"{stage}.cls_token",), Wrapped(1)),
+        *layer(f"{BLOCK}.mixer.output", f"{own}.attention.output.dense"),
+        *maps(f"{own}.intermediate.dense", f"{own}.output.dense"),
+        *norms(f"{own}.layernorm_before", f"{own}.layernorm_after"),
+    ]
+    for i, name in enumerate(NAMES):
+        convolution = f"{own}.attention.attention.convolution_projection_{name}.convolution_projection"
+        found += layer(f"{BLOCK}.mixer.convs.{i}.conv", f"{convolution}.convolution", bias=False)
+        found += batch_norm(f"{BLOCK}.mixer.convs.{i}.norm", f"{convolution}.normalization")
+        found += layer(f"{BLOCK}.mixer.maps.{i}", f"{own}.attention.attention.projection_{name}")
+    return found
+
+
+register(
+    Family(
+        name="cvt",
+        system="cvt",
+        settings=(
+            Labels("head.classes"),
+            CHANNELS,
+            Widths("embed_dim"),
+            Depths("depth"),
+            Stages("num_heads", "blocks.*.mixer.heads", "heads"),
+            Alike(Key("kernel_qkv", f"{BLOCK}.mixer.kernel", "kernel", default=3)),
+            Alike(Key("mlp_ratio", f"{BLOCK}.feedforward.ratio", "ratio", default=4.0)),
+            Last(Key("drop_rate", f"{BLOCK}.residual.dropout", "dropout")),
+            Last(Key("attention_drop_rate", f"{BLOCK}.mixer.dropout", "attention_dropout")),
+            Last(DropPath()),
+            Fixed("patch_sizes", 7, 3),
+            Fixed("patch_stride", 4, 2),
+            Fixed("patch_padding", 2, 1),
+            Fixed("qkv_bias", True, True),
+            Fixed("stride_q", 1, 1),
+            Fixed("stride_kv", 2, 2),
+            Custom(leading, lambda design: {"cls_token": _leads(stages(design))}),
+        ),
+        table=table,
+        prefix="cvt",
+        tops={
+            "CvtForImageClassification": Top(
+                table=(*layer("backbone.norm", "layernorm"), *layer("head.classify", "classifier"))
+            )
+        },
     )
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of Hugging Face's."""
-    stage = "cvt.encoder.stages.*"
-    block, embedding = f"{stage}.layers.*", f"{stage}.embedding.convolution_embeddings"
-    first, last = embedding.replace("*", "0"), len(model.config.depth) - 1
-    table = layer("embedding.project", f"{first}.projection") + layer("embedding.norm", f"{first}.normalization")
-    table += layer("backbone.stages.*.enter.project", f"{embedding}.projection")
-    table += layer("backbone.stages.*.enter.norm", f"{embedding}.normalization")
-    for i, name in enumerate(("query", "key", "value")):
-        conv = f"{block}.attention.attention.convolution_projection_{name}.convolution_projection"
-        table += layer(f"{BLOCK}.mixer.convs.{i}.conv", f"{conv}.convolution", bias=False)
-        table += batch_norm(f"{BLOCK}.mixer.convs.{i}.norm", f"{conv}.normalization")
-        table += layer(f"{BLOCK}.mixer.maps.{i}", f"{block}.attention.attention.projection_{name}")
-    table += layer(f"{BLOCK}.mixer.output", f"{block}.attention.output.dense")
-    table += layer(f"{BLOCK}.feedforward.up", f"{block}.intermediate.dense")
-    table += layer(f"{BLOCK}.feedforward.down", f"{block}.output.dense")
-    table += layer(f"{BLOCK}.residual.0.norm", f"{block}.layernorm_before")
-    table += layer(f"{BLOCK}.residual.1.norm", f"{block}.layernorm_after")
-    table.append(Pair(f"backbone.stages.{last}.first", (f"cvt.encoder.stages.{last}.cls_token",), Wrapped(1)))
-    return table + layer("backbone.norm", "layernorm") + layer("head.classify", "classifier")
-
-
-TRANSFORMERS = Way(design, pairs)
-"""`CvtForImageClassification`."""
+)

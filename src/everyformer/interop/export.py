@@ -24,9 +24,15 @@ def to_folder(
 
     said, tensors = back(model, top)
     kind = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    inner = {
+        name: {**config[name], **value}
+        for name, value in said.items()
+        if config and name.endswith("_config") and isinstance(config.get(name), dict)
+    }
     said = {
         **(config or {}),
         **said,
+        **inner,
         **{name: config[name] for name in ("id2label", "label2id") if config and name in config},
         "dtype": kind,
     }

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from everyformer.designs import Design, design_of
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.interop.config import Config, Setting
-from everyformer.interop.weights import Pair, write
+from everyformer.interop.weights import Pair, Shapes, fill, write
 from everyformer.registry import find_system
 from everyformer.specs import Spec, check
 
@@ -56,6 +57,8 @@ class Family:
     """Settings of which the system has one value."""
     unused: tuple[str, ...] = ("*.position_ids", "position_ids", "*.inv_freq")
     """Patterns of tensors that hold no weights."""
+    fixed: Mapping[str, Callable[[Any], Tensor]] = field(default_factory=dict)
+    """What theirs keeps among the weights of the body and ours makes of itself: compared on the way in."""
 
     def top(self, config: Config) -> str:
         """The class that a config names; the first of the family where it names none."""
@@ -84,11 +87,38 @@ class Family:
 
     def pairs(self, design: Design, top: str, names: Iterable[str] | None = None) -> list[Pair]:
         """The whole table of a class; a body whose `names` are given may stand with or without its prefix."""
-        chosen = self.tops[top]
-        prefix = self.prefix if chosen.prefix is None else chosen.prefix
+        prefix = self._prefix(top, names)
+        return [*(pair.under(prefix) for pair in self.table(design)), *self.tops[top].table]
+
+    def fill(
+        self,
+        model: nn.Module,
+        top: str,
+        theirs: Mapping[str, Tensor],
+        *,
+        shapes: Shapes | None = None,
+        dtype: torch.dtype | None = None,
+        new: Sequence[str] = (),
+        unused: Sequence[str] = (),
+    ) -> None:
+        """Copy the tensors of one of the classes into a model of its design; see `weights.fill`."""
+        names = theirs if shapes is None else shapes
+        prefix = self._prefix(top, names)
+        fixed = {f"{prefix}{name}": make for name, make in self.fixed.items()}
+        idle = (*self.unused, *self.tops[top].unused, *fixed, *unused)
+        pairs = self.pairs(design_of(model), top, names)
+        fill(model, pairs, theirs, shapes=shapes, dtype=dtype, new=new, unused=idle)
+        for name, make in fixed.items():
+            if name in names and not _as_made(make(model), theirs[name]):
+                raise DoesNotFit(f"{name} was trained, or is another than the fixed one of the published model")
+
+    def _prefix(self, top: str, names: Iterable[str] | None) -> str:
+        """What stands before the names of the body, with its dot."""
+        own = self.tops[top].prefix
+        prefix = self.prefix if own is None else own
         if names is not None:
             prefix = next((p for p in (prefix, self.prefix) if any(name.startswith(f"{p}.") for name in names)), "")
-        return [*(pair.under(f"{prefix}." if prefix else "") for pair in self.table(design)), *chosen.table]
+        return f"{prefix}." if prefix else ""
 
     def back(self, model: nn.Module, top: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The config and the tensors of a model of ours as one of their classes; what cannot be said there is refused."""
@@ -97,6 +127,7 @@ class Family:
         for setting in (*self.settings, *self.tops[top].settings):
             config |= setting.write(design)
         made = write(model, self.pairs(design, top))
+        made |= {f"{self._prefix(top, None)}{name}": make(model) for name, make in self.fixed.items()}
         said = at_rest(self.design(Config(config, made), top))
         difference = said.diff(at_rest(design))
         if difference != "no difference":
@@ -154,6 +185,12 @@ def back(model: nn.Module, top: str | None = None) -> tuple[dict[str, Any], dict
             except EveryformerError as error:
                 errors.append(error)
     raise min(errors, key=_distance)
+
+
+def _as_made(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether a tensor of theirs is the one that ours makes, but for rounding."""
+    near = max(1e-4, torch.finfo(theirs.dtype).eps)
+    return ours.shape == theirs.shape and torch.allclose(ours.to(theirs.dtype), theirs, atol=near)
 
 
 def _distance(error: EveryformerError) -> tuple[bool, bool, int]:

@@ -75,18 +75,20 @@ class Wrapped(Form):
 class Leading(Form):
     """Learned tokens, (1, 1, D) each, to which the first rows of a table of positions (1, N, D), given last, are added.
 
-    Written back, the tokens hold the sum and those rows are zero (see `Following`).
+    Written back, the tokens hold the sum and those rows are zero (see `Following`). `bare`: a token (D,) and a table (N, D).
     """
+
+    bare: bool = False
 
     def read(self, theirs: Sequence[Tensor]) -> Tensor:
         """Our leading tokens (k, D)."""
-        *tokens, positions = theirs
-        first = torch.cat([each[0] for each in tokens])
+        *tokens, positions = [each[None] for each in theirs] if self.bare else theirs
+        first = torch.cat([each if self.bare else each[0] for each in tokens])
         return first + positions[0, : len(first)]
 
     def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
         """Their tokens; the table is written by its own pair."""
-        return [*(each[None, None] for each in ours), None]
+        return [*(each if self.bare else each[None, None] for each in ours), None]
 
 
 @dataclass(frozen=True)
@@ -125,17 +127,17 @@ class Registered(Form):
 
 @dataclass(frozen=True)
 class Keyless(Form):
-    """Biases of queries and of values; keys, whose bias softmax does not see, have none there and zeros here."""
+    """Biases of values, and of queries where they stand with them; keys, whose bias softmax does not see, have zeros here."""
 
     def read(self, theirs: Sequence[Tensor]) -> Tensor:
-        """Ours, of all three."""
-        query, value = theirs
-        return torch.cat((query, torch.zeros_like(query), value))
+        """Ours, of keys too."""
+        *query, value = theirs
+        return torch.cat((*query, torch.zeros_like(value), value))
 
     def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
-        """Those of queries and values."""
-        query, _, value = ours.chunk(3)
-        return [query, value]
+        """Theirs."""
+        *query, _, value = ours.chunk(len(sizes) + 1)
+        return [*query, value]
 
 
 @dataclass(frozen=True)
@@ -165,3 +167,20 @@ class Turned(Form):
         """Theirs."""
         side = math.isqrt(ours.shape[1])
         return [ours.flip(1).unflatten(1, (side, side))]
+
+
+@dataclass(frozen=True)
+class Rows(Form):
+    """The rows of one of theirs from `first` to `last`, in shares of which it has `of`; other tensors of ours are the rest."""
+
+    first: int
+    last: int
+    of: int
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our rows."""
+        return theirs[0].unflatten(0, (self.of, -1))[self.first : self.last].flatten(0, 1)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Our rows, which `weights.write` puts together with the rest."""
+        return [ours]

@@ -12,7 +12,7 @@ from everyformer.designs import design_of
 from everyformer.interop.config import Config
 from everyformer.interop.export import to_folder
 from everyformer.interop.family import Family, families, family_of
-from everyformer.interop.weights import Pair, fill, tensors
+from everyformer.interop.weights import Pair, tensors
 
 
 def as_saved(model: Any, named: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -40,10 +40,8 @@ def from_transformers(model: Any) -> Any:
     """Our model with the weights of theirs; a tensor unused or unfilled is an error."""
     family, config = family_of_live(model)
     top = family.top(config)
-    design = family.design(config, top)
-    made = design.build(device="meta")
-    unused = (*family.unused, *family.tops[top].unused)
-    fill(made, family.pairs(design, top, config.names), as_saved(model, tensors(model)), unused=unused)
+    made = family.design(config, top).build(device="meta")
+    family.fill(made, top, as_saved(model, tensors(model)))
     return made.train(model.training)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from everyformer.designs import Design
 from everyformer.interop import roberta
+from everyformer.interop.alternating import Windows
 from everyformer.interop.bert import (
     ATTENTION_DROPOUT,
     BLOCK,
@@ -37,18 +38,6 @@ CLASSES = Top(
 """Classifies a text by its first token, through the activation of the body."""
 
 
-def windows(config: Config) -> dict[str, Any]:
-    """The window of every layer, or one for all."""
-    said = config.value("attention_window", 512)
-    return {"window": tuple(said) if isinstance(said, list) else said}
-
-
-def write_windows(design: Design) -> dict[str, Any]:
-    """That of every layer."""
-    masks = [block.get("mixer").get("mask") for block in design.get("backbone.blocks")]
-    return {"attention_window": [mask.before + mask.after for mask in masks]}
-
-
 def longformer_table(design: Design) -> list[Pair]:
     """RoBERTa's, and the maps of marked tokens."""
     own = (f"encoder.layer.*.attention.self.{name}_global" for name in ("query", "key", "value"))
@@ -64,7 +53,7 @@ register(
             ATTENTION_DROPOUT,
             Custom(roberta.length, roberta.write_length),
             SEGMENTS,
-            Custom(windows, write_windows),
+            Windows("backbone.blocks"),
             Always("leading", 0),
         ),
         table=longformer_table,

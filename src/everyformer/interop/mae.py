@@ -1,86 +1,87 @@
-"""Masked autoencoders, from a live model of Hugging Face transformers."""
+"""Masked autoencoders."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from everyformer.designs import Design
-from everyformer.errors import DoesNotFit
-from everyformer.interop.config import Config
+from everyformer.grids import places_of
+from everyformer.interop.config import Config, Custom, Depth, Key
+from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Wrapped
-from everyformer.interop.live_tables import side
 from everyformer.interop.names import ACTIVATIONS
-from everyformer.interop.weights import Pair, fill, layer, tensors
-from everyformer.published.mae import vit_mae
+from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE
+from everyformer.interop.weights import Pair, layer
 from everyformer.tokens import Tokens
 
-FIXED = {"embedding.positions": "vit.embeddings.position_embeddings", "positions": "decoder.decoder_pos_embed"}
-"""Our fixed positions, and the tensors in which they keep theirs."""
+NARROW = "decoder.blocks.*"
 
 
-def design(model: Any) -> Design:
-    """The design of a `ViTMAEForPreTraining`."""
-    config = model.config
-    Config(config.to_dict()).only({"decoder_intermediate_size": 4 * config.decoder_hidden_size, "qkv_bias": True})
-    made = vit_mae(
-        image=side("image", config.image_size),
-        patch=side("patch", config.patch_size),
-        channels=config.num_channels,
-        width=config.hidden_size,
-        depth=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        ratio=config.intermediate_size / config.hidden_size,
-        eps=config.layer_norm_eps,
-        narrow=config.decoder_hidden_size,
-        narrow_depth=config.decoder_num_hidden_layers,
-        narrow_heads=config.decoder_num_attention_heads,
-        share=config.mask_ratio,
-    )
-    return made.set("**.feedforward.activation", ACTIVATIONS[config.hidden_act])
+def narrow(config: Config) -> dict[str, Any]:
+    """Nothing; the decoder's MLPs are four times as wide as its tokens, and biases are everywhere."""
+    config.only({"decoder_intermediate_size": 4 * config.value("decoder_hidden_size"), "qkv_bias": True})
+    return {}
 
 
-def blocks(ours: str, theirs: str) -> list[Pair]:
-    """The blocks of encoder or decoder."""
+def sines(path: str) -> Callable[[Any], Tensor]:
+    """The fixed positions of the part at a path, after a zero for the class token."""
+
+    def made(model: Any) -> Tensor:
+        side, part = model.embedding.image // model.embedding.patch, model.get_submodule(path)
+        places = places_of((side, side), torch.device("cpu"))
+        waves = part(Tokens(torch.zeros(1, side**2, part.width), positions=places))
+        return torch.nn.functional.pad(waves, (0, 0, 1, 0))
+
+    return made
+
+
+def table(design: Design) -> list[Pair]:
+    """Both stacks."""
+    below = [
+        Pair(pair.ours.replace(BLOCK, NARROW), tuple(f"decoder.decoder_{name}" for name in pair.theirs), pair.form)
+        for pair in BLOCKS
+    ]
     return [
-        *layer(f"{ours}.*.mixer.qkv", *(f"{theirs}.*.attention.{name}_proj" for name in "qkv")),
-        *layer(f"{ours}.*.mixer.output", f"{theirs}.*.attention.o_proj"),
-        *layer(f"{ours}.*.feedforward.up", f"{theirs}.*.mlp.fc1"),
-        *layer(f"{ours}.*.feedforward.down", f"{theirs}.*.mlp.fc2"),
-        *layer(f"{ours}.*.residual.0.norm", f"{theirs}.*.layernorm_before"),
-        *layer(f"{ours}.*.residual.1.norm", f"{theirs}.*.layernorm_after"),
+        Pair("embedding.first", ("vit.embeddings.cls_token",), Wrapped(1)),
+        *layer("embedding.project", "vit.embeddings.patch_embeddings.projection"),
+        *(pair.under("vit.") for pair in BLOCKS),
+        *layer("backbone.norm", "vit.layernorm"),
+        *layer("narrow", "decoder.decoder_embed"),
+        Pair("hidden", ("decoder.mask_token",), Wrapped(2)),
+        *below,
+        *layer("decoder.norm", "decoder.decoder_norm"),
+        *layer("head.project", "decoder.decoder_pred"),
     ]
 
 
-PAIRS = [
-    Pair("embedding.first", ("vit.embeddings.cls_token",), Wrapped(1)),
-    Pair("hidden", ("decoder.mask_token",), Wrapped(2)),
-    *layer("embedding.project", "vit.embeddings.patch_embeddings.projection"),
-    *blocks("backbone.blocks", "vit.layers"),
-    *layer("backbone.norm", "vit.layernorm"),
-    *layer("narrow", "decoder.decoder_embed"),
-    *blocks("decoder.blocks", "decoder.decoder_layers"),
-    *layer("decoder.norm", "decoder.decoder_norm"),
-    *layer("head.project", "decoder.decoder_pred"),
-]
-"""Which of our tensors is which of theirs."""
-
-
-def check_fixed(made: Any, found: dict[str, Tensor]) -> None:
-    """Refuse positions that are not the fixed ones of ours."""
-    tokens = made.embedding.cut(made.embedding.example()["inputs"])
-    for path, name in FIXED.items():
-        part, theirs = made.get_submodule(path), found[name][0]
-        ours = part(Tokens(tokens.values.new_zeros(1, tokens.count, part.width), positions=tokens.positions))[0]
-        if theirs[0].abs().max() > 0 or not torch.allclose(theirs[1:], ours, atol=1e-4):
-            raise DoesNotFit(f"{name} is not the fixed sines and cosines of the published model", path)
-
-
-def from_live(model: Any) -> Any:
-    """Our model with the weights of a `ViTMAEForPreTraining`; a tensor unused or unfilled is an error."""
-    made, found = design(model).build(), tensors(model)
-    check_fixed(made, found)
-    fill(made, PAIRS, found, unused=(*FIXED.values(),))
-    return made.train(model.training)
+register(
+    Family(
+        name="vit_mae",
+        system="vit-mae",
+        settings=(
+            *PICTURE,
+            Key("hidden_size", "width", "width"),
+            Depth("num_hidden_layers", "backbone.blocks"),
+            Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads"),
+            Key("intermediate_size", f"{BLOCK}.feedforward.hidden"),
+            Key("hidden_act", f"{BLOCK}.feedforward.activation", None, ACTIVATIONS, "gelu"),
+            Key("hidden_act", f"{NARROW}.feedforward.activation", None, ACTIVATIONS, "gelu"),
+            Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-12),
+            Key("decoder_hidden_size", "narrow", "narrow"),
+            Depth("decoder_num_hidden_layers", "decoder.blocks", "narrow_depth"),
+            Key("decoder_num_attention_heads", f"{NARROW}.mixer.heads", "narrow_heads"),
+            Key("mask_ratio", "share", "share", default=0.75),
+            Custom(narrow, lambda design: {"decoder_intermediate_size": 4 * design.get("narrow")}),
+        ),
+        table=table,
+        tops={"ViTMAEForPreTraining": Top()},
+        fixed={
+            "vit.embeddings.position_embeddings": sines("embedding.positions"),
+            "decoder.decoder_pos_embed": sines("positions"),
+        },
+    )
+)

@@ -1,4 +1,4 @@
-"""PiT to and from timm."""
+"""PiT, of timm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from everyformer.designs import Design
-from everyformer.errors import BadInput
+from everyformer.interop.config import Key, Square
 from everyformer.interop.forms import Form, Wrapped
-from everyformer.interop.live_tables import side
-from everyformer.interop.ways import Way
+from everyformer.interop.pyramids import BLOCK, STAGE, Depths, Stages, maps, norms
+from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.weights import Pair, layer
-from everyformer.published.pit import pit
 
 
 @dataclass(frozen=True)
@@ -32,41 +31,60 @@ class Map(Form):
         return [ours.mT.unflatten(1, (self.rows, -1))[None]]
 
 
-def design(model: Any) -> Design:
-    """The design of a timm `PoolingVisionTransformer` with one leading token."""
-    if model.num_tokens != 1:
-        raise BadInput(f"expected one leading token; given {model.num_tokens}; give a PiT that is not distilled")
-    conv, stages = model.patch_embed.conv, model.transformers
-    patch, stride = side("patch", conv.kernel_size), side("stride", conv.stride)
-    return pit(
-        classes=model.num_classes,
-        image=(model.pos_embed.shape[-1] - 1) * stride + patch,
-        patch=patch,
-        stride=stride,
-        channels=conv.in_channels,
-        width=conv.out_channels,
-        depths=tuple(len(each.blocks) for each in stages),
-        heads=tuple(each.blocks[0].attn.num_heads for each in stages),
-        ratio=stages[0].blocks[0].mlp.fc1.out_features / conv.out_channels,
-        eps=model.norm.eps,
+def facts(model: Any) -> dict[str, Any]:
+    """What a timm `PoolingVisionTransformer` is."""
+    conv, parts = model.patch_embed.conv, model.transformers
+    return {
+        "tokens": model.num_tokens,
+        "classes": model.num_classes,
+        "image": (model.pos_embed.shape[-1] - 1) * conv.stride[0] + conv.kernel_size[0],
+        "patch": conv.kernel_size,
+        "stride": conv.stride,
+        "channels": conv.in_channels,
+        "width": conv.out_channels,
+        "depths": [len(each.blocks) for each in parts],
+        "heads": [each.blocks[0].attn.num_heads for each in parts],
+        "ratio": parts[0].blocks[0].mlp.fc1.out_features / conv.out_channels,
+        "eps": model.norm.eps,
+    }
+
+
+def table(design: Design) -> list[Pair]:
+    """All tensors of timm's."""
+    block = "transformers.*.blocks.*"
+    return [
+        *layer("embedding.project", "patch_embed.conv"),
+        Pair("embedding.first", ("cls_token",), Wrapped(1)),
+        Pair("embedding.positions.table", ("pos_embed",), Map(design.get("embedding.positions.grid")[0])),
+        *layer(f"{BLOCK}.mixer.qkv", f"{block}.attn.qkv"),
+        *layer(f"{BLOCK}.mixer.output", f"{block}.attn.proj"),
+        *maps(f"{block}.mlp.fc1", f"{block}.mlp.fc2"),
+        *norms(f"{block}.norm1", f"{block}.norm2"),
+        *layer(f"{STAGE}.enter.project", "transformers.*.pool.conv"),
+        *layer(f"{STAGE}.enter.lead", "transformers.*.pool.fc"),
+        *layer("backbone.norm", "norm"),
+        *layer("head.classify", "head"),
+    ]
+
+
+register_timm(
+    TimmFamily(
+        name="PoolingVisionTransformer",
+        system="pit",
+        facts=facts,
+        settings=(
+            Key("classes", "head.classes", "classes"),
+            Key("image", "embedding.image", "image"),
+            Square("patch", "embedding.kernel", "patch"),
+            Square("stride", "embedding.stride", "stride"),
+            Key("channels", "embedding.channels", "channels"),
+            Key("width", "width", "width"),
+            Depths(),
+            Stages("heads", "blocks.*.mixer.heads", "heads"),
+            Key("ratio", f"{BLOCK}.feedforward.ratio", "ratio"),
+            Key("eps", "backbone.norm.eps", "eps"),
+        ),
+        only={"tokens": 1},
+        table=table,
     )
-
-
-def pairs(model: Any) -> list[Pair]:
-    """Which of our tensors is which of timm's."""
-    table = layer("embedding.project", "patch_embed.conv")
-    table.append(Pair("embedding.first", ("cls_token",), Wrapped(1)))
-    table.append(Pair("embedding.positions.table", ("pos_embed",), Map(model.pos_embed.shape[-2])))
-    ours, theirs = "backbone.stages.*.blocks.*", "transformers.*.blocks.*"
-    table += layer(f"{ours}.mixer.qkv", f"{theirs}.attn.qkv") + layer(f"{ours}.mixer.output", f"{theirs}.attn.proj")
-    table += layer(f"{ours}.feedforward.up", f"{theirs}.mlp.fc1")
-    table += layer(f"{ours}.feedforward.down", f"{theirs}.mlp.fc2")
-    for k in (0, 1):
-        table += layer(f"{ours}.residual.{k}.norm", f"{theirs}.norm{k + 1}")
-    table += layer("backbone.stages.*.enter.project", "transformers.*.pool.conv")
-    table += layer("backbone.stages.*.enter.lead", "transformers.*.pool.fc")
-    return table + layer("backbone.norm", "norm") + layer("head.classify", "head")
-
-
-TIMM = Way(design, pairs)
-"""timm's `PoolingVisionTransformer`."""
+)

@@ -49,7 +49,8 @@ class Fixed(Setting):
 
     def read(self, config: Config) -> dict[str, Any]:
         """Nothing; another list is refused."""
-        config.only({self.theirs: self._of(len(config.value(self.theirs)))})
+        if self.theirs in config:
+            config.only({self.theirs: self._of(len(config[self.theirs]))})
         return {}
 
     def write(self, design: Design) -> dict[str, Any]:
@@ -58,6 +59,38 @@ class Fixed(Setting):
 
     def _of(self, count: int) -> list[Any]:
         return [self.first, *[self.others] * (count - 1)]
+
+
+@dataclass(frozen=True)
+class Alike(Setting):
+    """A list with the same value for every stage, which is that of the `key`."""
+
+    key: Key
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option; values that differ are refused."""
+        values = config.value(self.key.theirs, [self.key.default])
+        config.only({self.key.theirs: [values[0]] * len(values)})
+        return self.key.read(Config({self.key.theirs: values[0]}))
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """The list."""
+        return {name: [value] * stages(design) for name, value in self.key.write(design).items()}
+
+
+@dataclass(frozen=True)
+class Last(Setting):
+    """A list with a value for each stage, of which the last one is that of the `key`: rates of dropping."""
+
+    key: Key | DropPath
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option."""
+        return self.key.read(Config({self.key.theirs: config.value(self.key.theirs, [0.0])[-1]}))
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """The list, zero but for the last."""
+        return {name: [0.0] * (stages(design) - 1) + [value] for name, value in self.key.write(design).items()}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import nn
 from everyformer.errors import DoesNotFit, UnknownName
 from everyformer.interop.config import Config, Setting
 from everyformer.interop.family import Family, Table, Top, families
-from everyformer.interop.weights import fill, tensors
+from everyformer.interop.weights import tensors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ def from_timm(model: nn.Module) -> Any:
     """Our model with the weights of a model of timm; a tensor unused or unfilled is an error."""
     found = timm_family(model)
     theirs = tensors(model)
-    design = found.family.design(Config(found.facts(model), theirs), found.name)
-    made = design.build(device="meta")
-    fill(made, found.family.pairs(design, found.name), theirs)
+    made = found.family.design(Config(found.facts(model), theirs), found.name).build(device="meta")
+    found.family.fill(made, found.name, theirs)
     return made.train(model.training)

@@ -9,12 +9,9 @@ from everyformer.interop.bert import pooled
 from everyformer.interop.config import Depth, Key, Labels, Square
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Following, Leading
-from everyformer.interop.live_tables import blocks_of, side, split_positions
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.weights import Pair, layer
-
-__all__ = ["BLOCKS", "ENCODER", "TIMM_BLOCKS", "blocks_of", "leading", "side", "split_positions"]
 
 BLOCK = "backbone.blocks.*"
 SIZES = (

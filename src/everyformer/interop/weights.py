@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.designs import Design, design_of, parts_at
+from everyformer.designs import parts_at
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.interop.forms import Form, Joined
+from everyformer.interop.forms import Form, Joined, Rows
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -120,27 +120,20 @@ def fill(
 def write(model: nn.Module, pairs: Iterable[Pair]) -> dict[str, Tensor]:
     """Their tensors from ours; a tensor that the table has no place for is refused with its path."""
     made: dict[str, Tensor] = {}
+    rows: dict[str, dict[int, Tensor]] = {}
     ours = tensors(model)
     for name, found in resolve(model, pairs).items():
         if not found:
             raise DoesNotFit("the format has no place for this tensor", name)
+        form = found[0].form
         for theirs, value in found[0].write(ours[name].detach(), _rows(model, found[0], ours[name])).items():
+            if isinstance(form, Rows):
+                rows.setdefault(theirs, {})[form.first] = value
+                continue
             if theirs in made and not torch.equal(made[theirs], value):
                 raise DoesNotFit(f"the format has one '{theirs}' for several tensors, and here they differ", name)
             made[theirs] = value
-    return made
-
-
-def pour(model: nn.Module, into: Any, design: Design, pairs: Iterable[Pair]) -> Any:
-    """The way back: copy our weights into their model, whose design and table are given; the designs must be equal."""
-    difference = design.diff(design_of(model))
-    if difference != "no difference":
-        raise DoesNotFit(f"{type(into).__name__} cannot hold this design; it would have to be:\n{difference}")
-    theirs = tensors(into)
-    with torch.no_grad():
-        for name, value in write(model, pairs).items():
-            theirs[name].copy_(value)
-    return into.train(model.training)
+    return made | {theirs: torch.cat([each[at] for at in sorted(each)]) for theirs, each in rows.items()}
 
 
 def _checked(

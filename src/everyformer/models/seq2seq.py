@@ -19,7 +19,7 @@ from everyformer.tokens import Tokens
 class Seq2Seq(Root):
     """A source through an encoder; a target through a decoder that attends to it (Vaswani et al., 2017).
 
-    Without a `target` embedding the source's own is used for both, weights and all.
+    Without a `target` embedding the source's own is used for both, weights and all; `embeddings.TiedText` shares its table.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Seq2Seq(Root):
         source: Spec[Embedding],
         encoder: Spec[Backbone],
         decoder: Spec[Backbone],
-        head: Spec[Head],
+        head: Spec[Head] | None,
         target: Spec[Embedding] | None = None,
         start: Spec[Start] = spec(Torch),  # noqa: B008
     ) -> None:
@@ -47,8 +47,11 @@ class Seq2Seq(Root):
         return self.source if self.target is None else self.target
 
     def tie(self) -> None:
-        """Make a tied head use the table of the target embedding."""
-        self.share(self.head, self.into)
+        """Make a tied target embedding use the table of the source, and a tied head that of the target."""
+        if getattr(self.target, "tied", False):
+            self.target.table.weight = self.source.table.weight
+        if self.head is not None:
+            self.share(self.head, self.into)
 
     def prepare(self, inputs: Tensor, context: Context | None = None, **fields: Any) -> Context:
         """The context that decoding begins with: the encoder's output is its memory."""
@@ -73,11 +76,12 @@ class Seq2Seq(Root):
         target_mask: Tensor | None = None,
         target_lengths: Tensor | None = None,
         **fields: Any,
-    ) -> Tensor:
-        """Logits (B, N, V) for the token after each of `target`, given the source `inputs`."""
+    ) -> Any:
+        """Logits (B, N, V) for the token after each of `target`, given the source `inputs`; without a head the tokens."""
         context = self.prepare(inputs, context, **fields)
         given = {"mask": target_mask, "lengths": target_lengths}
-        return self.decode(target, context, **{k: v for k, v in given.items() if v is not None})
+        states = self.states(target, context, **{k: v for k, v in given.items() if v is not None})
+        return states if self.head is None else self.speak(states, context)
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """A batch that the model takes."""

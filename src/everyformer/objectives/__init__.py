@@ -2,6 +2,7 @@
 
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.classes import Classification
+from everyformer.objectives.contrastive import Contrastive
 from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import Distillation, HardDistillation
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
@@ -11,6 +12,7 @@ from everyformer.objectives.series import Forecast
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Classification", "ClassesAndWords", "Distillation", "Forecast", "HardDistillation", "HiddenPixels", "HiddenWords",
-    "Loss", "MaskedToken", "NextToken", "Objective", "PixelClasses", "Places", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
+    "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
+    "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "NextToken", "Objective", "PixelClasses", "Places",
+    "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip

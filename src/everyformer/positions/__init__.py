@@ -1,8 +1,9 @@
 """Parts that turn where a token stands into something to add, to rotate by, or to bias attention with."""
 
-from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid
+from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid, SinusoidalHalves
 from everyformer.positions.axes import LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
+from everyformer.positions.conv import ConvPlaces
 from everyformer.positions.fourier import FourierGrid
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
@@ -10,6 +11,7 @@ from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative",
-    "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal", "SinusoidalGrid",
+    "ALiBi", "Buckets", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid",
+    "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal",
+    "SinusoidalGrid", "SinusoidalHalves",
 ]  # fmt: skip

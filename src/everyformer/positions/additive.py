@@ -22,6 +22,11 @@ def sinusoid(places: Shaped[Tensor, "*b N"], width: int, base: float = 10000.0) 
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., :width]
 
 
+def halves(waves: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b N D"]:
+    """Interleaved sines and cosines as all sines, then all cosines."""
+    return waves.unflatten(-1, (-1, 2)).mT.flatten(-2)
+
+
 @part("positions")
 class Sinusoidal(Position):
     """Fixed sines and cosines; on a grid each axis has its share of the width."""
@@ -42,6 +47,21 @@ class Sinusoidal(Position):
 
 
 @part("positions")
+class SinusoidalHalves(Position):
+    """Fixed sines of all rates, then their cosines (Tensor2Tensor; Junczys-Dowmunt et al., Marian, 2018)."""
+
+    stands = "embedding"
+
+    def __init__(self, width: int, heads: int = 1, *, base: float = 10000.0) -> None:
+        super().__init__()
+        self.width, self.base = width, base
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
+        """The sinusoid of every place on a line."""
+        return halves(sinusoid(tokens.places[:, tokens.prefix :, 0], self.width, self.base)).to(tokens.values.dtype)
+
+
+@part("positions")
 class SinusoidalGrid(Position):
     """Fixed sines, then cosines, of the column, then both of the row (He et al., MAE, 2022, official code)."""
 
@@ -58,8 +78,7 @@ class SinusoidalGrid(Position):
         places = tokens.places[:, tokens.prefix :]
         row = places[..., 0] if places.shape[-1] > 1 else torch.zeros_like(places[..., 0])
         waves = [sinusoid(p, self.width // 2, self.base) for p in (places[..., -1], row)]
-        parted = [wave.unflatten(-1, (-1, 2)).mT.flatten(-2) for wave in waves]
-        return torch.cat(parted, -1).to(tokens.values.dtype)
+        return torch.cat([halves(wave) for wave in waves], -1).to(tokens.values.dtype)
 
 
 @part("positions")

@@ -38,6 +38,8 @@ _ROBERTA = {"vocabulary": 50265, "segments": 1, "eps": 1e-5}
         "roberta-base": {"width": 768, "depth": 12, "heads": 12, **_ROBERTA},
         "roberta-large": {"width": 1024, "depth": 24, "heads": 16, **_ROBERTA},
         "distilbert-base": {"width": 768, "depth": 6, "heads": 12, "segments": 0},
+        "electra-small": {"width": 256, "table_width": 128, "hidden": 1024, "depth": 12, "heads": 4},
+        "electra-base": {"width": 768, "depth": 12, "heads": 12},
     },
 )
 def bert(
@@ -49,6 +51,7 @@ def bert(
     hidden: int | None = None,
     depth: int = 12,
     heads: int = 12,
+    table_width: int | None = None,
     segments: int = 2,
     activation: str = "gelu",
     dropout: float = 0.1,
@@ -59,7 +62,8 @@ def bert(
     """Section 3: it classifies where `classes` is given, else it guesses masked tokens.
 
     The sizes below 'base' are those of Turc et al. (2019, 1908.08962). RoBERTa (1907.11692) is BERT trained longer, on
-    more text, without segments; DistilBERT (1910.01108) has every second layer, taught by the whole.
+    more text, without segments; DistilBERT (1910.01108) has every second layer, taught by the whole; ELECTRA (2003.10555),
+    whose small one has a narrower table (section 3.2), learns to find words that another model replaced.
     """
     norm = spec(LayerNorm, eps=eps)
     block = spec(
@@ -70,8 +74,8 @@ def bert(
     )
     head: Spec[Any]
     if classes is None:
-        transform = spec(Transform, norm=norm, activation=activation)
-        head = spec(TiedHead, vocabulary=vocabulary, bias=True, transform=transform)
+        transform = spec(Transform, norm=norm, activation=activation, output=table_width)
+        head = spec(TiedHead, vocabulary=vocabulary, bias=True, transform=transform, table_width=table_width)
     else:
         rate = dropout if head_dropout is None else head_dropout
         head = spec(ClassHead, classes=classes, hidden=True, dropout=rate)
@@ -84,6 +88,7 @@ def bert(
                 vocabulary=vocabulary,
                 positions=spec(Learned, length=length),
                 segments=segments,
+                table_width=table_width,
                 norm=norm,
                 dropout=dropout,
             ),

@@ -6,7 +6,7 @@ from everyformer.designs import Design
 from everyformer.embeddings import MarkedText
 from everyformer.masks import Window
 from everyformer.mixers import BigBirdAttention, LongformerAttention, MultiResolution, NystromAttention, RoutedGlobal
-from everyformer.positions import Learned
+from everyformer.published.bart import bart
 from everyformer.published.bert import bert
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -51,24 +51,62 @@ def longformer(
     """Section 3 and 5: RoBERTa with windows of `window` tokens, half of them before and half after, one size for all
     layers or one for each; the first `leading` tokens and those that a batch has `marked` see all.
     """
-    windows = window if isinstance(window, tuple) else (window,) * depth
     design = bert(
         vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
         segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout, eps=eps,
     )  # fmt: skip
-    norm = design.get("embedding.norm")
-    design = design.swap(
-        "embedding",
-        spec(
-            MarkedText, vocabulary=vocabulary, leading=leading, positions=spec(Learned, length=length),
-            segments=segments, norm=norm, dropout=dropout,
-        ),
+    return marked(design, "embedding", "backbone.blocks", window, leading)
+
+
+def marked(design: Design, embedding: str, blocks: str, window: int | tuple[int, ...], leading: int) -> Design:
+    """A design whose `blocks` see windows, and whose `embedding` says which tokens see all."""
+    options = {name: value for name, value in design.get(embedding).options.items() if name != "table_width"}
+    made = design.swap(embedding, spec(MarkedText, leading=leading, **options))
+    depth = len(design.get(blocks))
+    for i, each in enumerate(window if isinstance(window, tuple) else (window,) * depth):
+        old = design.get(f"{blocks}.{i}.mixer").options
+        made = made.swap(f"{blocks}.{i}.mixer", spec(LongformerAttention, mask=Window(each // 2, each // 2), **old))
+    return made
+
+
+@system(
+    "led",
+    title="Longformer: The Long-Document Transformer",
+    authors="Beltagy et al.",
+    year=2020,
+    arxiv="2004.05150",
+    idea="A BART whose encoder sees windows and a few marked tokens, so that it can read and summarise long documents.",
+    tasks=("translation",),
+    default="base",
+    sizes={
+        "tiny": {"width": 128, "hidden": 256, "depth": 4, "heads": 4, "window": 64, "length": 1024, "dropout": 0.3},
+        "base": {"width": 768, "hidden": 3072, "depth": 6, "heads": 12},
+        "large": {"width": 1024, "hidden": 4096, "depth": 12, "heads": 16},
+    },
+)
+def led(
+    *,
+    vocabulary: int = 50265,
+    length: int = 16384,
+    target_length: int = 1024,
+    width: int = 768,
+    hidden: int = 3072,
+    depth: int = 6,
+    decoder_depth: int | None = None,
+    heads: int = 12,
+    window: int | tuple[int, ...] = 1024,
+    leading: int = 1,
+    activation: str = "gelu",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+) -> Design:
+    """Section 7: the encoder of BART as `longformer` has it, for sources of `length`; the decoder attends to all of it."""
+    design = bart(
+        vocabulary=vocabulary, length=length, target_length=target_length, width=width, hidden=hidden, depth=depth,
+        decoder_depth=decoder_depth, heads=heads, activation=activation, dropout=dropout,
+        attention_dropout=attention_dropout,
     )  # fmt: skip
-    for i, each in enumerate(windows):
-        mask = Window(each // 2, each // 2)
-        mixer = spec(LongformerAttention, heads=heads, mask=mask, dropout=attention_dropout)
-        design = design.swap(f"backbone.blocks.{i}.mixer", mixer)
-    return design
+    return marked(design, "source", "encoder.blocks", window, leading)
 
 
 @system(

@@ -58,7 +58,7 @@ def vit_mae(
         Patches, patch=patch, channels=channels, image=image, first=1, positions=spec(SinusoidalGrid), dropout=dropout
     )
     backbone = plain(
-        depth, mixer=spec(Attention, heads=heads), feedforward=spec(MLP, ratio=ratio), norm=norm,
+        depth, mixer=spec(Attention, heads=heads), feedforward=spec(MLP, hidden=int(width * ratio)), norm=norm,
         last=norm if classes is None else None, dropout=dropout, drop_path=drop_path,
     )  # fmt: skip
     if classes is not None:

@@ -1,0 +1,107 @@
+"""Evidence for models that bring words to what is seen or heard: names of digits, letter by letter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import everyformer as ef
+from everyformer.data import find_task
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.pretrained import descend
+from everyformer.evidence.runs import arrays, logistic_regression
+from everyformer.generation import generate
+from everyformer.objectives import Contrastive, SequenceToSequence
+from everyformer.recipe import load_recipe
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+BEGIN, END, LETTERS = 27, 28, 29
+
+
+def spelt(end: bool = False) -> tuple[Tensor, Tensor]:
+    """The letters of each name as ids, with what ends it where asked, and which of them are real."""
+    rows = [[ord(letter) - 96 for letter in name] + [END] * end for name in NAMES]
+    longest = max(map(len, rows))
+    mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows])
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows]), mask
+
+
+class OneOfEach:
+    """Batches of one picture of each digit, with its name."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def batch(self, split: str, indices: list[int], **options: Any) -> dict[str, Tensor]:
+        """Those of the drawn ones that are the first of their digit."""
+        drawn = self.data.batch(split, indices, **options)
+        labels = drawn["labels"].tolist()
+        first = torch.tensor([labels.index(digit) for digit in range(10) if digit in labels])
+        texts, mask = (each[drawn["labels"][first]] for each in spelt())
+        return {"inputs": drawn["inputs"][first], "texts": texts, "texts_mask": mask}
+
+
+@evidence(
+    "clip",
+    kind="learns",
+    claim="Digits are named by the text that fits best, more often than by the nearest mean picture.",
+)
+def clip_learns() -> Finding:
+    """2,000 steps of ten pictures and their names, then every test picture against all ten names."""
+    data = find_task("image-classification").open(**load_recipe("digits").data)
+    model = ef.create(
+        "clip", image=8, patch=2, channels=1, width=64, depth=2, heads=4, vocabulary=LETTERS, length=8, text_width=32,
+        text_depth=2, text_heads=4, output=32, seed=0,
+    )  # fmt: skip
+    descend(model, Contrastive(), OneOfEach(data), data.size("train"), 2000, 0, 5e-4)
+    batch = data.batch("test", list(range(data.size("test"))))
+    texts, mask = spelt()
+    with torch.no_grad():
+        found = model.eval()(batch["inputs"], texts=texts, texts_mask=mask).argmax(-1)
+    ours = float((found == batch["labels"]).float().mean())
+    train = data.batch("train", list(range(data.size("train"))))
+    means = torch.stack([train["inputs"][train["labels"] == digit].mean(0) for digit in range(10)]).flatten(1)
+    near = torch.cdist(batch["inputs"].flatten(1), means).argmin(-1)
+    baseline = float((near == batch["labels"]).float().mean())
+    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"clip": ours, "nearest mean": baseline})
+
+
+class Dictation:
+    """Spoken digits, and their names to be written."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def batch(self, split: str, indices: list[int], **options: Any) -> dict[str, Tensor]:
+        """Spectrograms, the letters so far, and the letter that follows."""
+        drawn = self.data.batch(split, indices, **options)
+        said, real = (each[drawn["labels"]] for each in spelt(end=True))
+        before = torch.cat((torch.full_like(said[:, :1], BEGIN), said[:, :-1]), 1)
+        return {
+            "inputs": drawn["inputs"], "target": before, "target_mask": real, "labels": said.masked_fill(~real, -100),
+        }  # fmt: skip
+
+
+@evidence(
+    "whisper",
+    kind="learns",
+    claim="It writes the names of spoken digits, more of them right than logistic regression on spectrograms tells apart.",
+)
+def whisper_learns() -> Finding:
+    """800 steps of 128 recordings, then every test recording, letter by letter."""
+    data = find_task("audio-classification").open(**load_recipe("spoken_digits").data)
+    shape = data.batch("test", [0])["inputs"].shape
+    model = ef.create(
+        "whisper", mels=shape[2], frames=shape[1], vocabulary=LETTERS, length=8, width=64, depth=2, heads=4, seed=0
+    )
+    descend(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
+    batch = data.batch("test", list(range(data.size("test"))))
+    written = generate(model.eval(), batch["inputs"], bos=BEGIN, eos=END, pad=0, max_tokens=6)
+    told = ["".join(chr(96 + letter) for letter in row if 0 < letter < BEGIN) for row in written]
+    ours = sum(name == NAMES[label] for name, label in zip(told, batch["labels"].tolist(), strict=True)) / len(told)
+    baseline = logistic_regression(*arrays(data))
+    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"whisper": ours, "logistic regression": baseline})
