@@ -9,7 +9,6 @@ other, in turns who is first, in processor time of one thread; the figure is the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from torch import nn
 import everyformer as ef
 from benchmarks.abstraction import compared, forward, step
 from benchmarks.paired import write
-from everyformer.interop import cvt, hiera, pit, pvt
 from everyformer.interop.live import from_transformers
 from everyformer.interop.timm import from_timm
 
@@ -49,13 +47,6 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
     "swin": ("SwinForImageClassification", {"depths": [2, 1, 1, 1]}),
 }
 """Hugging Face's class for each system that timm does not have, and what makes it short."""
-READERS: dict[str, Callable[[Any], Any]] = {
-    "Hiera": hiera.TIMM.read, "CvtForImageClassification": cvt.TRANSFORMERS.read,
-    "PoolingVisionTransformer": pit.TIMM.read, "PvtForImageClassification": pvt.TRANSFORMERS.read,
-    "PyramidVisionTransformerV2": pvt.TIMM_V2.read, "SegformerForImageClassification": pvt.SEGFORMER.read,
-    "Twins": pvt.TWINS.read,
-}  # fmt: skip
-"""How a class of theirs is read, where no registered family does it."""
 
 
 class Logits(nn.Module):
@@ -87,8 +78,7 @@ def hugging_face(name: str, options: dict[str, Any]) -> nn.Module:
 
 def ours_of(theirs: nn.Module, library: str) -> nn.Module:
     """Our model with their weights."""
-    reader = READERS.get(type(theirs).__name__, from_timm if library == "timm" else from_transformers)
-    return reader(theirs)
+    return (from_timm if library == "timm" else from_transformers)(theirs)
 
 
 def measure(system: str, library: str, theirs: nn.Module, image: int, repeats: int) -> list[dict[str, Any]]:
