@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.page import page
 
-from everyformer.report.tables import parts_page, systems_page
+from everyformer.report.tables import families_page, parts_page, systems_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,6 +17,10 @@ def test_the_page_of_parts_is_up_to_date() -> None:
 
 def test_the_page_of_systems_is_up_to_date() -> None:
     assert (DOCS / "systems.md").read_text() == systems_page()
+
+
+def test_the_page_of_checkpoints_is_up_to_date() -> None:
+    assert (DOCS / "families.md").read_text() == families_page()
 
 
 def test_the_page_of_benchmarks_is_up_to_date() -> None:

@@ -44,16 +44,22 @@ def register_timm(family: TimmFamily) -> TimmFamily:
     return family
 
 
+def timm_families() -> Mapping[str, list[TimmFamily]]:
+    """The families by the names of timm's classes."""
+    families()
+    return _timm
+
+
 def timm_family(model: nn.Module) -> TimmFamily:
     """The family of a live model."""
-    families()
+    known_classes = timm_families()
     name = type(model).__name__
-    if name not in _timm:
-        raise UnknownName("class of timm", name, _timm)
-    for family in _timm[name]:
+    if name not in known_classes:
+        raise UnknownName("class of timm", name, known_classes)
+    for family in known_classes[name]:
         if family.fits(model):
             return family
-    known = ", ".join(family.system for family in _timm[name])
+    known = ", ".join(family.system for family in known_classes[name])
     raise DoesNotFit(f"this {name} of timm is none of the systems that are made of that class: {known}")
 
 

@@ -1,4 +1,4 @@
-"""The tables of systems and parts in `docs/`, made from the registry: `python -m everyformer.report.tables docs`."""
+"""The tables of systems, parts and checkpoints in `docs/`, made from what is registered: `python -m everyformer.report.tables docs`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from everyformer.costs import on_meta, parameters
 from everyformer.evidence import kept
+from everyformer.interop.family import families
+from everyformer.interop.timm import timm_families
 from everyformer.registry import ROOMS, Published, methods, parts, systems
 from everyformer.specs import signature
 
@@ -56,8 +58,21 @@ def parts_page() -> str:
     return "\n".join(lines)
 
 
+def families_page() -> str:
+    """Every kind of checkpoint that opens and is written back, with the classes that it may be of."""
+    lines = ["# Checkpoints that open, and go back", "", _NOTE, "", "## Hugging Face", ""]
+    lines += ["| model_type | system | classes |", "|---|---|---|"]
+    for name, family in sorted(families().items()):
+        lines.append(f"| `{name}` | `{family.system}` | {', '.join(f'`{top}`' for top in family.tops)} |")
+    lines += ["", "## timm", "", "| class | system |", "|---|---|"]
+    for name, several in sorted(timm_families().items()):
+        lines.append(f"| `{name}` | {', '.join(f'`{each.system}`' for each in several)} |")
+    return "\n".join([*lines, ""])
+
+
 def main(folder: Path) -> None:
-    """Write both pages."""
+    """Write the pages."""
+    (folder / "families.md").write_text(families_page())
     (folder / "systems.md").write_text(systems_page())
     (folder / "parts.md").write_text(parts_page())
 
