@@ -18,6 +18,7 @@ Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 """Draws a batch of ids, and what follows each; -100 where nothing is asked."""
 
 
+@torch.enable_grad()
 def taught(draw: Draw, steps: int, *, depth: int, length: int, seed: int = 0, lr: float = 3e-3) -> nn.Module:
     """A small decoder that learns what follows in sequences that are drawn."""
     model: nn.Module = create(

@@ -60,7 +60,8 @@ def _fixed(model: nn.Module, bits: int) -> nn.Module:
     maps = linears(model, BLOCKS)
     form = spec(Quantized, bits=bits, group="channel", rounded=spec(Fixed, bits=bits))
     made = swap(copy.deepcopy(model), [*maps], form)
-    for path, seen in observe(model, _gpt()[2], maps).items():
+    batches = [{"inputs": each["inputs"]} for each in _gpt()[2]]
+    for path, seen in observe(model, batches, maps).items():
         made.get_submodule(path).rounded.fit(seen.low, seen.high)
     return made
 
