@@ -12,10 +12,11 @@ import everyformer as ef
 from everyformer.contracts import FeedForward, Norm, Residual
 from everyformer.masks import Causal, Window
 from support.parts import HEADS, close, mixers, names, spec_of
-from support.rooms import vocabulary_of
+from support.rooms import example, vocabulary_of
 from support.systems import causal, crossed, model_of, systems, tiny
 
-CAUSAL = [name for name in systems() if causal(tiny(name))]
+CAUSAL = [name for name in systems() if causal(tiny(name)) and name != "clip"]
+"""Not the one whose answer is how well a whole text goes with a picture."""
 
 
 def same(model: nn.Module) -> nn.Module:
@@ -68,17 +69,18 @@ def test_no_later_token_moves_an_earlier_answer(name: str, what: str) -> None:
         assert "causal" in str(error) or "no part at" in str(error), "refused, or the system has no such place"
         return
     ids = torch.randint(1, vocabulary_of(model), (2, 8), generator=torch.Generator().manual_seed(1))
-    say = (lambda target: model(ids, target)) if hasattr(model, "source") else model
+    source = given if (given := example(model, 2)["inputs"]).is_floating_point() else ids
+    say = (lambda target: model(source, target)) if hasattr(model, "source") else model
     mask = torch.ones(2, 8, dtype=torch.bool)
     mask[1, :3] = False
     with torch.no_grad():
         before = say(ids)
-        masked = model(ids, ids, target_mask=mask) if hasattr(model, "source") else model(ids, mask=mask)
+        masked = model(source, ids, target_mask=mask) if hasattr(model, "source") else model(ids, mask=mask)
         for t in (1, 4, 7):
             changed = ids.clone()
             changed[:, t:] = (changed[:, t:] + 7) % vocabulary_of(model)
             close(say(changed)[:, :t], before[:, :t], 1e-6)
-        alone = model(ids[1:], ids[1:, 3:]) if hasattr(model, "source") else model(ids[1:, 3:])
+        alone = model(source[1:], ids[1:, 3:]) if hasattr(model, "source") else model(ids[1:, 3:])
     close(masked[1, 3:], alone[0])
 
 

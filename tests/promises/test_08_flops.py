@@ -164,6 +164,21 @@ def gated_convolution(n: int, d: int) -> float:
     return n * (2 * d * 2 * d + 2 * 49 * sum(orders) + 2 * between + 2 * d * d)
 
 
+def between_channels(n: int, d: int) -> float:
+    """8 heads, whose channels attend to each other."""
+    return 2 * n * d * 4 * d + 4 * n * d * (d // 8)
+
+
+def factored(n: int, d: int) -> float:
+    """The same products, and kernels of 3 for two heads, 5 and 7 for three each."""
+    return between_channels(n, d) + 2 * n * (d // 8) * (2 * 9 + 3 * 25 + 3 * 49)
+
+
+def bottleneck(n: int, d: int) -> float:
+    """Four times as wide inside, and once a gate of a quarter of the width."""
+    return n * (2 * 2 * 4 * d * d + 18 * 4 * d) + 2 * 2 * 4 * d * max(d // 4, 1)
+
+
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
     "mixers.Attention": (attention, 2.0),
@@ -186,6 +201,13 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.Spread": (apart(2), 1.0),
     "mixers.Windows": (apart(3), 1.0),
     "mixers.FourierMixer": (lambda n, d: 5 * n * d * math.log2(n * d), 1 + math.log(15 / 12) / math.log(8)),
+    "mixers.CrossCovariance": (between_channels, 1.0),
+    "mixers.FactorAttention": (factored, 1.0),
+    "mixers.Identity": (lambda n, d: 0, 1.0),
+    "mixers.InvertedBottleneck": (bottleneck, 1.0),
+    "mixers.LocalInteraction": (lambda n, d: 2 * 18 * n * d, 1.0),
+    "mixers.RandomMixing": (lambda n, d: 2 * 16 * 16 * d, 0.0),
+    "mixers.SlimAttention": (attention, 2.0),
     "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),
@@ -217,6 +239,7 @@ FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
     "feedforward.NestedMLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.Projected": lambda n, d: 2 * n * d * 256 * 2,
     "feedforward.SparseCoding": lambda n, d: 2 * n * d * d * 2,
+    "feedforward.Pointwise": lambda n, d: 2 * n * d * d,
     "feedforward.MLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.FourierKAN": lambda n, d: 2 * n * d * d * 2 * 8,
     "feedforward.RadialKAN": lambda n, d: 2 * n * d * d * 2 * (8 + 1),

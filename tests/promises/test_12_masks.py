@@ -13,7 +13,7 @@ from support.parts import context, make, mixers, names, tokens
 
 MIXERS = mixers()
 ROOMS = ("embeddings", "mixers", "feedforward", "norms", "backbones", "heads", "models")
-MEANINGS = {"mask", "target_mask"}
+MEANINGS = {"mask", "target_mask", "texts_mask"}
 
 
 def padded():

@@ -69,7 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
-    "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("mixer.qkv", "feedforward")},
+    "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("feedforward",)},
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.WordBlock": {
         "words": 2,

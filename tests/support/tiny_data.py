@@ -43,8 +43,8 @@ def pictures(folder: Path, side: int = 8, count: int = 9, colour: bool = True) -
     return folder
 
 
-def masked(folder: Path, size: tuple[int, int] = (10, 12), count: int = 10) -> Path:
-    """train/ and test/, each with images/ of a bright square on dark ground and masks/: 0 ground, 1 square, 255 void."""
+def masked(folder: Path, size: tuple[int, int] = (10, 12), count: int = 10, void: int = 255) -> Path:
+    """train/ and test/, each with images/ of a bright square on dark ground and masks/: 0 ground, 1 square, or void."""
     from PIL import Image
 
     random = np.random.default_rng(5)
@@ -56,9 +56,19 @@ def masked(folder: Path, size: tuple[int, int] = (10, 12), count: int = 10) -> P
             mask = np.zeros(size, dtype=np.uint8)
             mask[top : top + 5, left : left + 5] = 1
             array = random.integers(0, 60, (*size, 3)) + 150 * mask[..., None]
-            mask[:, -1] = 255
+            mask[:, -1] = void
             Image.fromarray(array.astype(np.uint8)).save(folder / split / "images" / f"{i}.png")
             Image.fromarray(mask).save(folder / split / "masks" / f"{i}.png")
+    return folder
+
+
+def depths(folder: Path, size: tuple[int, int] = (10, 12)) -> Path:
+    """The same pictures, the squares nearer: 2500 against 4000, and 0 where nothing is known."""
+    from PIL import Image
+
+    for path in sorted(masked(folder, size).glob("*/masks/*.png")):
+        near = np.asarray(Image.open(path))
+        Image.fromarray(np.where(near == 255, 0, 4000 - 1500 * (near == 1)).astype(np.uint16)).save(path)
     return folder
 
 
@@ -161,12 +171,7 @@ def _segmentation(folder: Path) -> Tiny:
 
 
 def _depth(folder: Path) -> Tiny:
-    from PIL import Image
-
-    masked(folder)
-    for path in sorted(folder.glob("*/masks/*.png")):
-        near = np.asarray(Image.open(path))
-        Image.fromarray(np.where(near == 255, 0, 4000 - 1500 * (near == 1)).astype(np.uint16)).save(path)
+    depths(folder)
     task = find_task("depth").open(path=str(folder), unit=0.001, flip=True)
     sizes = {"widths": (8, 12), "depths": (1, 1), "heads": (1, 2), "reductions": (1, 1), "hidden": 8, "max_depth": 4.0}
     model = ef.create("glpdepth", image=12, **sizes, seed=0)

@@ -26,15 +26,17 @@ from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
 
 
-def put(holder: nn.Module, path: str, module: nn.Module) -> None:
-    """Let `module` stand at a path where a part of the same shape stands."""
-    place, _, name = path.rpartition(".")
-    holder.get_submodule(place)._modules[name] = module
+def lend(owner: nn.Module, path: str, holder: nn.Module, at: str) -> None:
+    """Let what `owner` has at a path stand in `holder` too; a part that has been exchanged for one without is not shared."""
+    lent, held = dict(owner.named_modules()).get(path), dict(holder.named_modules())
+    if lent is not None and at in held:
+        place, _, name = at.rpartition(".")
+        held[place]._modules[name] = lent
 
 
 @part("backbones")
 class SharingStage(Stage):
-    """A stage whose blocks have the parts at the paths `shared` in common: those of the first block."""
+    """A stage whose blocks have the parts at the paths `shared` in common: those of the first block, where there are some."""
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class SharingStage(Stage):
         )
         for path in shared:
             for block in self.blocks[1:]:
-                put(block, path, self.blocks[0].get_submodule(path))
+                lend(self.blocks[0], path, block, path)
 
 
 @part("backbones")
@@ -153,7 +155,7 @@ class CoScale(Backbone):
         for inside, outside in shared:
             for layer in self.layers:
                 for s, stage in enumerate(self.stages[1:]):
-                    put(layer, inside.replace("*", str(s)), stage.get_submodule(outside))
+                    lend(stage, outside, layer, inside.replace("*", str(s)))
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The coarsest map after all layers."""
