@@ -75,7 +75,9 @@ class LatentAttention(Mixer):
         if context.cache is None:
             key, value = split(self.key_value(latent[:, 0]), self.heads).split((self.sizes[0], self.value_width), -1)
             key = torch.cat((key, turned.expand(-1, self.heads, -1, -1)), -1)
-            return self.output(merge(self._attend(torch.cat((query, query_turned), -1), key, value, lowered, tokens, context)))
+            return self.output(
+                merge(self._attend(torch.cat((query, query_turned), -1), key, value, lowered, tokens, context))
+            )
         kept = context.cache.extend(self, latent=latent, turned=turned)
         if self.positions is not None:
             context.cache.moves[self] = self._moved
