@@ -69,7 +69,7 @@ def scholar() -> nn.Module:
     """A decoder that answers questions on 4 pairs among 64 tokens."""
     shape = {"vocabulary": 65, "width": 64, "hidden": 172, "depth": 2, "heads": 2}
     model, generator = ef.create("llama", **shape, seed=0), torch.Generator().manual_seed(0)
-    taught(model, lambda batch: scattered(batch, PAIRS, SHOWN, ASKED, generator), steps=600, batch=32, lr=3e-3)
+    taught(model, lambda batch: scattered(batch, PAIRS, SHOWN, ASKED, generator), steps=1200, batch=32, lr=3e-3)
     return model
 
 
