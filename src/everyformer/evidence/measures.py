@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,39 +42,17 @@ def recall(batch: int, pairs: int, length: int, generator: torch.Generator, symb
     return inputs, torch.cat((torch.full_like(shown, -100), values.gather(1, asked)), 1)
 
 
-def scattered(
-    batch: int, pairs: int, shown: int, asked: int, generator: torch.Generator, symbols: int = 32
-) -> tuple[Tensor, Tensor]:
-    """Recall from afar: keys with their values at random places among `shown` tokens of filler, then keys `asked` for.
-
-    Symbols as in `recall`; the filler is the number after them.
-    """
-    keys = torch.rand(batch, symbols, generator=generator).argsort(1)[:, :pairs]
-    values = torch.randint(symbols, 2 * symbols, (batch, pairs), generator=generator)
-    places = 2 * torch.rand(batch, shown // 2, generator=generator).argsort(1)[:, :pairs]
-    text = torch.full((batch, shown), 2 * symbols)
-    text.scatter_(1, places, keys).scatter_(1, places + 1, values)
-    questions = torch.randint(pairs, (batch, asked), generator=generator)
-    inputs = torch.cat((text, keys.gather(1, questions)), 1)
-    return inputs, torch.cat((torch.full_like(text, -100), values.gather(1, questions)), 1)
-
-
-def taught(model: nn.Module, draw: Callable[[int], tuple[Tensor, Tensor]], steps: int, batch: int, lr: float) -> None:
-    """Train a model to give the labels that `draw` draws for a batch, by Adam with a warm-up and a straight fall."""
+def recalled(model: nn.Module, pairs: int, steps: int, batch: int = 32, lr: float = 3e-3) -> float:
+    """The share of fresh questions answered after training on some batches of recall."""
     adam = torch.optim.Adam(model.parameters(), lr=lr)
+    generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         for group in adam.param_groups:
             group["lr"] = lr * min(1.0, step / 50) * (1 - step / steps)
-        inputs, labels = draw(batch)
+        inputs, labels = recall(batch, pairs, 3 * pairs, generator)
         adam.zero_grad()
         F.cross_entropy(model(inputs).flatten(0, 1), labels.flatten(), ignore_index=-100).backward()
         adam.step()
-
-
-def recalled(model: nn.Module, pairs: int, steps: int, batch: int = 32, lr: float = 3e-3) -> float:
-    """The share of fresh questions answered after training on some batches of recall."""
-    generator = torch.Generator().manual_seed(0)
-    taught(model, lambda count: recall(count, pairs, 3 * pairs, generator), steps, batch, lr)
     inputs, labels = recall(256, pairs, 3 * pairs, generator)
     with torch.no_grad():
         asked = labels != -100
