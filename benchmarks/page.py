@@ -13,6 +13,7 @@ TITLES = {
     "encoder": "An encoder: equal lengths and real sentences",
     "training": "A training step, and training on Multi30k",
     "generation": "Generation",
+    "caches": "Smaller caches",
     "precision": "Number formats",
     "abstraction": "What parts cost beside one plain module",
     "imports": "What importing costs",

@@ -7,6 +7,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Atten
 
 import everyformer as ef
 from everyformer.context import Cache, Context
+from everyformer.generation import TOVA, Sinks
 from everyformer.masks import Causal
 from everyformer.mixers import LatentAttention
 from everyformer.tokens import Tokens
@@ -70,3 +71,27 @@ def test_what_is_cached_is_the_latent_and_the_turned_key():
         "latent": (2, 1, N, 10),
         "turned": (2, 1, N, TURNED),
     }
+
+
+def test_policies_see_what_it_attends_to():
+    """The weights of a query over latents are those over keys, and policies drop latents by them."""
+    _, _, ours, _ = both(None)
+    values, shown = torch.randn(2, N, D), []
+    ours(Tokens(values), Context(mask=Causal(), attended=shown))
+    ours(Tokens(values), Context(mask=Causal(), attended=shown, cache=Cache()))
+    close(shown[1].weights(), shown[0].weights())
+    cache = Cache(TOVA(keep=4))
+    ours(Tokens(values), Context(mask=Causal(), cache=cache))
+    kept = cache.layer(ours).places[:, 0]
+    best = shown[0].weights()[:, :, -1].mean(1).topk(4).indices.sort().values
+    assert torch.equal(kept, best)
+
+
+def test_a_window_closes_its_gap():
+    """Positions within the cache: what is left of a text is attended to as if nothing had stood before."""
+    _, _, ours, _ = both(None)
+    values, context = torch.randn(1, N, D), Context(mask=Causal(), cache=Cache(Sinks(sinks=0, window=4)))
+    for i in range(N):
+        answer = ours(Tokens(values[:, i : i + 1]), context)
+        context.cache.advance(Tokens(values[:, i : i + 1]))
+    close(answer[:, 0], ours(Tokens(values[:, -5:]), Context(mask=Causal()))[:, -1])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import everyformer as ef
 from everyformer.cache import Cache, Policy
+from everyformer.columns import Storage
 from everyformer.context import Context
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.harness import Finding, evidence
@@ -36,9 +37,11 @@ def streams(ids: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def loss_of_stream(model: Any, ids: Tensor, policy: Policy | None, *, segment: int, skip: int = 0) -> float:
+def loss_of_stream(
+    model: Any, ids: Tensor, policy: Policy | None, *, segment: int, skip: int = 0, storage: Storage | None = None
+) -> float:
     """Nats a token of streams (B, N), given `segment` tokens at a time, with what the policy leaves of those before."""
-    context, total, count = Context(cache=Cache(policy)), 0.0, 0
+    context, total, count = Context(cache=Cache(policy, storage)), 0.0, 0
     for start in range(0, ids.shape[1] - 1, segment):
         inputs = ids[:, start : min(start + segment, ids.shape[1] - 1)]
         labels = ids[:, start + 1 : start + 1 + inputs.shape[1]]

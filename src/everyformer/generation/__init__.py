@@ -2,11 +2,15 @@
 
 from everyformer.generation.beam import GNMT, Beam, Power
 from everyformer.generation.contrastive import Contrastive, contrastive_search
+from everyformer.generation.early_layers import self_speculative, some_layers
 from everyformer.generation.eviction import H2O, TOVA, Keyformer, SnapKV, h2o, keyformer, snapkv, tova
 from everyformer.generation.exact_bytes import next_byte
 from everyformer.generation.filters import min_p, repetition, temperature, top_k, top_p
-from everyformer.generation.generate import generate
+from everyformer.generation.generate import generate, read
+from everyformer.generation.grammar import JSON, Constrained
+from everyformer.generation.guidance import Guided, guidance
 from everyformer.generation.jacobi import Jacobi, parallel_jacobi
+from everyformer.generation.lookahead import Lookahead, lookahead
 from everyformer.generation.partition import partition
 from everyformer.generation.policies import Sinks, streaming_llm
 from everyformer.generation.quantised import KIVI, kivi
@@ -16,8 +20,9 @@ from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "Contrastive", "GNMT", "Greedy", "H2O", "Hypothesis", "Jacobi", "KIVI", "Keyformer", "Power", "Sample",
-    "Sinks", "SnapKV", "Speculative", "StopText", "Strategy", "TOVA", "contrastive_search", "generate", "h2o",
-    "keyformer", "kivi", "min_p", "next_byte", "parallel_jacobi", "partition", "repetition", "shared_keys",
-    "slim_attention", "snapkv", "streaming_llm", "temperature", "top_k", "top_p", "tova",
+    "Beam", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI",
+    "Keyformer", "Lookahead", "Power", "Sample", "Sinks", "SnapKV", "Speculative", "StopText", "Strategy", "TOVA",
+    "contrastive_search", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "min_p", "next_byte",
+    "parallel_jacobi", "partition", "read", "repetition", "self_speculative", "shared_keys", "slim_attention",
+    "snapkv", "some_layers", "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

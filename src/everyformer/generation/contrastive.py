@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from everyformer.errors import BadInput
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation.decoding import Decoding
 from everyformer.generation.stops import Ends
 from everyformer.generation.strategies import Hypothesis, Strategy, Stream, take
@@ -32,6 +32,12 @@ class Contrastive(Strategy):
         self, decoding: Decoding, ends: Ends, max_tokens: int, stream: Stream | None = None
     ) -> list[list[Hypothesis]]:
         """One hypothesis for each sequence."""
+        if decoding.held:
+            raise DoesNotFit(
+                "contrastive search compares with the states of all tokens, and those of a prefix are not kept; "
+                "put it before the prompts instead",
+                "prefix",
+            )
         rows = list(range(len(decoding.ids)))
         found: list[list[int]] = [[] for _ in rows]
         logits = decoding.start()

@@ -16,6 +16,19 @@ from everyformer.models.model import Root
 from everyformer.tokens import Tokens
 
 
+class Change:
+    """Base of what makes other logits of the model's, pass by pass: guidance, a grammar."""
+
+    beside: Decoding | None = None
+    """Another decoding that goes through the same tokens."""
+
+    def __call__(
+        self, decoding: Decoding, tokens: Int[Tensor, "B M"] | None, logits: Float[Tensor, "B M V"]
+    ) -> Float[Tensor, "B M V"]:
+        """The logits after each of `tokens`, which `decoding` holds by now; None: of the first new token, as M = 1."""
+        raise NotImplementedError
+
+
 @dataclass
 class Decoding:
     """The model, what it has seen, and the next token's logits."""
@@ -27,6 +40,10 @@ class Decoding:
     """All tokens so far, the prompts padded on the left."""
     mask: Bool[Tensor, "B N"] | None = None
     """True where a token is real; None where all are."""
+    held: int = 0
+    """How many of the first of `ids` the cache has seen already."""
+    changes: list[Change] = field(default_factory=list)
+    """What is done to the logits, in this order."""
     prompt: int = field(init=False)
     """How many of `ids` were given."""
     states: Tokens = field(init=False)
@@ -37,7 +54,8 @@ class Decoding:
 
     def start(self) -> Float[Tensor, "B V"]:
         """Logits of the first new token."""
-        return self._logits(self.ids, self.mask, last=True)[:, -1]
+        mask = None if self.mask is None else self.mask[:, self.held :]
+        return self._changed(None, self._logits(self.ids[:, self.held :], mask, last=True))[:, -1]
 
     def step(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """Logits of the token after `tokens`, one for each sequence."""
@@ -50,8 +68,15 @@ class Decoding:
         if self.mask is not None:
             self.mask = torch.cat((self.mask, torch.ones_like(tokens, dtype=torch.bool)), 1)
         if self.context.cache is None:
-            return self._logits(self.ids, self.mask, last=count == 1)[:, -count:]
-        return self._logits(tokens, None, last=count == 1)
+            logits = self._logits(self.ids, self.mask, last=count == 1)[:, -count:]
+        else:
+            logits = self._logits(tokens, None, last=count == 1)
+        return self._changed(tokens, logits)
+
+    def said(self, row: int) -> list[int]:
+        """The new tokens of a sequence."""
+        new = self.ids[row, self.prompt :]
+        return (new if self.mask is None else new[self.mask[row, self.prompt :]]).tolist()
 
     def rewind(self, fed: int, kept: Int[Tensor, " B"]) -> None:
         """Of the last `fed` tokens of each sequence forget all but the first `kept`, at least one."""
@@ -66,17 +91,33 @@ class Decoding:
             self.mask = torch.cat((self.mask[:, : count - longest], real), 1)
         if self.context.cache is not None:
             self.context.cache.rewind(fed - longest, real if gaps else None)
+        for other in self.beside:
+            other.rewind(fed, kept)
 
     def select(self, rows: Int[Tensor, " R"]) -> None:
         """Keep, repeat and reorder sequences."""
         self.context.select(rows)
         self._pick(rows)
+        for other in self.beside:
+            other.select(rows)
 
     def shuffle(self, rows: Int[Tensor, " B"]) -> None:
         """Reorder sequences among those with the same source and padding, whose memory can stay."""
         if self.context.cache is not None:
             self.context.cache.shuffle(rows)
         self._pick(rows)
+        for other in self.beside:
+            other.shuffle(rows)
+
+    @property
+    def beside(self) -> list[Decoding]:
+        """The decodings that go through the same tokens."""
+        return [each.beside for each in self.changes if each.beside is not None]
+
+    def _changed(self, tokens: Tensor | None, logits: Tensor) -> Tensor:
+        for change in self.changes:
+            logits = change(self, tokens, logits)
+        return logits
 
     def _pick(self, rows: Tensor) -> None:
         self.ids = self.ids.index_select(0, rows)

@@ -15,6 +15,7 @@ from everyformer.context import Context
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation.decoding import Decoding, cacheable, takes_padding
 from everyformer.generation.eviction import shown
+from everyformer.generation.prefixes import Prefix
 from everyformer.generation.stops import Ends, Stop
 from everyformer.generation.strategies import Greedy, Hypothesis, Strategy, Stream
 from everyformer.models import Model, Seq2Seq
@@ -45,6 +46,7 @@ def hypotheses(
     cache: bool = True,
     policy: Policy | Spec[Policy] | None = None,
     storage: Storage | Spec[Storage] | None = None,
+    prefix: Prefix | None = None,
 ) -> list[list[Hypothesis]]:
     """For each sequence its hypotheses, the best first (several where the strategy is `Beam`).
 
@@ -63,6 +65,7 @@ def hypotheses(
         cache: off, each step computes all tokens again, as it must where a mixer is not incremental.
         policy: which of the cached tokens of the decoder are kept; all by default.
         storage: how they are held; as they are by default.
+        prefix: what stands before every prompt, read before (see `read`); its policy and storage go on.
     """
     chosen: Strategy = made(strategy) or Greedy()
     ends = Ends(eos, stop)
@@ -70,6 +73,10 @@ def hypotheses(
         raise BadInput(f"max_tokens is {max_tokens}; give 0 or more")
     if model.head is None:
         raise DoesNotFit("generation needs a head with logits for each token; the model has none", "head")
+    if prefix is not None and (isinstance(model, Seq2Seq) or not cache or policy is not None or storage is not None):
+        raise BadInput(
+            "a prefix is for a decoder-only model, goes on in its cache and with the policy it was read with"
+        )
     begin = [] if bos is None else [bos] if isinstance(bos, int) else list(bos)
     with torch.inference_mode(), evaluating(model):
         if isinstance(model, Seq2Seq):
@@ -79,12 +86,31 @@ def hypotheses(
         prompts = _prompts(inputs, mask, lengths, begin)
         found: list[list[Hypothesis]] = [[] for _ in prompts]
         for rows in _batches(model, prompts):
-            held = _cache(model.backbone, cache, made(policy), made(storage))
-            decoding = _continuation(model, [prompts[r] for r in rows], pad, held)
+            ids, real = _padded([prompts[r] for r in rows], pad, _device(model), left=True)
+            if prefix is None:
+                held = _cache(model.backbone, cache, made(policy), made(storage))
+                decoding = Decoding(model, Context(cache=held), ids, real)
+            else:
+                decoding = prefix.continued(model, ids, real)
             named = None if stream is None else lambda i, token, rows=rows: stream(rows[i], token)
             for row, best in zip(rows, _run(chosen, decoding, ends, max_tokens, named)):
                 found[row] = best
         return found
+
+
+def read(
+    model: Model,
+    ids: Sequence[int],
+    *,
+    policy: Policy | Spec[Policy] | None = None,
+    storage: Storage | Spec[Storage] | None = None,
+) -> Prefix:
+    """A beginning that many prompts share, read once, for `generate(model, prompts, prefix=read(model, ids))`."""
+    held = _cache(model.backbone, True, made(policy), made(storage))
+    if held is None:
+        raise DoesNotFit("a prefix is kept in a cache, and a mixer here works with none", "backbone")
+    with evaluating(model):
+        return Prefix.read(model, ids, held)
 
 
 def made(part: Any) -> Any:
@@ -138,11 +164,6 @@ def _translation(
     context.memory = {k: t if t.lengths is None else unpack(t) for k, t in context.memory.items()}
     batch = context.memory["encoder"].batch
     return Decoding(model, context, torch.tensor(begin, device=device).expand(batch, -1))
-
-
-def _continuation(model: Model, prompts: Ids, pad: int, cache: Cache | None) -> Decoding:
-    ids, mask = _padded(prompts, pad, _device(model), left=True)
-    return Decoding(model, Context(cache=cache), ids, mask)
 
 
 def _prompts(inputs: Tensor | Ids, mask: Tensor | None, lengths: Tensor | None, begin: list[int]) -> list[list[int]]:

@@ -71,6 +71,8 @@ def take_back(decoding: Decoding) -> None:
                 "policy",
             )
         decoding.context.cache = None
+    for other in decoding.beside:
+        take_back(other)
 
 
 def agreed(guesses: Int[Tensor, "B A"], said: Int[Tensor, "B A"]) -> Int[Tensor, " B"]:

@@ -20,6 +20,7 @@ from everyformer.interpret.printing import as_program
 from everyformer.interpret.probes import Probe
 from everyformer.interpret.rasp import compile_program
 from everyformer.interpret.rollout import rollout
+from everyformer.interpret.sentences import Sentences, find_sentences
 from everyformer.interpret.sequences import (
     Against,
     Attribution,
@@ -34,10 +35,10 @@ from everyformer.interpret.views import attention
 
 __all__ = [
     "Against", "Attribution", "Channels", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
-    "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables",
-    "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels",
-    "compile_program", "composition", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
-    "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
-    "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
-    "score_parts",
+    "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "Sentences",
+    "SparseAutoencoder", "Tables", "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute",
+    "attribute_generation", "channels", "compile_program", "composition", "decoder_lens", "direct_logits",
+    "discrete", "distance", "duplicate_score", "entropy", "features", "find_heads", "find_sentences", "geometry",
+    "heads_of", "induction_score", "intervene", "log_probability", "logit", "logit_lens", "offset_score", "patch",
+    "patch_tokens", "points", "probability", "record", "rollout", "score_parts",
 ]  # fmt: skip

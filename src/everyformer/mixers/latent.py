@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Position
 from everyformer.mixers.attend import Taps, attend
+from everyformer.mixers.attended import Attended
 from everyformer.mixers.lowering import Lowered, lower
 from everyformer.mixers.shapes import line, merge, split
 from everyformer.registry import part
@@ -25,7 +26,7 @@ class LatentAttention(Mixer):
     keys are kept, and the maps out of the latent are absorbed into queries and answers: one key head of width `rank`.
     """
 
-    capabilities = frozenset({"causal", "masked", "padding", "incremental"})
+    capabilities = frozenset({"causal", "masked", "padding", "incremental", "attended"})
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class LatentAttention(Mixer):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those that it may see."""
-        context = context or Context()
+        context = (context or Context()).layer(self)
         x = tokens.values if self.query_latent is None else self.query_latent(tokens.values)
         query, query_turned = split(self.query(x), self.heads).split(self.sizes, -1)
         latent, turned = self.latent(tokens.values)[:, None].split(self.latents, -1)
@@ -74,14 +75,31 @@ class LatentAttention(Mixer):
         if context.cache is None:
             key, value = split(self.key_value(latent[:, 0]), self.heads).split((self.sizes[0], self.value_width), -1)
             key = torch.cat((key, turned.expand(-1, self.heads, -1, -1)), -1)
-            return self.output(merge(self._attend(torch.cat((query, query_turned), -1), key, value, lowered)))
+            return self.output(
+                merge(self._attend(torch.cat((query, query_turned), -1), key, value, lowered, tokens, context))
+            )
         kept = context.cache.extend(self, latent=latent, turned=turned)
+        if self.positions is not None:
+            context.cache.moves[self] = self._moved
         latent = kept["latent"]
         into, out = self.key_value.weight.unflatten(0, (self.heads, -1)).split((self.sizes[0], self.value_width), 1)
         query = torch.cat((query @ into, query_turned), -1)
-        seen = self._attend(query, torch.cat((latent, kept["turned"]), -1), latent, lowered)
+        seen = self._attend(query, torch.cat((latent, kept["turned"]), -1), latent, lowered, tokens, context)
         return self.output(merge(seen @ out.mT))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered) -> Tensor:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, tokens: Tokens, context: Context
+    ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        return attend(query, key, value, lowered=lowered, scale=self.scale, dropout=dropout, taps=self.taps)
+        attended = Attended(query, key, lowered, self.scale, lambda: None)
+        if context.attended is not None:
+            context.attended.append(attended)
+        answer = attend(query, key, value, lowered=lowered, scale=self.scale, dropout=dropout, taps=self.taps)
+        if context.cache is not None and context.cache.looks:
+            context.cache.advance(tokens, attended)
+        return answer
+
+    def _moved(self, kept: dict[str, Tensor], by: Tensor) -> dict[str, Tensor]:
+        """What is kept of tokens that now stand `by` places later."""
+        assert self.positions is not None
+        return {"turned": self.positions.rotate(kept["turned"], by[..., None], Context())}
