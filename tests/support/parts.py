@@ -112,6 +112,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
+    "heads.BoxQueries": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm), "queries": 5},
     "heads.ProbePool": {
         "mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="pool"),
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
@@ -137,6 +138,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
+    "mixers.PlacedAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
+    "mixers.PlacedCrossAttention": {
+        "places": ef.spec(ef.positions.SinusoidalGrid),
+        "memory_places": ef.spec(ef.positions.SinusoidalGrid),
+        "heads": HEADS,
+    },
     "mixers.RandomMixing": {"grid": GRID},
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},

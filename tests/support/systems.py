@@ -99,6 +99,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gated-deltanet": {**_TEXT, "hidden": 48, "head_width": 8},
     "gemma": {**_TEXT, "hidden": 48, "key_heads": 2, "head_width": 8, "window": 4},
     "gla": {**_TEXT, "hidden": 48},
+    "detr": {
+        "classes": 3, "image": 32, "stem": 4, "convs": (1, 1), "width": 16, "depth": 1, "decoder_depth": 2, "heads": 2,
+        "hidden": 24, "queries": 5,
+    },
     "glpdepth": {key: value for key, value in {**_SPATIAL, "hidden": 16}.items() if key != "classes"},
     "gpt": {**_TEXT, "length": 16},
     "gpt-neox": {**_TEXT, "hidden": 48},
