@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.data import pictures
-from everyformer.data.mapped import MapOptions, MapTask, save, sorted_examples
+from everyformer.data.mapped import MapOptions, MapTask
+from everyformer.data.pictured import save, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.task import Digest, Score, task
 from everyformer.errors import BadInput, DoesNotFit
@@ -43,12 +44,11 @@ class Segmentation(MapTask):
     outside: ClassVar[float] = IGNORED
     Options: ClassVar[type[Where]] = Options
 
-    @classmethod
-    def decoded(cls, value: Any, size: tuple[int, int], name: str, options: Any) -> np.ndarray:
+    def decoded(self, value: Any, size: tuple[int, int], name: str) -> np.ndarray:
         """The number of the class of each pixel."""
         return pictures.to_numbers(pictures.decode(value, name), size, name).astype(np.int64)
 
-    def fit(self, rows: Mapping[str, Rows]) -> None:
+    def check(self, rows: Mapping[str, Rows]) -> None:
         """Find the classes; a value that is none is refused, or is one to be ignored."""
         ignored = torch.tensor(self.options.ignored or [], dtype=torch.long)
         train = self.parts["train"][1]
