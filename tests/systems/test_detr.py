@@ -30,7 +30,9 @@ def table():
     """Which of our tensors is which of theirs, for a residual network of two stages."""
     network, stages = "model.backbone.model", "backbone.stages"
     stem = normed("stem", f"{network}.embedder.embedder")
-    pairs = [Pair(p.ours.replace("stem.0", "embedding.conv").replace("stem.1", "embedding.norm"), p.theirs) for p in stem]
+    pairs = [
+        Pair(p.ours.replace("stem.0", "embedding.conv").replace("stem.1", "embedding.norm"), p.theirs) for p in stem
+    ]
     for i in range(2):
         theirs = f"{network}.encoder.stages.{i}.layers.*"
         for j in range(3):
@@ -82,7 +84,9 @@ def test_the_same_answers_loss_and_gradients(both):
     """
     ours, theirs = both
     pictures = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
-    labels = [{"class_labels": torch.tensor([2, 0]), "boxes": torch.tensor([[0.4, 0.5, 0.3, 0.2], [0.7, 0.2, 0.2, 0.4]])}]
+    labels = [
+        {"class_labels": torch.tensor([2, 0]), "boxes": torch.tensor([[0.4, 0.5, 0.3, 0.2], [0.7, 0.2, 0.2, 0.4]])}
+    ]
     output = theirs(pictures, labels=labels)
     context = Context(notes={})
     answer = ours(pictures, context=context)

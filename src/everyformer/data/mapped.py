@@ -70,4 +70,3 @@ class MapTask(PictureTask):
                 side = self.options.tile or max(cells.shape[2:])
                 said = tiled(lambda window: model(window).float(), cells, side, max(side // 2, 1))
                 yield resized(said, (picture.height, picture.width)).cpu()
-

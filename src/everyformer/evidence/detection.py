@@ -33,7 +33,7 @@ def detr_learns() -> Finding:
 @evidence("detr", kind="claim", claim="Without an encoder the average precision is lower (table 2).")
 def detr_encoder() -> Finding:
     """The same with no block of the encoder, whose share the decoder gets instead."""
-    whole, none = (_result(depth=depth, decoder_depth=3 - depth)["metrics"]["ap"] for depth in (1, 0))
+    whole, none = _result()["metrics"]["ap"], _result(depth=0, decoder_depth=3)["metrics"]["ap"]
     verdict = "holds" if whole > none else "does not hold at this scale"
     return Finding(verdict, f"average precision {whole:.4f} against {none:.4f}", {"encoder": whole, "none": none})
 

@@ -42,8 +42,8 @@ from everyformer.mixers.marked import GlobalLocal, LongformerAttention
 from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
-from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.placed import PlacedAttention, PlacedCrossAttention
+from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention

@@ -17,9 +17,7 @@ from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
 
-def query_decoder(
-    depth: int, heads: int, hidden: int, residual: Spec[Residual], dropout: float = 0.0
-) -> Spec[Encoder]:
+def query_decoder(depth: int, heads: int, hidden: int, residual: Spec[Residual], dropout: float = 0.0) -> Spec[Encoder]:
     """Blocks in which queries that carry their places meet each other, then the cells (DETR, figure 10, right)."""
     own = spec(PlacedAttention, heads=heads, places=spec(Carried), dropout=dropout)
     cells = spec(

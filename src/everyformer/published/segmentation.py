@@ -15,7 +15,6 @@ from everyformer.positions import LearnedGrid
 from everyformer.published.bodies import attention, plain
 from everyformer.published.pvt import MIT, REDUCTIONS, segformer
 from everyformer.published.pyramids import residual_stages
-from everyformer.published.pyramids import residual_stages
 from everyformer.published.swin import swin
 from everyformer.published.vit import vit
 from everyformer.registry import system
