@@ -357,6 +357,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Places": ("mp3", "none"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),
         "objectives.Forecast": ("itransformer", "series"),
+        "objectives.Masks": ("maskformer", "map"),
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.NextToken": ("gpt", "ids"),
         "objectives.PixelClasses": ("segmenter", "map"),

@@ -34,6 +34,9 @@ _block = ef.spec(
 )
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
+_asking = _block.but(
+    mixer=None, cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),)
+)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 
 _seq2seq = {
@@ -116,9 +119,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.BoxQueries": {
         "classes": 3,
         "queries": 5,
-        "body": _block.but(
-            mixer=None, cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),)
-        ),
+        "body": _asking,
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
+    "heads.MaskQueries": {
+        "classes": 3,
+        "queries": 5,
+        "hidden": WIDTH,
+        "groups": 4,
+        "body": _asking,
         "norm": ef.spec(ef.norms.LayerNorm),
     },
     "heads.ProbePool": {

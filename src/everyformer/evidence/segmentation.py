@@ -99,3 +99,30 @@ def segformer_decoder_is_light() -> Finding:
     light, heavy = (flops(on_meta(each))["head"] for each in (ours, theirs))
     verdict = "holds" if light < heavy / 2 else "does not hold at this scale"
     return Finding(verdict, f"{light / 1e9:.1f} against {heavy / 1e9:.1f} GFLOPs", {"ours": light, "upernet": heavy})
+
+
+@cache
+def _masks(*edits: tuple[str, str]) -> dict[str, Any]:
+    """The recipe of masks for a minute, or its body with another head, which learns classes of pixels."""
+    recipe = load_recipe("camvid_masks")
+    made = [{"swap": path, "with": {part: {"classes": 11, "hidden": 48}}} for path, part in edits]
+    of = "objective.of=pixels" if edits else "objective.of=masks"
+    return scored("camvid_masks", f"training.seconds={_SECONDS}", of, design={**recipe.design, "edits": made})
+
+
+@evidence("maskformer", kind="learns", claim="A minute on CamVid gives three times the mIoU of the commonest class.")
+def maskformer_learns() -> Finding:
+    """The recipe of masks."""
+    result = _masks()
+    miou, baseline = result["metrics"]["miou"], result["baseline"]["miou"]
+    verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
+    finding = f"mIoU {miou:.4f} after {_SECONDS} s, the commonest class {baseline:.4f}"
+    return Finding(verdict, finding, {"miou": miou, "commonest": baseline, "parameters": result["parameters"]})
+
+
+@evidence("maskformer", kind="claim", claim="Masks with classes are above classes of pixels, on one body (table 1).")
+def maskformer_above_pixels() -> Finding:
+    """The same residual network with UPerNet's head."""
+    masks, pixels = _masks()["metrics"]["miou"], _masks(("head", "heads.UPerHead"))["metrics"]["miou"]
+    verdict = "holds" if masks > pixels else "does not hold at this scale"
+    return Finding(verdict, f"mIoU {masks:.4f} against {pixels:.4f}", {"masks": masks, "pixels": pixels})

@@ -18,10 +18,13 @@ from everyformer.data.mapped import MapOptions, MapTask
 from everyformer.data.pictured import save, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.task import Digest, Score, task
-from everyformer.errors import BadInput, DoesNotFit
-from everyformer.objectives import PixelClasses
+from everyformer.errors import BadInput, DoesNotFit, UnknownName
+from everyformer.objectives import Masks, PixelClasses
 from everyformer.objectives.base import IGNORED
 from everyformer.specs import Spec, spec
+
+OBJECTIVES = {"pixels": PixelClasses, "masks": Masks}
+"""What a loss may be of."""
 
 
 @dataclass(kw_only=True)
@@ -77,8 +80,13 @@ class Segmentation(MapTask):
         return names
 
     def objective(self, **options: Any) -> Spec[Any]:
-        """Cross entropy of each pixel, with Dice where it is asked for."""
-        return spec(PixelClasses, **options)
+        """Cross entropy of each pixel, with Dice where it is asked for; `of="masks"`: of a set of masks, for heads that
+        say one.
+        """
+        of = options.pop("of", "pixels")
+        if of not in OBJECTIVES:
+            raise UnknownName("objective.of", str(of), OBJECTIVES)
+        return spec(OBJECTIVES[of], **options)
 
     def evaluate(
         self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None
