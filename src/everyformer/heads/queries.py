@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ class Perceptron(nn.ModuleList):
     """Linear maps with ReLU between them."""
 
     def __init__(self, *widths: int) -> None:
-        super().__init__(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        super().__init__(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, values: Float[Tensor, "*n D"]) -> Float[Tensor, "*n E"]:
         """What the last map gives."""
