@@ -388,6 +388,7 @@ CASES = [
     Case("PvtForImageClassification", "PvtConfig", _PVT, large_pictures),
     Case("PvtV2ForImageClassification", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
     Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
+    Case("SegformerForSemanticSegmentation", "SegformerConfig", {**_PVT, "decoder_hidden_size": 16}, large_pictures),
     Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
     Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),

@@ -9,7 +9,7 @@ from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import scored
 from everyformer.recipe import load_recipe
 
-_STEPS = 1500
+_STEPS = 4000
 
 
 @cache
@@ -20,7 +20,7 @@ def _result(*overrides: str, **changes: Any) -> dict[str, Any]:
     return scored("things", *budget, *overrides, design=design)
 
 
-@evidence("detr", kind="learns", claim="1,500 steps on rendered rooms are far above the mean box of each class.")
+@evidence("detr", kind="learns", claim="4,000 steps on rendered rooms are far above the mean box of each class.")
 def detr_learns() -> Finding:
     """The recipe of things."""
     result = _result()

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.interop.config import Always, Key, Labels, Square
+from everyformer.heads import MLPDecoder
+from everyformer.interop.config import Always, Key, Labels, Square, labels
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Following, Leading, Shares, Wrapped
+from everyformer.interop.forms import Following, Leading, Pointwise, Shares, Wrapped
 from everyformer.interop.pyramids import (
     ACTIVATION,
     BLOCK,
@@ -26,7 +27,8 @@ from everyformer.interop.pyramids import (
     stages,
 )
 from everyformer.interop.timm import TimmFamily, register_timm
-from everyformer.interop.weights import Pair, layer
+from everyformer.interop.weights import Pair, batch_norm, layer
+from everyformer.specs import spec
 
 MIXER = f"{BLOCK}.mixer"
 SIZES = (
@@ -131,6 +133,21 @@ def table_segformer(design: Design) -> list[Pair]:
     ]
 
 
+DECODER = Top(
+    table=(
+        Pair("head.project.*.weight", ("decode_head.linear_c.*.proj.weight",), Pointwise()),
+        Pair("head.project.*.bias", ("decode_head.linear_c.*.proj.bias",)),
+        *layer("head.fuse.conv", "decode_head.linear_fuse", bias=False),
+        *batch_norm("head.fuse.norm", "decode_head.batch_norm"),
+        *layer("head.classify", "decode_head.classifier"),
+    ),
+    settings=(
+        Key("decoder_hidden_size", "head.hidden", default=256),
+        Key("classifier_dropout_prob", "head.dropout", default=0.1),
+    ),
+    head=lambda config: spec(MLPDecoder, classes=len(labels(config))),
+)
+"""All levels through linear maps alone."""
 register(
     Family(
         name="pvt",
@@ -174,7 +191,7 @@ register(
         table=table_segformer,
         prefix="segformer",
         only={"reshape_last_stage": True},
-        tops={"SegformerForImageClassification": CLASSIFIER},
+        tops={"SegformerForImageClassification": CLASSIFIER, "SegformerForSemanticSegmentation": DECODER},
     )
 )
 
