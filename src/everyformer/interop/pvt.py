@@ -38,9 +38,8 @@ SIZES = (
 )
 """What all of them say."""
 RATIOS = Stages("mlp_ratios", "blocks.*.feedforward.ratio", "ratios")
-SETTINGS = (
+BODY = (
     *SIZES,
-    Labels("head.classes"),
     Depths(count="num_encoder_blocks"),
     ACTIVATION,
     Key("hidden_dropout_prob", f"{BLOCK}.residual.dropout", "dropout", default=0.0),
@@ -48,6 +47,7 @@ SETTINGS = (
     DropPath(),
 )
 """What the configs of Hugging Face say."""
+SETTINGS = (*BODY, Labels("head.classes"))
 EPS = Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-6)
 BIAS = Key("qkv_bias", f"{MIXER}.bias", default=True)
 OVERLAPPING = (
@@ -57,6 +57,12 @@ OVERLAPPING = (
     Fixed("strides", 4, 2),
 )
 """Of PVT v2 and what follows it."""
+MIXED = (
+    *OVERLAPPING,
+    Alike(Key("mlp_ratios", f"{BLOCK}.feedforward.ratio", "ratio", default=4)),
+    Always("eps", 1e-5),  # their norms take no heed of layer_norm_eps
+)
+"""Of the Mix Transformer."""
 
 
 def attention(theirs: str, own: Sequence[str], output: str, reduction: str, norm: str) -> list[Pair]:
@@ -184,14 +190,47 @@ register(
         system="segformer",
         settings=(
             *SETTINGS,
-            *OVERLAPPING,
-            Alike(Key("mlp_ratios", f"{BLOCK}.feedforward.ratio", "ratio", default=4)),
-            Always("eps", 1e-5),  # their norms take no heed of layer_norm_eps
+            *MIXED,
         ),
         table=table_segformer,
         prefix="segformer",
         only={"reshape_last_stage": True},
         tops={"SegformerForImageClassification": CLASSIFIER, "SegformerForSemanticSegmentation": DECODER},
+    )
+)
+FUSION = "decoder.stages.{}.fusion.convolutional_layer{}"
+register(
+    Family(
+        name="glpn",
+        system="glpdepth",
+        settings=(
+            *BODY,
+            *MIXED,
+            Key("decoder_hidden_size", "head.hidden", "hidden", default=64),
+            Key("max_depth", "head.max_depth", "max_depth", default=10),
+        ),
+        table=table_segformer,
+        prefix="glpn",
+        only={"head_in_index": -1},
+        tops={
+            "GLPNForDepthEstimation": Top(
+                table=(
+                    *layer("head.project.*", "decoder.stages.*.convolution"),
+                    *layer("head.before", "head.head.0"),
+                    *layer("head.last", "head.head.2"),
+                    *(pair for i in range(3) for pair in layer(f"head.fusion.{i}.convs.2", FUSION.format(i + 1, 3))),
+                    *(
+                        pair
+                        for i in range(3)
+                        for k in range(2)
+                        for pair in (
+                            *layer(f"head.fusion.{i}.convs.{k}.conv", f"{FUSION.format(i + 1, k + 1)}.0"),
+                            *batch_norm(f"head.fusion.{i}.convs.{k}.norm", f"{FUSION.format(i + 1, k + 1)}.1"),
+                        )
+                    ),
+                )
+            )
+        },
     )
 )
 
