@@ -35,7 +35,9 @@ _block = ef.spec(
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
 _asking = _block.but(
-    mixer=None, cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),)
+    residual=ef.spec(ef.norms.PostNorm),
+    mixer=None,
+    cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),),
 )
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 

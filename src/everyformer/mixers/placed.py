@@ -24,7 +24,7 @@ def placed(tokens: Tokens, places: Position) -> Float[Tensor, "B N D"]:
 class PlacedAttention(Attention):
     """q and k of x + p, v of x, in every layer anew (Carion et al., DETR, 2020, section A.4); `places` gives p."""
 
-    capabilities = Attention.capabilities - {"packed", "incremental", "attended"}
+    capabilities = (Attention.capabilities - {"packed", "incremental", "attended", "weights"}) | {"ordered"}
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class PlacedCrossAttention(CrossAttention):
     `places` gives p, of the tokens, and `memory_places` r, of the memory.
     """
 
-    capabilities = CrossAttention.capabilities - {"packed", "incremental"}
+    capabilities = (CrossAttention.capabilities - {"incremental"}) | {"ordered"}
 
     def __init__(
         self,
