@@ -346,6 +346,7 @@ def test_leading_tokens_stand_in_front(name: str) -> None:
 def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """A model that the objective can train, and a batch with labels."""
     system, labels = {
+        "objectives.Boxes": ("detr", "boxes"),
         "objectives.Classification": ("vit", "classes"),
         "objectives.ClassesAndWords": ("supervised-mim", "classes"),
         "objectives.Contrastive": ("clip", "none"),
@@ -356,6 +357,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Places": ("mp3", "none"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),
         "objectives.Forecast": ("itransformer", "series"),
+        "objectives.Masks": ("maskformer", "map"),
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.NextToken": ("gpt", "ids"),
         "objectives.PixelClasses": ("segmenter", "map"),
@@ -374,6 +376,9 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     elif labels == "depth":
         batch["labels"] = torch.rand(4, 32, 32, generator=generator) * 9
         batch["labels"][1, :5] = 0
+    elif labels == "boxes":
+        batch["labels"] = torch.rand(4, 3, 5, generator=generator) / 2 + 0.1
+        batch["labels"][..., 0] = torch.tensor([[0, 1, 2], [2, 2, -100], [-100, -100, -100], [1, -100, 0]])
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
     elif labels == "ids":

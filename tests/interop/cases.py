@@ -85,6 +85,7 @@ _PVT = {
     "hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1], "num_attention_heads": [1, 2, 3, 4], "image_size": 32,
     "num_labels": CLASSES,
 }  # fmt: skip
+_MIT = {name: value for name, value in _PVT.items() if name not in ("image_size", "num_labels")}
 _CVT = {"embed_dim": [8, 16, 24], "depth": [1, 2, 3], "num_heads": [1, 2, 3], "num_labels": CLASSES}
 _MAE = {
     **_VIT, "image_size": 32, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
@@ -388,6 +389,8 @@ CASES = [
     Case("PvtForImageClassification", "PvtConfig", _PVT, large_pictures),
     Case("PvtV2ForImageClassification", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
     Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
+    Case("SegformerForSemanticSegmentation", "SegformerConfig", {**_PVT, "decoder_hidden_size": 16}, large_pictures),
+    Case("GLPNForDepthEstimation", "GLPNConfig", {**_MIT, "decoder_hidden_size": 16, "max_depth": 7}, large_pictures),
     Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
     Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),

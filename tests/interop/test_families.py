@@ -25,6 +25,8 @@ def answer_of(output):
         return output.logits[..., None]
     if "start_logits" in output:
         return torch.stack((output.start_logits, output.end_logits), -1)
+    if "predicted_depth" in output:
+        return output.predicted_depth[:, None]
     return next(output[name] for name in _ANSWERS if output.get(name) is not None)
 
 

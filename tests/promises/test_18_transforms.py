@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from everyformer.data import load_task
+from everyformer.data import find_task, load_task
+from everyformer.data.precision import Precision
 from everyformer.data.tasks.translation import bleu
 from support.tiny_data import TINY, series
 
@@ -47,6 +50,24 @@ def test_depths_of_raw_pictures_are_those_of_the_score(tmp_path: Path) -> None:
     truth = [np.asarray(Image.open(str(path).replace("images", "masks"))) * 0.001 for path in tiny.raw]
     gaps = np.concatenate([(abs(a - b)[b > 0] / b[b > 0]) for a, b in zip(said, truth, strict=True)])
     assert gaps.mean() == pytest.approx(score.metrics["abs_rel"], rel=1e-5)
+
+
+def test_boxes_of_raw_pictures_are_those_of_the_score(tmp_path: Path) -> None:
+    tiny = TINY["detection"](tmp_path / "data")
+    loaded = find_task("detection").open(path=str(tmp_path / "data"), surest=0.0)
+    loaded.save(tmp_path / "task")
+    said = load_task(tmp_path / "task").predict(tiny.model, tiny.raw)
+    precision = Precision()
+    for path, answer in zip(tiny.raw, said, strict=True):
+        boxes = torch.tensor([each["box"] for each in answer["things"]])
+        kinds = torch.tensor([tiny.task.classes.index(each["label"]) for each in answer["things"]])
+        scores = torch.tensor([each["score"] for each in answer["things"]])
+        told = json.loads((path.parent / "boxes.json").read_text())
+        own = [each for each in told["annotations"] if each["image_id"] == 40 + int(path.stem)]
+        truth = torch.tensor([each["bbox"] for each in own]).reshape(-1, 4).float()
+        ends = [torch.cat((each[:, :2], each[:, :2] + each[:, 2:]), 1) for each in (boxes, truth)]
+        precision.add(ends[0], kinds, scores, ends[1], torch.tensor([each["category_id"] - 7 for each in own]).long())
+    assert precision.figures() == pytest.approx(tiny.task.evaluate(tiny.model, "test").metrics, abs=1e-6)
 
 
 def test_translations_of_raw_texts_are_those_of_the_score(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ _block = ef.spec(
     feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
 )
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
+_added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
+_asking = _block.but(
+    residual=ef.spec(ef.norms.PostNorm),
+    mixer=None,
+    cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),),
+)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 
 _seq2seq = {
@@ -112,6 +118,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
+    "heads.BoxQueries": {
+        "classes": 3,
+        "queries": 5,
+        "body": _asking,
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
+    "heads.MaskQueries": {
+        "classes": 3,
+        "queries": 5,
+        "hidden": WIDTH,
+        "groups": 4,
+        "body": _asking,
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
     "heads.ProbePool": {
         "mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="pool"),
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
@@ -137,6 +157,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
+    "mixers.PlacedAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
+    "mixers.PlacedCrossAttention": {**_added, "heads": HEADS},
     "mixers.RandomMixing": {"grid": GRID},
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},

@@ -72,6 +72,29 @@ def depths(folder: Path, size: tuple[int, int] = (10, 12)) -> Path:
     return folder
 
 
+def boxed(folder: Path, size: tuple[int, int] = (16, 24), count: int = 9) -> Path:
+    """train/ and test/, each with pictures of bright and dark squares on gray ground, and boxes.json in COCO's format."""
+    from PIL import Image
+
+    random = np.random.default_rng(6)
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        images, annotations = [], []
+        for i in range(count):
+            array = random.integers(100, 130, (*size, 3))
+            for kind in range(i % 3):
+                top, left = (int(random.integers(0, side - 8)) for side in size)
+                array[top : top + 6, left : left + 8] = 250 * kind
+                box = {"bbox": [left, top, 8, 6], "category_id": 7 + kind, "image_id": 40 + i}
+                annotations.append({"id": len(annotations), **box})
+            images.append({"id": 40 + i, "file_name": f"{i}.png"})
+            Image.fromarray(array.astype(np.uint8)).save(folder / split / f"{i}.png")
+        names = [{"id": 7, "name": "dark"}, {"id": 8, "name": "bright"}]
+        found = {"images": images, "annotations": annotations, "categories": names}
+        (folder / split / "boxes.json").write_text(json.dumps(found))
+    return folder
+
+
 def sounds(folder: Path, count: int = 6) -> Path:
     """train/ and test/, each with a folder of WAV files for 'high' and 'low'."""
     import soundfile
@@ -178,6 +201,14 @@ def _depth(folder: Path) -> Tiny:
     return Tiny(task, model, [folder / "test" / "images" / f"{i}.png" for i in range(10)])
 
 
+def _detection(folder: Path) -> Tiny:
+    boxed(folder)
+    task = find_task("detection").open(path=str(folder), crop=16, zoom=[0.8, 1.5], flip=True, surest=0.1)
+    sizes = {"stem": 4, "convs": (1,), "width": 16, "depth": 1, "decoder_depth": 1, "heads": 2, "hidden": 16}
+    model = ef.create("detr", classes=2, image=16, **sizes, queries=4, seed=0)
+    return Tiny(task, model, [folder / "test" / f"{i}.png" for i in range(9)])
+
+
 def _audio(folder: Path) -> Tiny:
     sounds(folder)
     task = find_task("audio-classification").open(
@@ -235,6 +266,7 @@ def _series(folder: Path) -> Tiny:
 TINY: dict[str, Callable[[Path], Tiny]] = {
     "audio-classification": _audio,
     "depth": _depth,
+    "detection": _detection,
     "forecasting": _series,
     "image-classification": _images,
     "language-modelling": _language,

@@ -38,10 +38,10 @@ def predict(
     as_json: Json = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write answers that are pictures (masks, depths) here, each with one to look at."),
+        typer.Option(help="Write answers about pictures (masks, depths, boxes) here, each with one to look at."),
     ] = None,
 ) -> None:
-    """Answer each input: a class with its probability, a mask, a translation, a forecast, as the run was trained to.
+    """Answer each input: a class with its probability, a mask, boxes, a translation, a forecast, as the run was trained to.
 
     A folder stands for the pictures in it.
     """

@@ -49,6 +49,17 @@ class Moves:
         found = self._sampled(torch.stack((values.double(), torch.ones_like(values).double()), 1), "nearest")
         return torch.where(found[:, 1] > 0.5, found[:, 0], outside).to(values.dtype)
 
+    def boxes(self, boxes: Float[Tensor, "B T 4"]) -> tuple[Float[Tensor, "B T 4"], Float[Tensor, "B T"]]:
+        """Boxes (left, top, right, bottom, as shares of the picture) as shares of the windows, cut at their borders, and
+        which part of each is still there.
+        """
+        ends = 2 * boxes.unflatten(-1, (2, 2)) - 1
+        ends = ((ends - self.middle[:, None, None]) / self.span[:, None, None] + 1) / 2
+        ends = ends.sort(2).values
+        inside = ends.clamp(0, 1)
+        whole, left = ((each[:, :, 1] - each[:, :, 0]).prod(-1) for each in (ends, inside))
+        return inside.flatten(2), left / whole.clamp(min=1e-9)
+
     def _sampled(self, cells: Tensor, mode: str) -> Tensor:
         turn = torch.zeros(len(cells), 2, 3, dtype=cells.dtype)
         turn[:, 0, 0], turn[:, 1, 1], turn[:, :, 2] = self.span[:, 0], self.span[:, 1], self.middle

@@ -99,3 +99,35 @@ def segformer_decoder_is_light() -> Finding:
     light, heavy = (flops(on_meta(each))["head"] for each in (ours, theirs))
     verdict = "holds" if light < heavy / 2 else "does not hold at this scale"
     return Finding(verdict, f"{light / 1e9:.1f} against {heavy / 1e9:.1f} GFLOPs", {"ours": light, "upernet": heavy})
+
+
+_MASKS: dict[str, Any] = {
+    "system": "maskformer", "stem": 8, "convs": [1, 1, 1], "hidden": 48, "decoder_depth": 1, "heads": 4, "mlp": 96,
+    "queries": 24, "groups": 8, "dropout": 0.0,
+}  # fmt: skip
+
+
+@cache
+def _masks(of: str = "masks") -> dict[str, Any]:
+    """A small MaskFormer on the recipe's data for a minute, by a loss of masks or of pixels."""
+    return scored("camvid", f"training.seconds={_SECONDS}", f"objective.of={of}", design=_MASKS)
+
+
+@evidence("maskformer", kind="learns", claim="A minute on CamVid gives three times the mIoU of the commonest class.")
+def maskformer_learns() -> Finding:
+    """A small MaskFormer."""
+    result = _masks()
+    miou, baseline = result["metrics"]["miou"], result["baseline"]["miou"]
+    verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
+    finding = f"mIoU {miou:.4f} after {_SECONDS} s, the commonest class {baseline:.4f}"
+    return Finding(verdict, finding, {"miou": miou, "commonest": baseline, "parameters": result["parameters"]})
+
+
+@evidence(
+    "maskformer", kind="claim", claim="A loss of matched masks is above a loss of pixels, on one design (table 4)."
+)
+def maskformer_above_pixels() -> Finding:
+    """The same queries and maps, whose answer is trained pixel by pixel, no query matched with a class."""
+    masks, pixels = (_masks(of)["metrics"]["miou"] for of in ("masks", "pixels"))
+    verdict = "holds" if masks > pixels else "does not hold at this scale"
+    return Finding(verdict, f"mIoU {masks:.4f} against {pixels:.4f}", {"masks": masks, "pixels": pixels})

@@ -72,6 +72,19 @@ class Wrapped(Form):
 
 
 @dataclass(frozen=True)
+class Pointwise(Form):
+    """A linear map (E, D), where ours is a convolution of single cells (E, D, 1, 1)."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return theirs[0][:, :, None, None]
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, without the axes of cells."""
+        return [ours.flatten(1)]
+
+
+@dataclass(frozen=True)
 class Leading(Form):
     """Learned tokens, (1, 1, D) each, to which the first rows of a table of positions (1, N, D), given last, are added.
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.interop.config import Always, Key, Labels, Square
+from everyformer.heads import MLPDecoder
+from everyformer.interop.config import Always, Key, Labels, Square, labels
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Following, Leading, Shares, Wrapped
+from everyformer.interop.forms import Following, Leading, Pointwise, Shares, Wrapped
 from everyformer.interop.pyramids import (
     ACTIVATION,
     BLOCK,
@@ -26,7 +27,8 @@ from everyformer.interop.pyramids import (
     stages,
 )
 from everyformer.interop.timm import TimmFamily, register_timm
-from everyformer.interop.weights import Pair, layer
+from everyformer.interop.weights import Pair, batch_norm, layer
+from everyformer.specs import spec
 
 MIXER = f"{BLOCK}.mixer"
 SIZES = (
@@ -36,9 +38,8 @@ SIZES = (
 )
 """What all of them say."""
 RATIOS = Stages("mlp_ratios", "blocks.*.feedforward.ratio", "ratios")
-SETTINGS = (
+BODY = (
     *SIZES,
-    Labels("head.classes"),
     Depths(count="num_encoder_blocks"),
     ACTIVATION,
     Key("hidden_dropout_prob", f"{BLOCK}.residual.dropout", "dropout", default=0.0),
@@ -46,6 +47,7 @@ SETTINGS = (
     DropPath(),
 )
 """What the configs of Hugging Face say."""
+SETTINGS = (*BODY, Labels("head.classes"))
 EPS = Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-6)
 BIAS = Key("qkv_bias", f"{MIXER}.bias", default=True)
 OVERLAPPING = (
@@ -55,6 +57,12 @@ OVERLAPPING = (
     Fixed("strides", 4, 2),
 )
 """Of PVT v2 and what follows it."""
+MIXED = (
+    *OVERLAPPING,
+    Alike(Key("mlp_ratios", f"{BLOCK}.feedforward.ratio", "ratio", default=4)),
+    Always("eps", 1e-5),  # their norms take no heed of layer_norm_eps
+)
+"""Of the Mix Transformer."""
 
 
 def attention(theirs: str, own: Sequence[str], output: str, reduction: str, norm: str) -> list[Pair]:
@@ -131,6 +139,21 @@ def table_segformer(design: Design) -> list[Pair]:
     ]
 
 
+DECODER = Top(
+    table=(
+        Pair("head.project.*.weight", ("decode_head.linear_c.*.proj.weight",), Pointwise()),
+        Pair("head.project.*.bias", ("decode_head.linear_c.*.proj.bias",)),
+        *layer("head.fuse.conv", "decode_head.linear_fuse", bias=False),
+        *batch_norm("head.fuse.norm", "decode_head.batch_norm"),
+        *layer("head.classify", "decode_head.classifier"),
+    ),
+    settings=(
+        Key("decoder_hidden_size", "head.hidden", default=256),
+        Key("classifier_dropout_prob", "head.dropout", default=0.1),
+    ),
+    head=lambda config: spec(MLPDecoder, classes=len(labels(config))),
+)
+"""All levels through linear maps alone."""
 register(
     Family(
         name="pvt",
@@ -167,14 +190,47 @@ register(
         system="segformer",
         settings=(
             *SETTINGS,
-            *OVERLAPPING,
-            Alike(Key("mlp_ratios", f"{BLOCK}.feedforward.ratio", "ratio", default=4)),
-            Always("eps", 1e-5),  # their norms take no heed of layer_norm_eps
+            *MIXED,
         ),
         table=table_segformer,
         prefix="segformer",
         only={"reshape_last_stage": True},
-        tops={"SegformerForImageClassification": CLASSIFIER},
+        tops={"SegformerForImageClassification": CLASSIFIER, "SegformerForSemanticSegmentation": DECODER},
+    )
+)
+FUSION = "decoder.stages.{}.fusion.convolutional_layer{}"
+register(
+    Family(
+        name="glpn",
+        system="glpdepth",
+        settings=(
+            *BODY,
+            *MIXED,
+            Key("decoder_hidden_size", "head.hidden", "hidden", default=64),
+            Key("max_depth", "head.max_depth", "max_depth", default=10),
+        ),
+        table=table_segformer,
+        prefix="glpn",
+        only={"head_in_index": -1},
+        tops={
+            "GLPNForDepthEstimation": Top(
+                table=(
+                    *layer("head.project.*", "decoder.stages.*.convolution"),
+                    *layer("head.before", "head.head.0"),
+                    *layer("head.last", "head.head.2"),
+                    *(pair for i in range(3) for pair in layer(f"head.fusion.{i}.convs.2", FUSION.format(i + 1, 3))),
+                    *(
+                        pair
+                        for i in range(3)
+                        for k in range(2)
+                        for pair in (
+                            *layer(f"head.fusion.{i}.convs.{k}.conv", f"{FUSION.format(i + 1, k + 1)}.0"),
+                            *batch_norm(f"head.fusion.{i}.convs.{k}.norm", f"{FUSION.format(i + 1, k + 1)}.1"),
+                        )
+                    ),
+                )
+            )
+        },
     )
 )
 

@@ -42,6 +42,7 @@ from everyformer.mixers.marked import GlobalLocal, LongformerAttention
 from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
+from everyformer.mixers.placed import PlacedAttention, PlacedCrossAttention
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
@@ -66,7 +67,8 @@ __all__ = [
     "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
     "GatedLinearAttention", "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections",
     "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
-    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",
+    "PlacedAttention", "PlacedCrossAttention", "PoNet",
     "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
     "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread",
     "StateSpace", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",

@@ -140,7 +140,7 @@ class Attention(_Attention):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those that it may see."""
         context = context or Context()
-        projected = self.project(tokens.values)
+        projected = self.project(tokens)
         if tokens.lengths is None:
             return self.output(self._mix(projected, tokens, context))
         if context.attended is not None:
@@ -152,9 +152,9 @@ class Attention(_Attention):
         mixed = [self._mix(each.values, each, context) for each in groups.tokens(tokens, projected)]
         return self.output(groups.together(mixed))
 
-    def project(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """Queries, keys and values of all heads."""
-        return self.qkv(values)
+        return self.qkv(tokens.values)
 
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
         context = context.layer(self) if "attended" in self.capabilities else context
@@ -316,17 +316,25 @@ class CrossAttention(_Attention):
                 f"{sorted(context.memory) or 'none'}; pass Context(memory={{'{self.memory}': tokens}})"
             )
         memory = context.memory[self.memory]
-        query = self.query(tokens.values)
+        query = self.project(tokens)
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))
         key, value = self._memory(memory, context)
         return self.output(self._mix(query, key, value, lower_memory(memory), context))
 
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
+        """The queries of all heads."""
+        return self.query(tokens.values)
+
+    def keys_values(self, memory: Tokens) -> tuple[Float[Tensor, "B G M K"], Float[Tensor, "B G M K"]]:
+        """The keys and the values of a memory."""
+        key, value = self.key_value(memory.values).chunk(2, -1)
+        return self.split(key, self.key_heads), self.split(value, self.key_heads)
+
     def _memory(self, memory: Tokens, context: Context) -> tuple[Tensor, Tensor]:
         kept = None if context.cache is None else context.cache.states.get(self)
         if kept is None:
-            key, value = self.key_value(memory.values).chunk(2, -1)
-            kept = {"key": self.split(key, self.key_heads), "value": self.split(value, self.key_heads)}
+            kept = dict(zip(("key", "value"), self.keys_values(memory), strict=True))
             if context.cache is not None:
                 context.cache.states[self] = kept
         return kept["key"], kept["value"]
@@ -338,8 +346,7 @@ class CrossAttention(_Attention):
     def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens, context: Context) -> Tensor:
         """Queries, memory or both are packed: the s-th sequence attends to the s-th memory."""
         batch = memory if memory.lengths is None else unpack(memory)
-        key, value = self.key_value(batch.values).chunk(2, -1)
-        key, value = self.split(key, self.key_heads), self.split(value, self.key_heads)
+        key, value = self.keys_values(batch)
         if tokens.lengths is None:
             return self._mix(query, key, value, lower_memory(batch), context)
         rows = unpack(tokens, query)

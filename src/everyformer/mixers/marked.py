@@ -135,9 +135,9 @@ class LongformerAttention(GlobalLocal):
         super().__init__(width, heads=heads, bias=bias, mask=mask, dropout=dropout)
         self.marked_qkv = nn.Linear(width, sum(self.sizes), bias=bias)
 
-    def project(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """Both kinds, one after the other."""
-        return torch.cat((self.qkv(values), self.marked_qkv(values)), -1)
+        return torch.cat((self.qkv(tokens.values), self.marked_qkv(tokens.values)), -1)
 
     def local(self, projected: Float[Tensor, "B N E"]) -> Float[Tensor, "B N F"]:
         """The first half."""

@@ -39,9 +39,9 @@ class RoutedGlobal(GlobalLocal):
         self.segment, self.chosen = segment, chosen
         self.router = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
-    def project(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """Queries, keys, values, and what the router reads."""
-        return torch.cat((self.qkv(values), values), -1)
+        return torch.cat((self.qkv(tokens.values), tokens.values), -1)
 
     def local(self, projected: Float[Tensor, "B N E"]) -> Float[Tensor, "B N F"]:
         """All but what the router reads."""

@@ -51,9 +51,9 @@ class SlimAttention(Attention):
         self.query_key = nn.Linear(width, 2 * inner, bias=bias)
         self.value = nn.Linear(inner, inner, bias=bias)
 
-    def project(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """Queries, keys, and the keys again, which values are made of."""
-        query, key = self.query_key(values).chunk(2, -1)
+        query, key = self.query_key(tokens.values).chunk(2, -1)
         return torch.cat((query, key, key), -1)
 
     def _remember(

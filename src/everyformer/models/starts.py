@@ -59,7 +59,7 @@ class Xavier(Start):
         weight: nn.Parameter = module.weight  # type: ignore[assignment]
         if isinstance(module, nn.Embedding):
             nn.init.normal_(weight, std=module.embedding_dim**-0.5)
-        elif path.endswith("qkv") or path.endswith("key_value"):
+        elif path.endswith(("qkv", "key_value", "query_key")):
             for each in weight.data.split(weight.shape[1], 0):
                 nn.init.xavier_uniform_(each)
         else:

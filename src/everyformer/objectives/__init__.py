@@ -9,10 +9,11 @@ from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, Hidde
 from everyformer.objectives.pixels import PixelClasses
 from everyformer.objectives.pruning import TokenPruning
 from everyformer.objectives.series import Forecast
+from everyformer.objectives.sets import Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
-    "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "NextToken", "Objective", "PixelClasses", "Places",
+    "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
+    "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses", "Places",
     "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip

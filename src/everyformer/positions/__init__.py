@@ -3,15 +3,16 @@
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid, SinusoidalHalves
 from everyformer.positions.axes import LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
+from everyformer.positions.carried import Carried
 from everyformer.positions.conv import ConvPlaces
-from everyformer.positions.fourier import FourierGrid
+from everyformer.positions.fourier import FourierGrid, ScaledSinusoidal
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid",
-    "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "Sinusoidal",
-    "SinusoidalGrid", "SinusoidalHalves",
+    "ALiBi", "Buckets", "Carried", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes",
+    "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid",
+    "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid", "SinusoidalHalves",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from everyformer.backbones import Block, Pyramid, Stage
+from everyformer.backbones import Block, Bottlenecks, Pyramid, Stage
 from everyformer.contracts import Backbone, FeedForward, Mixer, Norm, Transition
 from everyformer.errors import EveryformerError
 from everyformer.norms import PreNorm
@@ -35,6 +35,17 @@ def pyramid(
         changed = {"to": widths[i], "enter": enter} if i else {}
         stages.append(spec(part, **{**changed, **more(i)}, blocks=blocks))
     return spec(Pyramid, stages=tuple(stages), norm=norm)
+
+
+def residual_stages(
+    stem: int, convs: Sequence[int], part: type[Bottlenecks] = Bottlenecks, **options: Any
+) -> list[Spec[Stage]]:
+    """The stages of a residual network after a stem of that width (He et al., ResNet, 2016, table 1)."""
+    stages = []
+    for i, count in enumerate(convs):
+        enter = spec(part, depth=count, stride=2 if i else 1, pool=not i, **options)
+        stages.append(spec(Stage, to=stem * 4 * 2**i, enter=enter, blocks=()))
+    return stages
 
 
 def pre_norm(

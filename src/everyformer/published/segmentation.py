@@ -14,6 +14,7 @@ from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
 from everyformer.published.bodies import attention, plain
 from everyformer.published.pvt import MIT, REDUCTIONS, segformer
+from everyformer.published.pyramids import residual_stages
 from everyformer.published.swin import swin
 from everyformer.published.vit import vit
 from everyformer.registry import system
@@ -181,10 +182,7 @@ def transunet(
     residual = spec(PreNorm, norm=norm, dropout=dropout)
     mlp = spec(MLP, ratio=ratio, dropout=dropout)
     block = spec(Block, mixer=attention(heads), feedforward=mlp, residual=residual)
-    stages = [spec(Stage, blocks=())]
-    for i, count in enumerate(convs):
-        enter = spec(StandardBottlenecks, depth=count, stride=2 if i else 1, pool=not i, groups=groups)
-        stages.append(spec(Stage, to=stem * 4 * 2**i, enter=enter, blocks=()))
+    stages = [spec(Stage, blocks=()), *residual_stages(stem, convs, StandardBottlenecks, groups=groups)]
     side = image // 2 ** (len(convs) + 1)
     body = spec(
         Stage, to=width, enter=spec(ConvMerging, kernel=1, stride=1), places=spec(LearnedGrid, grid=(side, side)),

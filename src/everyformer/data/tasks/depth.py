@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.data import pictures
-from everyformer.data.mapped import MapOptions, MapTask, save, sorted_examples
+from everyformer.data.mapped import MapOptions, MapTask
+from everyformer.data.pictured import save, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.task import Digest, Score, task
 from everyformer.errors import BadInput
@@ -42,8 +43,7 @@ class Depth(MapTask):
     targets: ClassVar[tuple[str, ...]] = ("depth", "distance", "mask")
     Options: ClassVar[type[Where]] = Options
 
-    @classmethod
-    def decoded(cls, value: Any, size: tuple[int, int], name: str, options: Any) -> np.ndarray:
+    def decoded(self, value: Any, size: tuple[int, int], name: str) -> np.ndarray:
         """The depth of each pixel, 0 where it is not known."""
         from PIL import Image
 
@@ -53,9 +53,9 @@ class Depth(MapTask):
             raise BadInput(f"{name} of shape {value.shape} is no map of depths; give one number a pixel")
         if value.shape != size:
             value = Image.fromarray(value.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-        return np.asarray(value, dtype=np.float32) * options.unit
+        return np.asarray(value, dtype=np.float32) * self.options.unit
 
-    def fit(self, rows: Mapping[str, Rows]) -> None:
+    def check(self, rows: Mapping[str, Rows]) -> None:
         """Find the largest depth of the training part, which designs take as the end of their range."""
         self.facts["max_depth"] = float(self.parts["train"][1].max())
 

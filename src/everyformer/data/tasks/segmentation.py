@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.data import pictures
-from everyformer.data.mapped import MapOptions, MapTask, save, sorted_examples
+from everyformer.data.mapped import MapOptions, MapTask
+from everyformer.data.pictured import save, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.task import Digest, Score, task
-from everyformer.errors import BadInput, DoesNotFit
-from everyformer.objectives import PixelClasses
+from everyformer.errors import BadInput, DoesNotFit, UnknownName
+from everyformer.objectives import Masks, PixelClasses
 from everyformer.objectives.base import IGNORED
 from everyformer.specs import Spec, spec
+
+OBJECTIVES = {"pixels": PixelClasses, "masks": Masks}
+"""What a loss may be of."""
 
 
 @dataclass(kw_only=True)
@@ -43,12 +47,11 @@ class Segmentation(MapTask):
     outside: ClassVar[float] = IGNORED
     Options: ClassVar[type[Where]] = Options
 
-    @classmethod
-    def decoded(cls, value: Any, size: tuple[int, int], name: str, options: Any) -> np.ndarray:
+    def decoded(self, value: Any, size: tuple[int, int], name: str) -> np.ndarray:
         """The number of the class of each pixel."""
         return pictures.to_numbers(pictures.decode(value, name), size, name).astype(np.int64)
 
-    def fit(self, rows: Mapping[str, Rows]) -> None:
+    def check(self, rows: Mapping[str, Rows]) -> None:
         """Find the classes; a value that is none is refused, or is one to be ignored."""
         ignored = torch.tensor(self.options.ignored or [], dtype=torch.long)
         train = self.parts["train"][1]
@@ -77,8 +80,13 @@ class Segmentation(MapTask):
         return names
 
     def objective(self, **options: Any) -> Spec[Any]:
-        """Cross entropy of each pixel, with Dice where it is asked for."""
-        return spec(PixelClasses, **options)
+        """Cross entropy of each pixel, with Dice where it is asked for; `of="masks"`: of a set of masks, for heads that
+        say one.
+        """
+        of = options.pop("of", "pixels")
+        if of not in OBJECTIVES:
+            raise UnknownName("objective.of", str(of), OBJECTIVES)
+        return spec(OBJECTIVES[of], **options)
 
     def evaluate(
         self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None

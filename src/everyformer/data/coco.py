@@ -1,0 +1,83 @@
+"""Boxes in COCO's format (Lin et al., 2014): read beside their pictures, and written for answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from everyformer.data.files import read_path
+from everyformer.data.sources import Rows, Where, split_called
+from everyformer.errors import BadInput, EveryformerError
+
+NEEDED = ("images", "annotations", "categories")
+"""The keys of such a file."""
+
+
+def read_coco(path: Path, where: Where) -> dict[str, Rows]:
+    """The rows of a folder with a file of boxes beside the pictures, at the top or in each part; else those of a table.
+
+    The file is JSON with `images` (id, file_name), `annotations` (image_id, category_id, bbox: left, top, width and
+    height in pixels) and `categories` (id, name).
+    """
+    if not path.is_dir():
+        return read_path(path, where)
+    folders = {split_called(each.name): each for each in sorted(path.iterdir()) if each.is_dir()}
+    parts = {split: _beside(folder) for split, folder in folders.items() if split and list(folder.glob("*.json"))}
+    if parts:
+        return parts
+    return {"train": _beside(path)} if list(path.glob("*.json")) else read_path(path, where)
+
+
+def _beside(folder: Path) -> Rows:
+    files = sorted(folder.glob("*.json"))
+    if len(files) > 1:
+        raise EveryformerError(f"'{folder}' has {len(files)} files of boxes ({files[0].name}, ...); give it one")
+    try:
+        found = json.loads(files[0].read_text())
+    except json.JSONDecodeError as error:
+        raise EveryformerError(f"'{files[0]}' is no JSON: {error}; repair it") from None
+    lacking = [name for name in NEEDED if name not in found] if isinstance(found, dict) else list(NEEDED)
+    if lacking:
+        raise EveryformerError(f"'{files[0]}' has no {', '.join(lacking)}; boxes are read from COCO's format")
+    names = {each["id"]: each["name"] for each in found["categories"]}
+    boxes: dict[Any, list[list[float]]] = {each["id"]: [] for each in found["images"]}
+    kinds: dict[Any, list[str]] = {each["id"]: [] for each in found["images"]}
+    for each in found["annotations"]:
+        if each["image_id"] not in boxes or each["category_id"] not in names:
+            raise BadInput(f"'{files[0]}' has a box of an image or a category that it does not list: {each}")
+        left, top, width, height = each["bbox"]
+        boxes[each["image_id"]].append([left, top, left + width, top + height])
+        kinds[each["image_id"]].append(names[each["category_id"]])
+    columns = {
+        "image": [each["file_name"] for each in found["images"]],
+        "boxes": list(boxes.values()),
+        "kinds": list(kinds.values()),
+    }
+    return Rows(columns, columns, len(boxes), f"'{files[0]}'", {"kinds": list(names.values())}, folder=folder)
+
+
+def as_coco(
+    names: Sequence[str], sizes: Iterable[tuple[int, int]], answers: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Answers about pictures of these names and sizes (height, width) as `read_coco` reads them, with scores."""
+    numbers = {name: i + 1 for i, name in enumerate(classes)}
+    annotations = [
+        {"image_id": i + 1, "category_id": numbers[each["label"]], "bbox": each["box"], "score": each["score"]}
+        for i, answer in enumerate(answers)
+        for each in answer["things"]
+    ]
+    return {
+        "images": [
+            {"id": i + 1, "file_name": name, "height": size[0], "width": size[1]}
+            for i, (name, size) in enumerate(zip(names, sizes, strict=True))
+        ],
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+        "annotations": [
+            {"id": i + 1, "area": float(np.prod(each["bbox"][2:])), "iscrowd": 0, **each}
+            for i, each in enumerate(annotations)
+        ],
+    }

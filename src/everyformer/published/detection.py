@@ -1,0 +1,78 @@
+"""Designs that say what things a picture shows and where: DETR (Carion et al., 2020)."""
+
+from __future__ import annotations
+
+from everyformer.backbones import Block, ConvMerging, Encoder, Pyramid, Stage
+from everyformer.contracts import Residual
+from everyformer.designs import Design
+from everyformer.embeddings import ResidualStem
+from everyformer.feedforward import MLP
+from everyformer.heads import BoxQueries
+from everyformer.mixers import PlacedAttention, PlacedCrossAttention
+from everyformer.models import Model, Xavier
+from everyformer.norms import LayerNorm, PostNorm
+from everyformer.positions import Carried, ScaledSinusoidal
+from everyformer.published.pyramids import residual_stages
+from everyformer.registry import system
+from everyformer.specs import Spec, spec
+
+
+def query_decoder(depth: int, heads: int, hidden: int, residual: Spec[Residual], dropout: float = 0.0) -> Spec[Encoder]:
+    """Blocks in which queries that carry their places meet each other, then the cells (DETR, figure 10, right)."""
+    own = spec(PlacedAttention, heads=heads, places=spec(Carried), dropout=dropout)
+    cells = spec(
+        PlacedCrossAttention, heads=heads, memory="cells", places=spec(Carried), memory_places=spec(ScaledSinusoidal),
+        dropout=dropout,
+    )  # fmt: skip
+    mlp = spec(MLP, hidden=hidden, activation="relu", dropout=dropout)
+    block = spec(Block, mixer=own, cross=(cells,), feedforward=mlp, residual=residual)
+    return spec(Encoder, blocks=(block,) * depth)
+
+
+@system(
+    "detr",
+    title="End-to-End Object Detection with Transformers",
+    authors="Carion et al.",
+    year=2020,
+    arxiv="2005.12872",
+    idea="Learned queries look at an encoded picture; each says one box or nothing, and a matching tells them apart.",
+    tasks=("detection",),
+    default="r50",
+    sizes={"r50": {}, "r101": {"convs": (3, 4, 23, 3)}},
+)
+def detr(
+    *,
+    classes: int = 91,
+    image: int = 800,
+    channels: int = 3,
+    stem: int = 64,
+    convs: tuple[int, ...] = (3, 4, 6, 3),
+    width: int = 256,
+    depth: int = 6,
+    decoder_depth: int = 6,
+    heads: int = 8,
+    hidden: int = 2048,
+    queries: int = 100,
+    dropout: float = 0.1,
+) -> Design:
+    """Section 3.2; `convs` are the blocks of each stage of the residual network, whose last stage is encoded."""
+    residual = spec(PostNorm, dropout=dropout)
+    places = spec(ScaledSinusoidal)
+    block = spec(
+        Block,
+        mixer=spec(PlacedAttention, heads=heads, places=places, dropout=dropout),
+        feedforward=spec(MLP, hidden=hidden, activation="relu", dropout=dropout),
+        residual=residual,
+    )
+    encoder = spec(Stage, to=width, enter=spec(ConvMerging, kernel=1, stride=1), blocks=(block,) * depth)
+    body = query_decoder(decoder_depth, heads, hidden, residual, dropout)
+    return Design(
+        spec(
+            Model,
+            width=stem,
+            embedding=spec(ResidualStem, channels=channels, image=image),
+            backbone=spec(Pyramid, stages=(*residual_stages(stem, convs), encoder)),
+            head=spec(BoxQueries, classes=classes, body=body, norm=spec(LayerNorm), queries=queries),
+            start=spec(Xavier),
+        )
+    )

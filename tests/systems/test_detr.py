@@ -1,0 +1,124 @@
+"""DETR against Hugging Face's: answers, gradients and loss; published sizes."""
+
+import pytest
+import torch
+from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+import everyformer as ef
+from everyformer.context import Context
+from everyformer.costs import on_meta, parameters
+from everyformer.interop.weights import Pair, batch_norm, fill, layer, tensors
+from everyformer.objectives import Boxes
+from support.agreement import close, perturb, same_answers
+
+SIZES = {"width": 16, "heads": 2, "hidden": 24, "queries": 5, "classes": 3}
+
+
+def normed(ours, theirs):
+    """A convolution without bias and the batch norm after it."""
+    return layer(f"{ours}.0", f"{theirs}.convolution", bias=False) + batch_norm(f"{ours}.1", f"{theirs}.normalization")
+
+
+def attention(ours, theirs, joined=True):
+    """Queries, keys and values."""
+    q, k, v, o = (f"{theirs}.{name}_proj" for name in "qkvo")
+    own = layer(f"{ours}.query_key", q, k) if joined else layer(f"{ours}.query", q) + layer(f"{ours}.key", k)
+    return own + layer(f"{ours}.value", v) + layer(f"{ours}.output", o)
+
+
+def table():
+    """Which of our tensors is which of theirs, for a residual network of two stages."""
+    network, stages = "model.backbone.model", "backbone.stages"
+    stem = normed("stem", f"{network}.embedder.embedder")
+    pairs = [
+        Pair(p.ours.replace("stem.0", "embedding.conv").replace("stem.1", "embedding.norm"), p.theirs) for p in stem
+    ]
+    for i in range(2):
+        theirs = f"{network}.encoder.stages.{i}.layers.*"
+        for j in range(3):
+            pairs += normed(f"{stages}.{i}.enter.blocks.*.convs.{j}", f"{theirs}.layer.{j}")
+        pairs += normed(f"{stages}.{i}.enter.blocks.*.short", f"{theirs}.shortcut")
+    pairs += layer(f"{stages}.2.enter.project", "model.input_projection")
+    for ours, theirs, norms in (
+        (f"{stages}.2.blocks.*", "model.encoder.layers.*", ("self_attn_layer_norm", "final_layer_norm")),
+        ("head.body.blocks.*", "model.decoder.layers.*",
+         ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
+    ):  # fmt: skip
+        pairs += attention(f"{ours}.mixer", f"{theirs}.self_attn")
+        pairs += attention(f"{ours}.cross.0", f"{theirs}.encoder_attn", joined=False) if len(norms) == 3 else []
+        pairs += layer(f"{ours}.feedforward.up", f"{theirs}.mlp.fc1")
+        pairs += layer(f"{ours}.feedforward.down", f"{theirs}.mlp.fc2")
+        for k, norm in enumerate(norms):
+            pairs += layer(f"{ours}.residual.{k}.norm", f"{theirs}.{norm}")
+    pairs.append(Pair("head.queries", ("model.query_position_embeddings.weight",)))
+    pairs += layer("head.norm", "model.decoder.layernorm") + layer("head.classify", "class_labels_classifier")
+    return pairs + layer("head.box.*", "bbox_predictor.layers.*")
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Ours and theirs with the same weights; no layer of theirs is frozen."""
+    torch.manual_seed(0)
+    network = ResNetConfig(
+        embedding_size=4, hidden_sizes=[16, 32], depths=[1, 2], out_features=["stage2"], layer_type="bottleneck"
+    )  # fmt: skip
+    config = DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=network, d_model=16,
+        encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24,
+        decoder_ffn_dim=24, num_queries=5, num_labels=3,
+    )  # fmt: skip
+    theirs = perturb(DetrForObjectDetection(config).requires_grad_(True), std=0.1)
+    for name, buffer in theirs.named_buffers():
+        if "normalization" in name and "tracked" not in name:
+            buffer.add_(torch.rand(buffer.shape))
+    ours = ef.create("detr", stem=4, convs=(1, 2), depth=1, decoder_depth=2, **SIZES).eval()
+    given = tensors(theirs)  # their frozen norms count no batches
+    counts = {f"{name[:-12]}num_batches_tracked": torch.tensor(0) for name in given if name.endswith("running_mean")}
+    fill(ours, table(), {**given, **counts})
+    return ours, theirs
+
+
+def test_the_same_answers_loss_and_gradients(both):
+    """The loss of one sample, as ours is the mean over samples. Theirs, asked for the answers of its layers, hands on
+    normed tokens, which the authors' code does not: their loss is asked about the answers that ours notes.
+    """
+    ours, theirs = both
+    pictures = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    labels = [
+        {"class_labels": torch.tensor([2, 0]), "boxes": torch.tensor([[0.4, 0.5, 0.3, 0.2], [0.7, 0.2, 0.2, 0.4]])}
+    ]
+    output = theirs(pictures, labels=labels)
+    context = Context(notes={})
+    answer = ours(pictures, context=context)
+    same_answers(answer, torch.cat((output.logits, output.pred_boxes), -1))
+
+    things = torch.full((1, 3, 5), -100.0)
+    things[0, :2] = torch.cat((labels[0]["class_labels"][:, None], labels[0]["boxes"]), 1)
+    (loss,) = Boxes().one(answer, things)
+    close(loss, output.loss, "loss")
+    (early,) = context.notes["layers"]
+    also = theirs.loss_function(early[..., :4], labels, "cpu", early[..., 4:], theirs.config)[0]
+    close(Boxes()(ours, {"inputs": pictures, "labels": things}).total, output.loss + also, "loss of both layers")
+
+    output.loss.backward()
+    loss.backward()
+    found = {name: each.grad for name, each in theirs.named_parameters() if each.grad is not None}
+    for name, mine in ours.named_parameters():
+        pair = next(each for pair in table() if (each := pair.at(name)))
+        frozen = "normalization" in pair.theirs[0]  # theirs are buffers
+        if not frozen:
+            close(mine.grad, pair.read(found), f"gradient of {name}")
+
+
+@pytest.mark.parametrize(("size", "published"), [("r50", 41e6), ("r101", 60e6)])
+def test_sizes_are_the_published_ones(size, published):
+    """Table 1."""
+    assert parameters(on_meta(ef.design("detr", size))) == pytest.approx(published, rel=0.015)
+
+
+def test_queries_answer_any_picture():
+    model = ef.create("detr", stem=4, convs=(1, 1), depth=1, decoder_depth=1, **SIZES, seed=0).eval()
+    for height, width in ((32, 48), (70, 33)):
+        answer = model(torch.randn(2, 3, height, width))
+        assert answer.shape == (2, 5, 8)
+        assert ((answer[..., -4:] > 0) & (answer[..., -4:] < 1)).all()
