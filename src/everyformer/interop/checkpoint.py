@@ -16,8 +16,8 @@ from everyformer.designs import Design
 from everyformer.errors import BadInput
 from everyformer.interop.config import Config, labels
 from everyformer.interop.family import Family, family_of
-from everyformer.interop.files import Weights, fetch, read_json
-from everyformer.interop.texts import tokenizer_in
+from everyformer.interop.files import Weights, fetch
+from everyformer.jsons import read_json
 
 _AT_ONCE = 64
 
@@ -89,6 +89,8 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> Any:
         """Its `tokenizers.Tokenizer`, without padding; None where it has none."""
+        from everyformer.data.borrowed import tokenizer_in
+
         return tokenizer_in(self.folder)
 
     @cached_property
