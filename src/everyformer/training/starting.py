@@ -46,7 +46,12 @@ def completed(recipe: Recipe) -> Recipe:
         return recipe
     path = str(recipe.design[FROM])
     options = {field.name for field in dataclasses.fields(find_task(recipe.task).Options)}
-    said: dict[str, Any] = {"tokenizer": path, **(getattr(source(path), "reads", None) or {})}
+    found = source(path)
+    embedding = found.design.get("embedding") if "embedding" in signature(found.design.spec.part) else None
+    sizes = [
+        name for name in ("image", "channels") if isinstance(embedding, Spec) and name in signature(embedding.part)
+    ]
+    said: dict[str, Any] = {"tokenizer": path, **found.reads, **{name: embedding.get(name) for name in sizes}}
     said = {name: value for name, value in said.items() if name in options and recipe.data.get(name) is None}
     return dataclasses.replace(recipe, data={**recipe.data, **said})
 
@@ -65,7 +70,7 @@ def begun(path: str, facts: Mapping[str, Any]) -> Design:
         has = holder.get(name) if name in signature(holder.part) else None
         enough = name in ("vocabulary", "length")
         if has is not None and not (has >= facts[name] if enough else has == facts[name]):
-            raise DoesNotFit(f"'{path}' has {name} {has}, and the data {facts[name]}; give data that fits", place)
+            raise DoesNotFit(f"'{path}' has {name} {has}, and the data {facts[name]}; give data.{name}={has}", place)
     held = {**facts, **({"vocabulary": embedding.get("vocabulary")} if "vocabulary" in facts else {})}
     return design.set("head", _head(design, held))
 
