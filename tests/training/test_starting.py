@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from everyformer.errors import BadInput, DoesNotFit, EveryformerError
 from everyformer.recipe import load_recipe
 from everyformer.training import train
 from everyformer.training.designing import design_for
+from everyformer.training.starting import completed
 
 from .test_resume import Stop, same
 
@@ -148,3 +150,14 @@ def test_only_what_is_above_the_start_stays_in_the_recipe(bert: Path, texts: Pat
     made = recipe(texts, bert, LORA)
     assert set(made.design) == {"from", "edits"}
     assert design_for(made.design, {"classes": 5, "length": 8}).get("head.classes") == 5
+
+
+def test_pictures_are_read_as_the_checkpoint_wants_them(tmp_path: Path) -> None:
+    tf.ViTForImageClassification(tf.ViTConfig(image_size=16, patch_size=8, **SIZES)).save_pretrained(tmp_path)
+    said = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": {"height": 16, "width": 16}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    made = completed(load_recipe("pictures", [f"design.from={tmp_path}", "data.std=[1.0, 1.0, 1.0]"]))
+    assert made.data == {"image": 32, "channels": 3, "mean": [0.5, 0.4, 0.3], "std": [1.0, 1.0, 1.0]}
+    with pytest.raises(DoesNotFit, match=r"has image 16, and the data 32; give data\.image=16"):
+        design_for(made.design, {"classes": 3, "channels": 3, "image": 32})
+    assert design_for(made.design, {"classes": 3, "channels": 3, "image": 16}).get("head.classes") == 3
