@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=dict)
     """Where the data is and how it is read: the options of the task."""
     design: dict[str, Any] = field(default_factory=dict)
-    """`system`, `size` and the options of the system; `edits` is a list of {swap|insert|remove|set: path, ...}."""
+    """`system`, `size` and the options of the system, or `from`, the folder of a trained model, which stands for these;
+    `edits` is a list of {swap|insert|remove|set: path, ...}."""
     objective: dict[str, Any] = field(default_factory=dict)
     """Options of the task's objective."""
     training: Training = field(default_factory=Training)
@@ -117,8 +118,10 @@ def load_recipe(
 
     origins: dict[str, str] = {}
     merged: Any = OmegaConf.create({})
-    for label, values in [*_layers(name), *([layer] if layer else ()), *_overrides(overrides)]:
+    layers = [*_layers(name), *([layer] if layer else ()), *_overrides(overrides)]
+    for label, values in layers:
         _check(values, label)
+    for label, values in _without_replaced(layers):
         merged = OmegaConf.merge(merged, OmegaConf.create(dict(values)))
         origins.update(dict.fromkeys((key for key, _ in flatten(values)), label))
     try:
@@ -185,6 +188,15 @@ def _layers(name: str | Path, below: tuple[Path, ...] = ()) -> list[tuple[str, d
     below = *below, path.resolve()
     above = _layers(beside if parent and beside.is_file() else parent, below) if parent else []
     return [*above, (path.name, {str(k): v for k, v in values.items()})]
+
+
+def _without_replaced(layers: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The layers, without the designs below the one that says `design.from`, which stands for a whole design."""
+    starting = [label for label, values in layers if "from" in values.get("design", {})]
+    below = bool(starting)
+    for label, values in layers:
+        below = below and label != starting[-1]
+        yield label, {key: value for key, value in values.items() if not (below and key == "design")}
 
 
 def _overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import transformers as tf
+from PIL import Image
 from tokenizers.implementations import BertWordPieceTokenizer
 
 import everyformer as ef
@@ -53,6 +55,45 @@ def test_a_checkpoint_is_shown_and_used(run, bert, llama):  # noqa: F811
         {"input": "a dog", "text": ef.Checkpoint.open(llama).generate(["a dog"], max_tokens=3)[0]}
     ]
     run("predict", bert.parent / "nothing").refused("no run in")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"size": {"height": 16, "width": 16}},
+        {
+            "size": {"shortest_edge": 20},
+            "do_center_crop": True,
+            "crop_size": {"height": 16, "width": 16},
+            "resample": 3,
+        },
+    ],
+    ids=["stretched", "cut"],
+)
+def test_a_checkpoint_tells_pictures_apart(run, said, tmp_path):  # noqa: F811
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    picture = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    Image.fromarray(picture[:, ::-1]).save(tmp_path / "b.png")
+    config = tf.ViTConfig(image_size=16, patch_size=8, id2label={0: "cat", 1: "dog", 2: "owl"}, **SIZES)
+    theirs = tf.ViTForImageClassification(config).eval()
+    theirs.save_pretrained(tmp_path / "vit")
+    processor = ViTImageProcessorPil(image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4], **said)
+    processor.save_pretrained(tmp_path / "vit")
+    given = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
+    held = ef.Checkpoint.open(tmp_path / "vit")
+    assert (held.pictures([picture]) - given).abs().max() < 1e-5
+    first, _ = json.loads(run("predict", tmp_path / "vit", tmp_path / "a.png", tmp_path / "b.png", "--json").out)
+    shares = theirs(given).logits.softmax(-1)[0]
+    assert first["label"] == ("cat", "dog", "owl")[shares.argmax()]
+    assert first["probability"] == pytest.approx(shares.max().item(), abs=1e-5)
+    vectors = json.loads(run("embed", tmp_path / "vit", tmp_path / "a.png").out)
+    assert [len(row) for row in vectors] == [16]
+    (tmp_path / "vit" / "preprocessor_config.json").write_text('{"crop_pct": 0.9}')
+    run("predict", tmp_path / "vit", tmp_path / "a.png").refused("crop_pct=0.9")
+    (tmp_path / "vit" / "preprocessor_config.json").unlink()
+    run("predict", tmp_path / "vit", tmp_path / "a.png").refused("no preprocessor_config.json")
 
 
 def test_a_checkpoint_goes_out_again(run, bert, llama, tmp_path):  # noqa: F811

@@ -35,11 +35,24 @@ def test_a_program_answers_the_same_at_other_sizes(name, given, open_axes, tmp_p
     close(program(*given.values()), model(**given), name)
 
 
-def test_onnx_answers_the_same_at_other_sizes(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "given", "open_axes"),
+    [
+        ("bert", texts(2, 9), {"inputs": (None, None), "mask": (None, None)}),
+        ("gpt", texts(4, 13), {"inputs": (None, None), "mask": (None, None)}),
+        ("vit", pictures(2, 24, 16), {"inputs": (None, 3, None, None)}),
+        (
+            "t5",
+            {**texts(2, 9), "target": torch.randint(1, 20, (2, 5)), "target_mask": torch.ones(2, 5, dtype=torch.bool)},
+            dict.fromkeys(("inputs", "target", "mask", "target_mask"), (None, None)),
+        ),
+    ],
+)
+def test_onnx_answers_the_same_at_other_sizes(name, given, open_axes, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    model, given = model_of(tiny("bert")), texts(2, 9)
-    assert to_onnx(model, tmp_path) == {"inputs": (None, None), "mask": (None, None)}
+    model = model_of(tiny(name))
+    assert to_onnx(model, tmp_path) == open_axes
     session = runtime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
     (answer,) = session.run(["answer"], {key: value.numpy() for key, value in given.items()})
     close(torch.from_numpy(answer), model(**given), "onnx")

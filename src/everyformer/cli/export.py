@@ -58,7 +58,7 @@ def _said(held: Any, path: Path) -> dict[str, Any]:
 
 def _tokenizer(path: Path, out: Path) -> None:
     """The tokenizer goes along, where it is one that transformers reads."""
-    from everyformer.interop.files import read_json
+    from everyformer.jsons import read_json
 
     source = (path if is_checkpoint(path) else path / "task") / "tokenizer.json"
     if source.is_file() and "model" in read_json(source):

@@ -1,5 +1,6 @@
 """A trained model into a smaller or faster one."""
 
+from everyformer.compression.adapters import LoRA, train_adapters
 from everyformer.compression.gptq import gptq
 from everyformer.compression.inputs import EachToken, Fixed, InputGrid
 from everyformer.compression.int8 import Int8
@@ -13,6 +14,7 @@ __all__ = [
     "Fixed",
     "InputGrid",
     "Int8",
+    "LoRA",
     "LowRank",
     "Quantized",
     "awq",
@@ -21,4 +23,5 @@ __all__ = [
     "os_plus",
     "rtn",
     "smoothquant",
+    "train_adapters",
 ]

@@ -25,6 +25,17 @@ class Vocabulary:
     size: int
     specials: int
     """How many special tokens stand in front."""
+    opening: tuple[int, ...] = (BOS,)
+    """What stands before a text that is read as a whole."""
+    closing: tuple[int, ...] = ()
+    """What stands after it."""
+    mask: int | None = MASK
+    """What stands where a token is to be guessed."""
+
+    def around(self, ids: np.ndarray, most: int) -> np.ndarray:
+        """The ids of a text with what stands around it, cut to `most`."""
+        room = most - len(self.opening) - len(self.closing)
+        return np.concatenate((self.opening, ids[:room], self.closing)).astype(np.int64)
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids."""

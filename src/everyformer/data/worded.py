@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
+from everyformer.data.borrowed import Borrowed
 from everyformer.data.sources import Where
 from everyformer.data.task import Task
 from everyformer.data.vocabulary import SPECIALS, Vocabulary, fit_vocabulary, load_vocabulary
+from everyformer.errors import BadInput
 
 
 @dataclass(kw_only=True)
@@ -23,6 +25,14 @@ class WordedOptions(Where):
     """Tokens that BPE has at most."""
     lowercase: bool = False
     """Lowercase the text first; BPE only."""
+
+
+@dataclass(kw_only=True)
+class ReadableOptions(WordedOptions):
+    """What the `data` section has where the vocabulary may be that of a model trained before."""
+
+    tokenizer: str | None = None
+    """The folder of a checkpoint or of a run whose vocabulary is taken, in place of one learnt here."""
 
 
 class Worded(Task):
@@ -43,10 +53,50 @@ class Worded(Task):
     def load(cls, folder: str | Path) -> Self:
         """The vocabulary and what else was fitted, without texts."""
         self = super().load(folder)
-        self.vocabulary = load_vocabulary(Path(folder), self.specials)
+        self.vocabulary = cls.load_vocabulary(Path(folder), self.state)
         return self
+
+    @classmethod
+    def load_vocabulary(cls, folder: Path, state: Mapping[str, Any]) -> Vocabulary:
+        """What `save` wrote."""
+        return load_vocabulary(folder, cls.specials)
 
     def save(self, folder: str | Path) -> None:
         """Options, vocabulary and what else was fitted."""
         super().save(folder)
         self.vocabulary.save(Path(folder))
+
+
+class Readable(Worded):
+    """Base of tasks of text that may take over the vocabulary of a model trained before."""
+
+    def learn(self, texts: Sequence[str]) -> None:
+        """Take over the vocabulary, or fit one on the training texts."""
+        if self.options.tokenizer is None:
+            return super().learn(texts)
+        self.vocabulary = _taken(Path(self.options.tokenizer), self.specials)
+        self.state["borrowed"] = isinstance(self.vocabulary, Borrowed)
+        return None
+
+    @classmethod
+    def load_vocabulary(cls, folder: Path, state: Mapping[str, Any]) -> Vocabulary:
+        """What `save` wrote."""
+        return Borrowed.open(folder) if state.get("borrowed") else super().load_vocabulary(folder, state)
+
+
+def _taken(folder: Path, specials: int) -> Vocabulary:
+    """The vocabulary of a run, or the tokenizer of a checkpoint."""
+    if not (folder / "task").is_dir():
+        return Borrowed.open(folder)
+    from everyformer.data import load_task
+
+    task = load_task(folder / "task")
+    found: Vocabulary | None = getattr(task, "vocabulary", None)
+    if found is None:
+        raise BadInput(f"the run in '{folder}' learnt {task.name}, which has no vocabulary; give a run on text")
+    if not isinstance(found, Borrowed) and found.specials != specials:
+        raise BadInput(
+            f"the vocabulary of '{folder}' ({task.name}) begins with {found.specials} special tokens, and {specials} "
+            "are needed here; give a run of the same task"
+        )
+    return found

@@ -1,5 +1,6 @@
 """Ways in from other libraries and out to them."""
 
+from everyformer.interop.adapters import load_adapter, save_adapter
 from everyformer.interop.checkpoint import Checkpoint, load
 from everyformer.interop.export import to_folder
 from everyformer.interop.graph import to_onnx, to_torch
@@ -11,6 +12,8 @@ __all__ = [
     "from_timm",
     "from_transformers",
     "load",
+    "load_adapter",
+    "save_adapter",
     "to_folder",
     "to_onnx",
     "to_torch",

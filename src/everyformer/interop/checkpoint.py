@@ -16,8 +16,10 @@ from everyformer.designs import Design
 from everyformer.errors import BadInput
 from everyformer.interop.config import Config, labels
 from everyformer.interop.family import Family, family_of
-from everyformer.interop.files import Weights, fetch, read_json
-from everyformer.interop.texts import tokenizer_in
+from everyformer.interop.files import Weights, fetch
+from everyformer.interop.pictures import FILE as PROCESSOR
+from everyformer.interop.pictures import Pictures
+from everyformer.jsons import read_json
 
 _AT_ONCE = 64
 
@@ -89,7 +91,20 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> Any:
         """Its `tokenizers.Tokenizer`, without padding; None where it has none."""
+        from everyformer.data.borrowed import tokenizer_in
+
         return tokenizer_in(self.folder)
+
+    @cached_property
+    def pictures(self) -> Pictures | None:
+        """How it wants its pictures; None where its folder does not say."""
+        return Pictures.read(self.folder)
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What data must be brought to for it: mean and deviation of pictures."""
+        said = self.pictures
+        return {} if said is None or said.mean is None else {"mean": said.mean, "std": said.std}
 
     @cached_property
     def ids(self) -> dict[str, Any]:
@@ -122,8 +137,8 @@ class Checkpoint:
         return [self.tokenizer.decode(row) for row in generate(self.model, self.encode(texts), **given)]
 
     @torch.no_grad()
-    def embed(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
-        """A vector for each text: as the checkpoint says where it is a sentence encoder, else the mean of its tokens."""
+    def embed(self, texts: Sequence[Any]) -> Float[Tensor, "B D"]:
+        """A vector for each text or picture: the mean of its tokens, or as a sentence encoder says."""
         first, unit = self._pooling
         said = self.folder / "sentence_bert_config.json"
         longest = read_json(said).get("max_seq_length") if said.is_file() else None
@@ -134,8 +149,8 @@ class Checkpoint:
         found = torch.cat(vectors)
         return torch.nn.functional.normalize(found) if unit else found
 
-    def predict(self, texts: Sequence[str], *, decoding: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """An answer to each text: a class with its probability, or what the model says by `decoding` (see `Decoding`)."""
+    def predict(self, texts: Sequence[Any], *, decoding: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """An answer to each text or picture: a class with its probability, or what the model says (see `Decoding`)."""
         from everyformer.data.decoding import Decoding
         from everyformer.heads import ClassHead, TokenHead
 
@@ -149,8 +164,8 @@ class Checkpoint:
         return [{"input": text, "text": each} for text, each in zip(texts, said, strict=True)]
 
     @torch.no_grad()
-    def _classes(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The likeliest class of each of the first texts."""
+    def _classes(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
+        """The likeliest class of each of the first texts or pictures."""
         texts, names = texts[:_AT_ONCE], labels(self.config)
         shares, best = self.model(**self._batch(texts)).softmax(-1).max(-1)
         return [
@@ -158,8 +173,13 @@ class Checkpoint:
             for text, i, share in zip(texts, best.tolist(), shares.tolist(), strict=True)
         ]
 
-    def _batch(self, texts: Sequence[str], longest: int | None = None) -> dict[str, Tensor]:
-        """Texts as a padded batch."""
+    def _batch(self, texts: Sequence[Any], longest: int | None = None) -> dict[str, Tensor]:
+        """Texts as a padded batch; pictures as the folder says."""
+        example = self.model.example()["inputs"]
+        if example.dim() == 4:
+            if self.pictures is None:
+                raise BadInput(f"'{self.folder}' has no {PROCESSOR}; call the model with pictures as numbers")
+            return {"inputs": self.pictures(texts, example.shape[1]).to(next(self.model.parameters()).dtype)}
         rows = self.encode(texts, longest=longest)
         width = max(map(len, rows))
         mask = torch.tensor([[i < len(row) for i in range(width)] for row in rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from everyformer.errors import BadInput
+from everyformer.jsons import read_json
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -47,17 +47,6 @@ class Weights(Mapping[str, Tensor]):
         """Close the files."""
         self._held.close()
         self._files = {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise BadInput(f"'{path}' cannot be read as JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise BadInput(f"'{path}' holds {type(found).__name__}; expected a JSON object")
-    return found
 
 
 def fetch(name: str) -> Path:

@@ -29,6 +29,7 @@ class _InOrder(nn.Module):
         return answer if isinstance(answer, Tensor) else answer.values
 
 
+@torch.no_grad()
 def to_program(model: nn.Module) -> tuple[ExportedProgram, Axes]:
     """A model as a program of torch.export, whose inputs come in the order of the axes that are returned with it.
 
@@ -58,6 +59,7 @@ def to_torch(model: nn.Module, folder: Path) -> Axes:
     return axes
 
 
+@torch.no_grad()
 def to_onnx(model: nn.Module, folder: Path) -> Axes:
     """Write model.onnx, its inputs under their names."""
     try:

@@ -126,7 +126,7 @@ def write(model: nn.Module, pairs: Iterable[Pair]) -> dict[str, Tensor]:
         if not found:
             raise DoesNotFit("the format has no place for this tensor", name)
         form = found[0].form
-        for theirs, value in found[0].write(ours[name].detach(), _rows(model, found[0], ours[name])).items():
+        for theirs, value in found[0].write(ours[name].detach(), rows_of(model, found[0], ours[name])).items():
             if isinstance(form, Rows):
                 rows.setdefault(theirs, {})[form.first] = value
                 continue
@@ -211,7 +211,7 @@ def _complete(model: Any, new: Sequence[str], dtype: torch.dtype | None) -> None
         model.tie()
 
 
-def _rows(model: nn.Module, pair: Pair, ours: Tensor) -> list[int]:
+def rows_of(model: nn.Module, pair: Pair, ours: Tensor) -> list[int]:
     """The rows of each of theirs in ours: what the part that holds the projection says in `sizes`, or equal shares."""
     parts = len(pair.theirs)
     owner = model.get_submodule(".".join(pair.ours.split(".")[:-2]))

@@ -26,6 +26,7 @@ from everyformer.training.loop import train
 from everyformer.training.memory import give_back
 from everyformer.training.progress import Display, read
 from everyformer.training.run import METRICS, Run
+from everyformer.training.starting import completed
 
 if TYPE_CHECKING:
     from everyformer.data import Task
@@ -92,7 +93,7 @@ def measured(runs: Mapping[str, Run], file: Path, task: Task | None = None) -> l
 def _opened(recipe: Recipe) -> Task:
     from everyformer.data import find_task
 
-    return find_task(recipe.task).open(**recipe.data)
+    return find_task(recipe.task).open(**completed(recipe).data)
 
 
 def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, Recipe]:

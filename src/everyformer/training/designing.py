@@ -10,6 +10,7 @@ from everyformer.designs import Design
 from everyformer.errors import EveryformerError, UnknownName
 from everyformer.registry import find_system, systems
 from everyformer.specs import from_plain
+from everyformer.training.starting import FROM, begun
 
 _EDITS = {"swap": ("with",), "set": ("value",), "insert": ("with",), "remove": ()}
 """The kinds of edit, with the keys that each needs beside its own."""
@@ -17,6 +18,16 @@ _EDITS = {"swap": ("with",), "set": ("value",), "insert": ("with",), "remove": (
 
 def check_design(chosen: Mapping[str, Any]) -> None:
     """Refuse a `design` section that names an unknown system, size, option or edit."""
+    for edit in chosen.get("edits", []):
+        _check_edit(edit)
+    if FROM in chosen:
+        for option in chosen:
+            if option not in (FROM, "edits"):
+                raise EveryformerError(
+                    f"design.{option} is said beside design.from, which takes the whole design of a trained model; "
+                    "change it by design.edits"
+                )
+        return
     name = chosen.get("system")
     if name is None:
         raise EveryformerError(f"the recipe names no system; give design.system, one of: {', '.join(systems())}")
@@ -28,8 +39,6 @@ def check_design(chosen: Mapping[str, Any]) -> None:
     for option in chosen:
         if option not in known:
             raise UnknownName(f"option of '{name}'", option, known)
-    for edit in chosen.get("edits", []):
-        _check_edit(edit)
 
 
 def design_for(chosen: Mapping[str, Any], facts: Mapping[str, Any]) -> Design:
@@ -37,6 +46,8 @@ def design_for(chosen: Mapping[str, Any], facts: Mapping[str, Any]) -> Design:
     import everyformer
 
     check_design(chosen)
+    if FROM in chosen:
+        return edited(begun(str(chosen[FROM]), facts), chosen.get("edits", []))
     options = dict(chosen)
     name, size, edits = options.pop("system"), options.pop("size", None), options.pop("edits", [])
     known = inspect.signature(find_system(name).make).parameters

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from everyformer.compression.adapters import adapters, train_adapters
 from everyformer.costs import flops, on_meta, parameters
 from everyformer.errors import EveryformerError
 from everyformer.objectives.base import LABELS
@@ -43,6 +44,7 @@ from everyformer.training.run import (
 )
 from everyformer.training.schedules import Schedule
 from everyformer.training.shards import strategy_of, together
+from everyformer.training.starting import FROM, completed, take_over
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,6 +74,7 @@ def train(
         return Run.open(folder)
     if "LOCAL_RANK" not in os.environ:
         refuse(Path(folder), resume=resume, overwrite=overwrite)
+    recipe = completed(recipe)
     if task is None:
         from everyformer.data import find_task
 
@@ -148,6 +151,10 @@ class Loop:
         self.steps = steps_of(training, self.order)
         self.schedule = Schedule(training, self.steps)
         self.model: nn.Module = design.build(seed=training.seed)
+        if FROM in recipe.design:
+            display.say(take_over(self.model, str(recipe.design[FROM])))
+        if adapters(self.model):
+            display.say(f"{train_adapters(self.model):,} numbers learn, those of the adapters and of the head")
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(training.seed))
             objective = task.objective(**recipe.objective).build()

@@ -123,7 +123,9 @@ def of_recipe(recipe: Recipe, precision: str | None = None) -> Work:
     from everyformer.training.designing import design_for
     from everyformer.training.optimizers import common_width
     from everyformer.training.precision import choose
+    from everyformer.training.starting import completed
 
+    recipe = completed(recipe)
     training = recipe.training
     task = find_task(recipe.task).open(**recipe.data)
     design = design_for(recipe.design, task.facts)

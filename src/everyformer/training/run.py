@@ -73,6 +73,11 @@ class Run:
 
         return load_task(self.folder / "task")
 
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What data must be brought to for its model: mean and deviation of pictures."""
+        return {name: self.task.state[name] for name in ("mean", "std") if name in self.task.state}
+
     def predict(self, inputs: Any, *, decoding: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """An answer to each raw input; `decoding` changes single options of the recipe's."""
         from everyformer.data.decoding import changed

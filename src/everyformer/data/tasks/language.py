@@ -18,7 +18,7 @@ from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide, shares
 from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
 from everyformer.data.vocabulary import texts_of
-from everyformer.data.worded import Worded, WordedOptions
+from everyformer.data.worded import Readable, ReadableOptions
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.objectives import NextToken
 from everyformer.objectives.base import IGNORED, LABELS
@@ -26,7 +26,7 @@ from everyformer.specs import Spec, spec
 
 
 @dataclass(kw_only=True)
-class Options(WordedOptions):
+class Options(ReadableOptions):
     """The `data` section of language modelling."""
 
     length: int = 256
@@ -34,7 +34,7 @@ class Options(WordedOptions):
 
 
 @task
-class LanguageModelling(Worded):
+class LanguageModelling(Readable):
     """Text into the next token; training takes random windows, scoring takes all, one after the other."""
 
     name: ClassVar[str] = "language-modelling"

@@ -15,8 +15,8 @@ from everyformer.data.draws import uniform
 from everyformer.data.sources import Where
 from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
 from everyformer.data.tasks.language import read_texts
-from everyformer.data.vocabulary import BOS, EOS, MASK, SPECIALS
-from everyformer.data.worded import Worded, WordedOptions
+from everyformer.data.vocabulary import EOS, MASK, SPECIALS
+from everyformer.data.worded import Readable, ReadableOptions
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.objectives import MaskedToken
 from everyformer.objectives.base import IGNORED, LABELS
@@ -27,7 +27,7 @@ SCORED_SEED = 0
 
 
 @dataclass(kw_only=True)
-class Options(WordedOptions):
+class Options(ReadableOptions):
     """The `data` section of masked language modelling."""
 
     length: int = 128
@@ -37,7 +37,7 @@ class Options(WordedOptions):
 
 
 @task
-class MaskedLanguageModelling(Worded):
+class MaskedLanguageModelling(Readable):
     """Text in windows, of whose tokens some are hidden (Devlin et al., BERT, 2019, section 3.1)."""
 
     name: ClassVar[str] = "masked-language-modelling"
@@ -53,7 +53,12 @@ class MaskedLanguageModelling(Worded):
         self = cls(options, {})
         self.learn([texts["train"]])
         self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
-        inner = options.length - 2
+        if self.vocabulary.mask is None:
+            raise BadInput(
+                f"the tokenizer of '{options.tokenizer}' has no token for what is hidden; give that of a BERT"
+            )
+        before, after = self.ends
+        inner = options.length - len(before) - len(after)
         self.parts = {}
         for split, text in texts.items():
             ids = torch.from_numpy(self.vocabulary.encode(text))
@@ -63,9 +68,14 @@ class MaskedLanguageModelling(Worded):
                     "give more text or lower data.length"
                 )
             windows = ids[: len(ids) // inner * inner].view(-1, inner)
-            ends = [windows.new_full((len(windows), 1), end) for end in (BOS, EOS)]
+            ends = [torch.tensor(end).expand(len(windows), -1) for end in (before, after)]
             self.parts[split] = torch.cat((ends[0], windows, ends[1]), 1)
         return self
+
+    @property
+    def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What stands before a window, and after it."""
+        return self.vocabulary.opening, self.vocabulary.closing or (EOS,)
 
     def size(self, split: str) -> int:
         """How many windows a part has; what does not fill the last one is left out."""
@@ -80,10 +90,12 @@ class MaskedLanguageModelling(Worded):
         ids = self.parts[split][rows]
         length = ids.shape[1]
         drawn = uniform(seed if train else SCORED_SEED, rows, 3 * length).view(-1, 3, length)
-        guessed = (drawn[:, 0] < self.options.hidden) & (ids >= len(SPECIALS))
+        before, after = map(len, self.ends)
+        guessed = drawn[:, 0] < self.options.hidden
+        guessed[:, :before] = guessed[:, length - after :] = False
         first = ids.new_tensor(int(self.vocabulary.specials))
         other = first + (drawn[:, 2] * (self.vocabulary.size - self.vocabulary.specials)).long()
-        inputs = torch.where(guessed & (drawn[:, 1] < 0.8), MASK, ids)
+        inputs = torch.where(guessed & (drawn[:, 1] < 0.8), self.vocabulary.mask, ids)
         inputs = torch.where(guessed & (drawn[:, 1] >= 0.9), other, inputs)
         return {"inputs": inputs, LABELS: ids.masked_fill(~guessed, IGNORED)}
 
@@ -127,10 +139,11 @@ class MaskedLanguageModelling(Worded):
     def encode(self, text: str) -> list[int]:
         """The ids of a text in which '<mask>' stands where a token is missing, between begin and end token."""
         first, *rest = (self.vocabulary.encode(piece).tolist() for piece in text.split(SPECIALS[MASK]))
-        return [BOS, *first, *(i for piece in rest for i in (MASK, *piece)), EOS]
+        before, after = self.ends
+        return [*before, *first, *(i for piece in rest for i in (self.vocabulary.mask, *piece)), *after]
 
     def _shown(self, ids: list[int], between: str = "") -> str:
-        named = {MASK: "<mask>"}
+        named = {self.vocabulary.mask: SPECIALS[MASK]}
         return between.join(named.get(i) or self.vocabulary.decode([i]) for i in ids)
 
     def predict(
@@ -141,9 +154,9 @@ class MaskedLanguageModelling(Worded):
         with used(model) as device:
             for text in inputs:
                 given = torch.tensor([self.encode(text)], device=device)
-                if MASK not in given:
+                if self.vocabulary.mask not in given:
                     raise BadInput(f"nothing to guess in {text!r}; write '{SPECIALS[MASK]}' where a token is missing")
-                said = model(inputs=given)[0].argmax(-1)[given[0] == MASK].tolist()
+                said = model(inputs=given)[0].argmax(-1)[given[0] == self.vocabulary.mask].tolist()
                 words = [self.vocabulary.decode([i]) for i in said]
                 parts = text.split(SPECIALS[MASK])
                 filled = parts[0] + "".join(word + part for word, part in zip(words, parts[1:]))

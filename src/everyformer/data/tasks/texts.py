@@ -16,13 +16,13 @@ from everyformer.data.padding import pad_right
 from everyformer.data.sources import Rows, Where, read_rows
 from everyformer.data.splits import divide
 from everyformer.data.task import indices_of, task
-from everyformer.data.vocabulary import BOS, PAD, texts_of
-from everyformer.data.worded import Worded, WordedOptions
+from everyformer.data.vocabulary import PAD, texts_of
+from everyformer.data.worded import Readable, ReadableOptions
 from everyformer.objectives.base import LABELS
 
 
 @dataclass(kw_only=True)
-class Options(WordedOptions):
+class Options(ReadableOptions):
     """The `data` section of text classification."""
 
     label: str | None = None
@@ -36,8 +36,8 @@ class Options(WordedOptions):
 
 
 @task
-class TextClassification(Worded, ClassTask):
-    """Texts into classes; a token '<s>' stands in front of each."""
+class TextClassification(Readable, ClassTask):
+    """Texts into classes; a token '<s>' stands in front of each, or what a borrowed tokenizer puts around it."""
 
     name: ClassVar[str] = "text-classification"
     Options: ClassVar[type[Where]] = Options
@@ -63,9 +63,8 @@ class TextClassification(Worded, ClassTask):
         return self
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of each text, the first one '<s>'."""
-        most = self.options.length
-        return [np.concatenate(([BOS], ids[: most - 1])) for ids in self.vocabulary.encode_all(texts)]
+        """Token ids of each text, with what its vocabulary puts around one."""
+        return [self.vocabulary.around(ids, self.options.length) for ids in self.vocabulary.encode_all(texts)]
 
     def size(self, split: str) -> int:
         """How many texts a part has."""
