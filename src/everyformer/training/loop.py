@@ -197,7 +197,7 @@ class Loop:
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         saved = time.monotonic()
-        with Feed(steps, self.state.step, training.workers) as feed:
+        with Feed(steps, self.state.step, training.workers, self.display.say) as feed:
             while not self.over():
                 before = self.share()
                 started = time.perf_counter()
