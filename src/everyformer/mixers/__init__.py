@@ -48,6 +48,7 @@ from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
+from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
 from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.state_space import StateSpace
@@ -67,7 +68,7 @@ __all__ = [
     "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
     "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
     "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace",
+    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SegmentAttention", "Spread", "StateSpace",
     "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
-    "lean_attention",
+    "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip
