@@ -68,6 +68,8 @@ class Training:
     """Hosts, on each of which torchrun or a scheduler starts the same command."""
     strategy: str = "auto"
     """'auto', 'ddp' (copies), 'fsdp' (cut over all processes), or another name of Lightning's."""
+    logging: list[str] | None = None
+    """'tensorboard', 'mlflow', 'wandb', beside metrics.jsonl; None: TensorBoard where it is installed."""
 
 
 @dataclass

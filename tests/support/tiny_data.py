@@ -239,6 +239,21 @@ def _language(folder: Path) -> Tiny:
     return Tiny(task, model, ["the dog", "a"], split="valid")
 
 
+def _streamed(folder: Path) -> Tiny:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(3)
+    for shard in range(3):
+        (folder / f"part-{shard}.txt").write_text("\n".join(sentence(random) for _ in range(20)))
+    table(folder / "valid.jsonl", [{"text": sentence(random)} for _ in range(12)])
+    task = find_task("streamed-language-modelling").open(
+        path=str(folder), tokens="characters", length=16, index=str(folder / "index")
+    )  # fmt: skip
+    model = ef.create(
+        "gpt", vocabulary=task.facts["vocabulary"], length=16, width=16, depth=1, heads=2, seed=0
+    )  # fmt: skip
+    return Tiny(task, model, ["the dog", "a"], split="valid")
+
+
 def _masked(folder: Path) -> Tiny:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(4)
@@ -272,6 +287,7 @@ TINY: dict[str, Callable[[Path], Tiny]] = {
     "language-modelling": _language,
     "masked-language-modelling": _masked,
     "segmentation": _segmentation,
+    "streamed-language-modelling": _streamed,
     "text-classification": _texts,
     "translation": _translation,
 }

@@ -40,7 +40,17 @@ class Poison(TokenLoss):
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         loss = super().forward(model, batch)
         self.left -= 1
-        return loss if self.left >= 0 else Loss(loss.total * float("nan"), loss.count)
+        return loss if self.left >= 0 else self.spoilt(loss)
+
+    def spoilt(self, loss: Loss) -> Loss:
+        return Loss(loss.total * float("nan"), loss.count)
+
+
+class Steep(Poison):
+    """A loss whose gradient is no number after so many batches."""
+
+    def spoilt(self, loss: Loss) -> Loss:
+        return Loss(loss.total + (loss.total * 0).sqrt(), loss.count)
 
 
 class Score:

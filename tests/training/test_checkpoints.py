@@ -15,7 +15,7 @@ from everyformer.specs import spec
 from everyformer.training import Run, checkpoints, files, train
 from everyformer.training.files import hash_of, save_tensors
 
-from .fakes import Poison, Sums, recipe
+from .fakes import Poison, Steep, Sums, recipe
 
 
 def tensors(step: int) -> dict[str, dict[str, torch.Tensor]]:
@@ -136,12 +136,13 @@ def test_a_full_disk_stops_with_one_message_and_loses_nothing(
     assert hash_of(whole.folder / "model.safetensors") == hash_of(broken.folder / "model.safetensors")
 
 
-def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("poison", "what"), [(Poison, "loss"), (Steep, "gradient")])
+def test_what_is_not_a_number_stops_and_keeps_the_last_checkpoint(tmp_path: Path, poison: Any, what: str) -> None:
     class Poisoned(Sums):
         def objective(self, **options: Any) -> Any:
-            return spec(Poison, after=7)
+            return spec(poison, after=7)
 
-    with pytest.raises(RunFailed, match=r"the loss of step 8 is not a number .* lower training\.lr"):
+    with pytest.raises(RunFailed, match=rf"the {what} of step 8 is not a number .* lower training\.lr"):
         train(recipe(), tmp_path / "run", task=Poisoned(), progress=False)
     found = checkpoints.newest(tmp_path / "run" / "checkpoints", print)
     assert found is not None

@@ -178,7 +178,7 @@ def read_hub(hub: str, where: Where) -> dict[str, Rows]:
 def fetch(url: str) -> Path:
     """A file from the world, kept under ~/.cache/everyformer."""
     name = hashlib.sha256(url.encode()).hexdigest()[:12] + "-" + url.rsplit("/", 1)[-1]
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "everyformer"
+    home = cache()
     if not (home / name).exists():
         home.mkdir(parents=True, exist_ok=True)
         beside = home / f"{name}.{os.getpid()}"
@@ -193,6 +193,11 @@ def fetch(url: str) -> Path:
             ) from error
         beside.replace(home / name)
     return home / name
+
+
+def cache() -> Path:
+    """The folder for what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "everyformer"
 
 
 def from_dataset(table: Any, where: str, folder: Path | None = None) -> Rows:

@@ -49,6 +49,7 @@ from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
+from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
 from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.slim import SlimAttention
@@ -66,11 +67,11 @@ __all__ = [
     "DifferentialAttention", "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap",
     "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
     "GatedLinearAttention", "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections",
-    "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
-    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",
-    "PlacedAttention", "PlacedCrossAttention", "PoNet",
-    "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread",
-    "StateSpace", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
-    "lean_attention",
+    "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction",
+    "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
+    "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention", "PoNet", "Pooling", "PositiveFeatures",
+    "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention",
+    "RingAttention", "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread", "StateSpace",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
+    "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

@@ -156,13 +156,17 @@ class Attention(_Attention):
         """Queries, keys and values of all heads."""
         return self.qkv(tokens.values)
 
-    def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
-        context = context.layer(self) if "attended" in self.capabilities else context
+    def operands(self, qkv: Float[Tensor, "B N E"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, N, K), keys and values (B, G, N, K), not yet turned by where they stand."""
         query, key, value = qkv.split(self.sizes, -1)
         query, key = self.split(query, self.heads), self.split(key, self.key_heads)
-        value = self.split(value, self.key_heads)
         if self.query_key_norm is not None:
             query, key = self.query_key_norm[0](query), self.query_key_norm[1](key)
+        return query, key, self.split(value, self.key_heads)
+
+    def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
+        context = context.layer(self) if "attended" in self.capabilities else context
+        query, key, value = self.operands(qkv)
         positions = self.positions if self.positions is not None else context.positions
         places = key_places = None
         if positions is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from everyformer.errors import EveryformerError, UnknownName
 from everyformer.recipe import Recipe, Training
+from everyformer.training import logs
 from everyformer.training.designing import check_design
 from everyformer.training.optimizers import find_optimizer
 from everyformer.training.precision import choose
@@ -19,6 +20,7 @@ def check(recipe: Recipe) -> None:
     find_optimizer(training.optimizer)
     find_schedule(training.schedule)
     choose(training.precision)
+    logs.chosen(training.logging)
     if training.keep not in ("best", "last"):
         raise UnknownName("training.keep", training.keep, ("best", "last"))
     _check_numbers(training)

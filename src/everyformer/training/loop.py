@@ -19,7 +19,7 @@ from everyformer.compression.adapters import adapters, train_adapters
 from everyformer.costs import flops, on_meta, parameters
 from everyformer.errors import EveryformerError
 from everyformer.objectives.base import LABELS
-from everyformer.training import checkpoints
+from everyformer.training import checkpoints, logs
 from everyformer.training.averaging import copy_of, holding, put, weights
 from everyformer.training.checks import check
 from everyformer.training.designing import design_for
@@ -175,16 +175,20 @@ class Loop:
             found = checkpoints.newest(self.folder / "checkpoints", self.display.say, models)
         if found is not None:
             self.lesson.restore(found)
-        if self.fabric.is_global_zero:
+        first = self.fabric.is_global_zero
+        if first:
             with full_disk_stops(self.folder, "the run's recipe"):
                 save_beginning(self.folder, self.recipe, self.design, self.task)
-            self.metrics = Metrics(self.folder / METRICS, found.step if found else None)
         count = parameters(self.model)
         self.display.say(f"{self.task.describe()}\n{count:,} parameters, {self.precision}")
         if found is not None:
             self.display.say(f"going on after step {found.step}")
-        self._steps()
-        self._finish()
+        step = None if found is None else found.step
+        with logs.opened(logs.chosen(self.training.logging) if first else [], self.folder, self.recipe, step) as opened:
+            if first:
+                self.metrics = Metrics(self.folder / METRICS, step, opened)
+            self._steps()
+            self._finish()
 
     def share(self) -> float:
         """How much of the run is over."""
@@ -204,7 +208,7 @@ class Loop:
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         saved = time.monotonic()
-        with Feed(steps, self.state.step, training.workers) as feed:
+        with Feed(steps, self.state.step, training.workers, self.display.say) as feed:
             while not self.over():
                 before = self.share()
                 started = time.perf_counter()
@@ -325,6 +329,7 @@ class Loop:
             save_tensors(self.folder / WEIGHTS, weights(model))
             write_json(self.folder / RESULT, self._result(score, baseline))
         if score is not None:
+            self.metrics.log({"step": self.state.step, "test": score.metrics})
             self.display.say(f"test {verdict(score.metrics[self.task.metric], self.task, baseline)}")
 
     def _result(self, score: Score | None, baseline: dict[str, Any] | None) -> dict[str, Any]:

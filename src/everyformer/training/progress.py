@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from everyformer.recipe import flatten
 from everyformer.training.files import full_disk_stops, write_text
+from everyformer.training.logs import Log
 
 
 class Metrics:
-    """The file metrics.jsonl: a JSON object a line, in order of steps."""
+    """The file metrics.jsonl: a JSON object a line, in order of steps; and the run's logs."""
 
-    def __init__(self, path: Path, upto: int | None) -> None:
+    def __init__(self, path: Path, upto: int | None, logs: Sequence[Log] = ()) -> None:
         """Keep the lines up to a step (None: begin anew)."""
-        self.path = path
+        self.path, self.logs = path, logs
         with full_disk_stops(path.parent, path.name):
             write_text(path, "".join(json.dumps(line) + "\n" for line in read(path) if upto and line["step"] <= upto))
 
@@ -24,6 +27,14 @@ class Metrics:
         """Append a line."""
         with full_disk_stops(self.path.parent, self.path.name), open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
+        self.log(line)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Give a line to the logs alone."""
+        figures = {name.replace(".", "/"): float(value) for name, value in flatten(line) if name != "step"}
+        with full_disk_stops(self.path.parent, "the log"):
+            for log in self.logs:
+                log.add(figures, line["step"])
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from everyformer.designs import Design
 from everyformer.errors import EveryformerError
 from everyformer.recipe import Recipe, from_plain
+from everyformer.training import logs
 from everyformer.training.averaging import weights
 from everyformer.training.files import delete_folder, write_text
 from everyformer.training.precision import choose, use
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, RESULT, METRICS = "model.safetensors", "result.json", "metrics.jsonl"
 _OWN_FILES = (RESULT, WEIGHTS, METRICS, "recipe.yaml", "design.yaml")
-_OWN_FOLDERS = ("checkpoints", "task")
+_OWN_FOLDERS = ("checkpoints", "task", logs.FOLDER)
 _AT_ONCE = 64
 
 
