@@ -89,7 +89,9 @@ def test_every_mixer_in_every_backbone(name: str, backbone: str) -> None:
     try:
         trains_or_is_refused(body(backbone, pictures=pictures), "**.mixer", spec_of(name))
     except ef.BadInput as error:
-        assert backbone in ("backbones.Chunked", "backbones.Multiscale"), "only chunks and patches of tokens lose the grid"
+        assert backbone in ("backbones.Chunked", "backbones.Multiscale"), (
+            "only chunks and patches of tokens lose the grid"
+        )
         assert "fill a grid" in str(error)
 
 
