@@ -56,3 +56,28 @@ def as_tokens(cells: Float[Tensor, "B D Y X"]) -> Tokens:
     """A map as tokens of its grid."""
     grid = cells.shape[2], cells.shape[3]
     return Tokens(cells.flatten(2).mT, positions=places_of(grid, cells.device), grid=grid)
+
+
+def anchor(cells: Float[Tensor, "B D Y X"], stride: int) -> Int[Tensor, "B 2"]:
+    """The row and column where the strongest of the `stride`^2 parts of every `stride`-th cell begins (Ding et al., 2023).
+
+    A map that is rolled has the same parts, so that what begins there does not depend on where the map began.
+    """
+    if cells.shape[2] % stride or cells.shape[3] % stride:
+        raise BadInput(
+            f"a map of {cells.shape[2]}x{cells.shape[3]} cells is not cut evenly by {stride}; give a map whose sides are "
+            f"multiples of {stride}, or another stride"
+        )
+    parts = cells.unflatten(3, (-1, stride)).unflatten(2, (-1, stride))
+    strongest = parts.square().sum((1, 2, 4)).flatten(1).argmax(1)
+    return torch.stack((strongest // stride, strongest % stride), 1)
+
+
+def rolled(cells: Float[Tensor, "B D Y X"], by: Int[Tensor, "B 2"]) -> Float[Tensor, "B D Y X"]:
+    """Each map rolled down and to the right by its own rows and columns."""
+    rows, columns = (
+        (torch.arange(cells.shape[2 + axis], device=cells.device) - by[:, axis, None]) % cells.shape[2 + axis]
+        for axis in (0, 1)
+    )
+    sample = torch.arange(len(cells), device=cells.device)[:, None, None]
+    return cells[sample, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)

@@ -17,7 +17,7 @@ from everyformer import cli
 from everyformer.evidence import Finding, harness
 from everyformer.evidence.harness import Experiment
 from everyformer.training import files
-from support.tiny_data import pairs, pictures, sentence, series, table
+from support.tiny_data import mixed_pictures, pairs, pictures, sentence, series, table
 
 QUICK = ["training.steps=2", "training.threads=1", "training.precision=fp32"]
 
@@ -123,6 +123,21 @@ def test_pictures_from_folder_to_answers(run: Any, own: Path, tmp_path: Path) ->
     run("translate", folder, "hello").refused("image-classification", "everyformer predict")
     run("predict", folder, own / "book.txt").refused("no picture that can be read")
     run("predict", folder).refused("standard input is empty")
+
+
+def test_pictures_keep_their_sizes_by_one_word(run: Any, own: Path, tmp_path: Path) -> None:
+    mixed_pictures(tmp_path / "mixed")
+    folder = trained(run, tmp_path, "mixed", tmp_path / "run", "data.fit=keep")
+    pictures = sorted((tmp_path / "mixed").glob("*/*.png"))
+    together = json.loads(run("predict", folder, *pictures, "--json").out)
+    alone = [json.loads(run("predict", folder, each, "--json").out)[0] for each in pictures[:3]]
+    assert len(together) == len(pictures)
+    assert [a["confidence"] for a in together[:3]] == pytest.approx([a["confidence"] for a in alone], abs=1e-5)
+    vectors = json.loads(run("embed", folder, *pictures).out)
+    assert vectors[1] == pytest.approx(json.loads(run("embed", folder, pictures[1]).out)[0], abs=1e-5)
+    assert json.loads(run("evaluate", folder, "--json").out)["samples"] > 0
+    run("look", folder, pictures[0], "--out", tmp_path / "look.html", "--no-open")
+    assert (tmp_path / "look.html").is_file()
 
 
 def test_a_text_goes_on_and_a_series_too(run: Any, own: Path, tmp_path: Path) -> None:

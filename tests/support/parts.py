@@ -72,6 +72,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Elastic": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "rate": 0.0},
     "backbones.Encoder": {"blocks": (_block, _block)},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
+    "backbones.Multiscale": {
+        "patch": 2,
+        "outer": ef.spec(ef.backbones.Encoder, blocks=(_block,)),
+        "inner": ef.spec(ef.backbones.Encoder, blocks=(_block,)),
+    },
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
@@ -84,6 +89,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "embeddings.ActivatedPatches": {"patch": 4, "image": 16},
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
+    "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
     "embeddings.ConvStem": {"image": 16},
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
@@ -164,6 +170,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},
     "mixers.Spread": {"size": 2},
     "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
+    "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
     "models.LongSource": {**_seq2seq, "length": 4},
     "models.MaskedAutoencoder": {

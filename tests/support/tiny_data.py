@@ -95,6 +95,19 @@ def boxed(folder: Path, size: tuple[int, int] = (16, 24), count: int = 9) -> Pat
     return folder
 
 
+def mixed_pictures(folder: Path, count: int = 12) -> Path:
+    """A folder of pictures of many sizes and shapes for 'dark' and 'light'."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 120)):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            array = random.integers(low, low + 100, (9 + i % 5, 12 + i % 4, 3))
+            Image.fromarray(array.astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
 def sounds(folder: Path, count: int = 6) -> Path:
     """train/ and test/, each with a folder of WAV files for 'high' and 'low'."""
     import soundfile

@@ -10,6 +10,7 @@ from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
+from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
@@ -26,7 +27,7 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "ParallelBlock", "PassingClassBlock",
+    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
     "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -109,24 +111,8 @@ class Chunked(Backbone):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after all bodies; padding is moved to the right for the time."""
-        context = context or Context()
-        if tokens.mask is None and tokens.lengths is None:
-            return tokens.update(self._run(tokens, tokens.values.new_ones(tokens.values.shape[:2]).bool(), context))
-        if tokens.lengths is not None:
-            batch = unpack(tokens)
-            assert batch.mask is not None
-            return tokens.update(self._run(batch, batch.mask, context)[batch.mask][None])
-        assert tokens.mask is not None
-        order = (~tokens.mask).long().argsort(dim=1, stable=True)[..., None]
-        batch = Tokens(
-            tokens.values.gather(1, order.expand_as(tokens.values)),
-            mask=tokens.mask.gather(1, order[..., 0]),
-            positions=tokens.places.expand(tokens.batch, -1, -1).gather(
-                1, order.expand(-1, -1, tokens.places.shape[-1])
-            ),
-        )
-        values = self._run(batch, batch.mask, context)
-        return tokens.update(torch.zeros_like(values).scatter(1, order.expand_as(values), values))
+        within = context or Context()
+        return on_the_left(tokens, lambda batch, real: self._run(batch, real, within))
 
     def _run(self, tokens: Tokens, real: Tensor, context: Context) -> Tensor:
         read = self.encoder(tokens, context.replace(lowered={}))
@@ -151,6 +137,30 @@ class Chunked(Backbone):
             chosen = torch.cat((chosen, self.more.expand(*chosen.shape[:2], -1)), -1)
         whole = torch.arange(order.shape[1], device=order.device) < begins.sum(1, keepdim=True)
         return self.inner(Tokens(chosen, mask=whole), context.replace(lowered={})).values[..., :width]
+
+
+def on_the_left(tokens: Tokens, run: Callable[[Tokens, Tensor], Tensor]) -> Tokens:
+    """The tokens with what `run` makes of them when every sequence stands at the left of its row.
+
+    `run` is given a padded batch and which of its tokens are real (B, N), and gives values (B, N, E).
+    """
+    if tokens.mask is None and tokens.lengths is None:
+        return tokens.update(run(tokens, tokens.values.new_ones(tokens.values.shape[:2]).bool()))
+    if tokens.lengths is not None:
+        batch = unpack(tokens)
+        assert batch.mask is not None
+        return tokens.update(run(batch, batch.mask)[batch.mask][None])
+    assert tokens.mask is not None
+    order = (~tokens.mask).long().argsort(dim=1, stable=True)[..., None]
+    places = tokens.places.expand(tokens.batch, -1, -1)
+    real = tokens.mask.gather(1, order[..., 0])
+    batch = Tokens(
+        tokens.values.gather(1, order.expand_as(tokens.values)),
+        mask=real,
+        positions=places.gather(1, order.expand_as(places)),
+    )
+    values = run(batch, real)
+    return tokens.update(torch.zeros_like(values).scatter(1, order.expand_as(values), values))
 
 
 def smoothed(values: Float[Tensor, "B M D"], sure: Float[Tensor, "B M"]) -> Float[Tensor, "B M D"]:

@@ -134,11 +134,12 @@ def _pictures(rows: Rows, given: Mapping[str, Any]) -> dict[str, Any]:
     convs = 1 if side <= 12 else 2 if side < 48 else 3
     small = side <= 12
     steps = _steps(len(rows), 64, 40, 400, 2000)
+    kept = "each of its own size" if given.get("fit") == "keep" else f"brought to {side}x{side}"
     return {
         "data": {"image": side, "shift": max(1, side // 8), "flip": not gray},
         "design": {"convs": convs, "width": 64 if small else 128},
         "training": {"steps": steps},
-        "found": f"{len(rows):,} {'gray' if gray else 'colour'} pictures, a folder a class, brought to {side}x{side}",
+        "found": f"{len(rows):,} {'gray' if gray else 'colour'} pictures, a folder a class, {kept}",
     }
 
 

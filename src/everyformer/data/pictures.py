@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,8 +67,13 @@ def is_gray(picture: Any) -> bool:
 
 
 def to_array(picture: Any, size: int, channels: int, fit: str) -> Picture:
-    """A PIL picture as (channels, size, size): resized to its short side and cropped in the middle, or stretched."""
+    """A PIL picture as (channels, size, size): resized to its short side and cropped in the middle, or stretched.
+
+    With `fit="keep"` it stays as large as it is.
+    """
     width, height = picture.size
+    if fit == "keep":
+        return to_size(picture, (height, width), channels)
     box = (0.0, 0.0, float(width), float(height))
     if fit == "crop":
         side = min(width, height)
@@ -133,20 +138,29 @@ def names(inputs: Sequence[Any]) -> list[str]:
 
 
 def moments(
-    train: UInt8[Tensor, "B C Y X"], mean: list[float] | None, std: list[float] | None
+    train: UInt8[Tensor, "B C Y X"] | list[Tensor], mean: list[float] | None, std: list[float] | None
 ) -> tuple[list[float], list[float]]:
     """Mean and deviation of each channel, from the count of each of the 256 values; those given stand."""
     means, deviations = [], []
-    for channel in range(train.shape[1]):
-        count = torch.bincount(train[:, channel].flatten(), minlength=256).double()
+    for channel in range(len(train[0])):
+        count = torch.bincount(torch.cat([each[channel].flatten() for each in train]), minlength=256).double()
         values = torch.arange(256, dtype=torch.float64) / 255
         middle = float((count * values).sum() / count.sum())
         means.append(middle)
         deviations.append(max(float((count * (values - middle) ** 2).sum() / count.sum()) ** 0.5, 1e-3))
     for name, given in (("mean", mean), ("std", std)):
-        if given is not None and len(given) != train.shape[1]:
-            raise BadInput(f"data.{name} has {len(given)} values and the pictures have {train.shape[1]} channels")
+        if given is not None and len(given) != len(means):
+            raise BadInput(f"data.{name} has {len(given)} values and the pictures have {len(means)} channels")
     return mean or means, std or deviations
+
+
+def padded(
+    pictures: Sequence[UInt8[Tensor, "C y x"]],
+) -> tuple[UInt8[Tensor, "B C Y X"], Int[Tensor, "B 2"]]:
+    """Pictures of any sizes in one tensor, black on the right and at the bottom, and their heights and widths."""
+    sizes = torch.tensor([each.shape[1:] for each in pictures])
+    height, width = sizes.amax(0).tolist()
+    return torch.stack([F.pad(p, (0, width - p.shape[2], 0, height - p.shape[1])) for p in pictures]), sizes
 
 
 def augment(

@@ -3,7 +3,7 @@
 from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, SpectrogramPatches
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
-from everyformer.embeddings.image import ActivatedPatches, NormedPatches, Patches
+from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
@@ -16,7 +16,7 @@ from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
+    "ActivatedPatches", "AnchoredPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",

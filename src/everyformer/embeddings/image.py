@@ -12,7 +12,7 @@ from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.finish import Finish
 from everyformer.errors import BadInput
-from everyformer.grids import as_tokens
+from everyformer.grids import anchor, as_tokens, rolled
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -128,6 +128,18 @@ class NormedPatches(Patches):
         pieces = inputs.unfold(2, self.patch, self.patch).unfold(3, self.patch, self.patch)
         flat = pieces.permute(0, 2, 3, 1, 4, 5).flatten(3)
         return self.patch_norm[1](self.project(self.patch_norm[0](flat))).permute(0, 3, 1, 2)
+
+
+@part("embeddings")
+class AnchoredPatches(Patches):
+    """Patches that move along with the picture: cut where its strongest part begins (Ding et al., 2023, section 3.1).
+
+    A picture that is rolled gives the same tokens, rolled. Positions that belong to places would undo that.
+    """
+
+    def cells(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D h w"]:
+        """A vector for each patch."""
+        return super().cells(rolled(inputs, -anchor(inputs, self.patch)))
 
 
 def check_picture(inputs: Tensor, channels: int) -> None:

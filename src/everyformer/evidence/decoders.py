@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+import everyformer as ef
+from everyformer.costs import flops, on_meta, parameters
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.edits import resize
 from everyformer.evidence.harness import Finding, evidence
@@ -49,7 +51,7 @@ def learns(system: str) -> Callable[[], Finding]:
     return run
 
 
-for _system in ("denseformer", "h-net", "matformer", "memoryformer", "moe", "tokenformer"):
+for _system in ("denseformer", "h-net", "matformer", "megabyte", "memoryformer", "moe", "tokenformer"):
     learns(_system)
 
 
@@ -169,3 +171,26 @@ def hnet_cuts() -> Finding:
     verdict = "holds" if ours < fixed and abs(rate - 0.25) <= 0.075 else "does not hold at this scale"
     finding = f"{ours:.4f} learned, {fixed:.4f} fixed; {rate:.3f} of the characters begin a chunk"
     return Finding(verdict, finding, {"learned": ours, "fixed": fixed, "rate": rate})
+
+
+@evidence(
+    "megabyte",
+    kind="claim",
+    claim="At no more work for each byte it beats a plain decoder, having more weights (table 2).",
+)
+def megabyte_for_less() -> Finding:
+    """Patches of 4 against GPT of the size of nanoGPT: the loss, and FLOPs for the 64 characters of a sample."""
+    figures = {}
+    for system in ("megabyte", "gpt"):
+        model = on_meta(ef.design(system, "nano", vocabulary=65))
+        work = flops(model, {"inputs": torch.zeros(1, 64, dtype=torch.long)})[""]
+        figures[system] = {"loss": loss(system), "flops": work, "parameters": parameters(model)}
+    ours, plain = figures["megabyte"], figures["gpt"]
+    verdict = (
+        "holds" if ours["loss"] < plain["loss"] and ours["flops"] <= plain["flops"] else "does not hold at this scale"
+    )
+    finding = "; ".join(
+        f"{name} {each['loss']:.4f} nats, {each['flops'] / 1e6:.0f} MFLOPs, {each['parameters']:,} parameters"
+        for name, each in figures.items()
+    )
+    return Finding(verdict, finding, figures)

@@ -59,10 +59,10 @@ from everyformer.mixers.subspace import SubspaceAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
-from everyformer.mixers.windows import Spread, Windows
+from everyformer.mixers.windows import Anchored, Spread, Windows
 
 __all__ = [
-    "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
+    "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
     "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeltaNet", "Depthwise",
     "DifferentialAttention", "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap",
     "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",

@@ -12,7 +12,7 @@ from torch import Tensor
 from everyformer.context import Context
 from everyformer.contracts import Mixer, require
 from everyformer.errors import BadInput
-from everyformer.grids import as_cells, places_of
+from everyformer.grids import anchor, as_cells, as_map, as_tokens, as_update, places_of, rolled
 from everyformer.masks import FULL, Mask
 from everyformer.mixers.attention import Attention
 from everyformer.registry import part
@@ -121,6 +121,35 @@ class Spread(_Apart):
         """The map."""
         cells = parts.view(-1, grid[0] // sides[0], grid[1] // sides[1], *sides, parts.shape[-1])
         return cells.permute(0, 3, 1, 4, 2, 5).reshape(-1, *grid, parts.shape[-1])
+
+
+@part("mixers")
+class Anchored(Mixer):
+    """`mixer` on the map rolled to where its strongest part begins, and rolled back (Ding et al., 2023, section 3.2).
+
+    What cuts the map by `size` cells (windows, a coarser map of keys) then does so alike wherever the map begins.
+    """
+
+    capabilities = frozenset({"grid"})
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mixer: Spec[Mixer] = spec(Windows),  # noqa: B008
+        size: int = 7,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.mixer: Mixer = self.make("mixer", mixer, width)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The update of each token."""
+        cells = as_map(tokens)
+        begin = anchor(cells, self.size)
+        inside = as_tokens(rolled(cells, -begin))
+        mixed = self.mixer(inside, context or Context())
+        return as_update(tokens, rolled(as_map(inside.update(mixed)), begin))
 
 
 def windows(cells: Tensor, sides: Sides) -> Tensor:

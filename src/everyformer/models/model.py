@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head, MapHead, Residual
-from everyformer.errors import DoesNotFit, UnknownName
+from everyformer.errors import BadInput, DoesNotFit, UnknownName
+from everyformer.models.mixed import by_size
 from everyformer.models.starts import Start, Torch
 from everyformer.registry import Part, part
 from everyformer.specs import Spec, spec
@@ -22,6 +23,14 @@ class Root(Part):
     system: str = ""
     tokenizer: Any = None
     """What makes ids of text, where the model was loaded with one."""
+
+    def __call__(self, *inputs: Any, sizes: Tensor | None = None, **fields: Any) -> Any:
+        """The answer; to pictures of several `sizes` (B, 2), padded on the right and at the bottom, that to each alone."""
+        if sizes is None:
+            return super().__call__(*inputs, **fields)
+        if fields.pop("context", None) is not None:
+            raise BadInput("a context belongs to pictures of one size; give those of each size by themselves")
+        return by_size(super().__call__, sizes, *inputs, **fields)
 
     def begin(self, start: Spec[Start]) -> None:
         """Start the weights, then tie what is tied; the last act of a constructor."""

@@ -33,6 +33,10 @@ class Classification(Objective):
             logits = answer(model, batch).float()
             check_classes(labels, logits.shape[-1])
             return _loss(labels, class_loss(logits, labels, self.smoothing))
+        if "sizes" in batch:
+            raise BadInput(
+                "mixup and cutmix blend pictures of one size; set objective.mixup=0 objective.cutmix=0, or data.fit=crop"
+            )
         inputs, other, share = self.blend(batch["inputs"])
         logits = answer(model, {**batch, "inputs": inputs}).float()
         check_classes(labels, logits.shape[-1])

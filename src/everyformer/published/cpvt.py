@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everyformer.designs import Design
-from everyformer.embeddings import Patches
+from everyformer.embeddings import AnchoredPatches, Patches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead, FirstToken, Mean
 from everyformer.mixers import Attention
@@ -71,3 +71,41 @@ def cpvt(
     for i in range(generators):
         made = made.insert(f"backbone.blocks.{2 * i + 1}", conditional(kernel))
     return made
+
+
+@system(
+    "shift-equivariant-vit",
+    title="Reviving Shift Equivariance in Vision Transformers",
+    authors="Ding et al.",
+    year=2023,
+    arxiv="2306.07470",
+    idea="The picture is cut into patches where its strongest part begins, so that moving it around changes no answer.",
+    tasks=("image-classification",),
+    default="small",
+    sizes={
+        "tiny": {"width": 192, "heads": 3},
+        "small": {"width": 384, "heads": 6},
+        "base": {"width": 768, "heads": 12},
+    },
+)
+def shift_equivariant_vit(
+    *,
+    classes: int = 1000,
+    image: int = 224,
+    patch: int = 16,
+    channels: int = 3,
+    width: int = 384,
+    depth: int = 12,
+    heads: int = 6,
+    ratio: float = 4.0,
+    kernel: int = 3,
+    dropout: float = 0.0,
+    drop_path: float = 0.1,
+) -> Design:
+    """Section 3: a ViT; positions are a convolution whose two ends meet, and the mean of the tokens is read."""
+    made = cpvt(
+        classes=classes, width=width, depth=depth, heads=heads, ratio=ratio, first=0, kernel=kernel, dropout=dropout,
+        drop_path=drop_path,
+    )  # fmt: skip
+    patches = spec(AnchoredPatches, patch=patch, channels=channels, image=image, dropout=dropout)
+    return made.swap("embedding", patches).set("backbone.blocks.1.mixer.padding", "circular")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from everyformer.designs import Design
 from everyformer.errors import EveryformerError
+from everyformer.models.mixed import by_size
 from everyformer.recipe import Recipe, from_plain
 from everyformer.training import logs
 from everyformer.training.averaging import weights
@@ -100,11 +101,16 @@ class Run:
             raise EveryformerError(
                 f"a run of {self.task.name} has no vector for an input; runs that classify whole inputs do"
             )
+
+        def vector(inputs: Tensor, **fields: Tensor) -> Tensor:
+            tokens = features(inputs, **fields)
+            real = torch.ones_like(tokens.values[..., :1]) if tokens.mask is None else tokens.mask[..., None]
+            return (tokens.values.float() * real).sum(1) / real.sum(1)
+
         vectors = []
         for start in range(0, len(inputs), _AT_ONCE):
-            tokens = features(**prepare(list(inputs[start : start + _AT_ONCE])))
-            real = torch.ones_like(tokens.values[..., :1]) if tokens.mask is None else tokens.mask[..., None]
-            vectors.append((tokens.values.float() * real).sum(1) / real.sum(1))
+            batch = prepare(list(inputs[start : start + _AT_ONCE]))
+            vectors.append(by_size(vector, **batch) if "sizes" in batch else vector(**batch))
         return torch.cat(vectors)
 
 

@@ -30,11 +30,11 @@ class Options(Where):
     classes: int | list[str] | None = None
     """How many classes, or their names; found in the data where not given."""
     image: int | None = None
-    """Side in pixels that pictures are brought to; may be left out where all have one size."""
+    """Side in pixels that pictures are brought to, and the design is made for; may be left out where all have one size."""
     channels: Literal[1, 3] | None = None
     """1 gray, 3 colour; found in the data where not given."""
-    fit: Literal["crop", "stretch"] = "crop"
-    """How a picture that is not square is made so."""
+    fit: Literal["crop", "stretch", "keep"] = "crop"
+    """How a picture that is not square is made so; `keep` leaves each its own size and shape."""
     mean: list[float] | None = None
     """Mean of each channel (0 to 1); of the training part where not given."""
     std: list[float] | None = None
@@ -54,7 +54,7 @@ class ImageClassification(ClassTask):
 
     name: ClassVar[str] = "image-classification"
     Options: ClassVar[type[Where]] = Options
-    parts: dict[str, tuple[Tensor, Tensor]]
+    parts: dict[str, tuple[Tensor | list[Tensor], Tensor]]  # type: ignore[assignment]
 
     @classmethod
     def read(cls, options: Any) -> Self:
@@ -65,16 +65,19 @@ class ImageClassification(ClassTask):
         parts = divide(rows, options, label)
         classes = fit_classes(parts["train"], label, options.classes)
         labels = labels_of(parts, label, classes)
-        made: dict[str, tuple[Tensor, Tensor]] = {}
+        made: dict[str, tuple[Tensor | list[Tensor], Tensor]] = {}
         size, channels = options.image, options.channels
         for split, part in parts.items():
             found, kept = _decode(part, column, options.broken)
             if size is None:
-                size = _common_size(found, part)
+                size = _usual_size(found) if options.fit == "keep" else _common_size(found, part)
             if channels is None:
                 channels = 1 if all(pictures.is_gray(each) for each in found) else 3
-            array = np.stack([pictures.to_array(each, size, channels, options.fit) for each in found])
-            made[split] = torch.from_numpy(array), torch.tensor(labels[split])[kept]
+            arrays = [torch.tensor(pictures.to_array(each, size, channels, options.fit)) for each in found]
+            made[split] = (
+                arrays if options.fit == "keep" else torch.stack(arrays),
+                torch.tensor(labels[split])[kept],
+            )
         state: dict[str, Any] = {"classes": classes}
         state["mean"], state["std"] = pictures.moments(made["train"][0], options.mean, options.std)
         state["facts"] = {"classes": len(classes), "channels": channels, "image": size}
@@ -87,14 +90,15 @@ class ImageClassification(ClassTask):
         return len(self.parts[split][1]) if split in getattr(self, "parts", {}) else 0
 
     def batch(self, split: str, indices: Sequence[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
-        """`inputs` (B, C, Y, X) and `labels` (B,); augmented where `train`."""
+        """`inputs` (B, C, Y, X) and `labels` (B,), `sizes` (B, 2) where pictures of several are padded; augmented if `train`."""
         rows = indices_of(indices, self.size(split), split)
         found, labels = self.parts[split]
-        chosen = found[rows]
-        if train:
-            options = self.options
-            chosen = pictures.augment(chosen, rows, seed, options.shift, options.flip, options.cutout)
-        return {"inputs": self._normal(chosen), "labels": labels[rows]}
+        change = (self.options.shift, self.options.flip, self.options.cutout) if train else (0, False, 0)
+        if isinstance(found, Tensor):
+            inputs = {"inputs": self._normal(pictures.augment(found[rows], rows, seed, *change))}
+        else:
+            inputs = self._padded([pictures.augment(found[row][None], [row], seed, *change)[0] for row in rows])
+        return {**inputs, "labels": labels[rows]}
 
     def raw(self, split: str, index: int) -> tuple[Any, ...]:
         """The bytes of a picture."""
@@ -105,10 +109,16 @@ class ImageClassification(ClassTask):
         return data_uri(self.parts[split][0][index].numpy())
 
     def prepare(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
-        """Paths, bytes, arrays or PIL pictures as (B, C, Y, X)."""
+        """Paths, bytes, arrays or PIL pictures as (B, C, Y, X), with `sizes` where they have several."""
         size, channels, fit = self.facts["image"], self.facts["channels"], self.options.fit
-        arrays = [pictures.to_array(pictures.decode(each), size, channels, fit) for each in inputs]
-        return {"inputs": self._normal(torch.from_numpy(np.stack(arrays)))}
+        return self._padded(
+            [torch.tensor(pictures.to_array(pictures.decode(each), size, channels, fit)) for each in inputs]
+        )
+
+    def _padded(self, chosen: list[Tensor]) -> dict[str, Tensor]:
+        together, sizes = pictures.padded(chosen)
+        inputs = {"inputs": self._normal(together)}
+        return inputs if bool((sizes == sizes[0]).all()) else {**inputs, "sizes": sizes}
 
     def _normal(self, chosen: Tensor) -> Tensor:
         return pictures.normalise(chosen, self.state["mean"], self.state["std"])
@@ -139,3 +149,7 @@ def _common_size(found: list[Any], part: Rows) -> int:
             f"say what to bring them to: data.image={min(min(size) for size in sizes)}"
         )
     return int(found[0].size[0])
+
+
+def _usual_size(found: list[Any]) -> int:
+    return int(np.median([min(each.size) for each in found]))
