@@ -3,6 +3,7 @@
 from everyformer.interpret.atman import atman
 from everyformer.interpret.attribution import Gradient, InputXGradient, IntegratedGradients, Occlusion, attribute
 from everyformer.interpret.channels import Channels, Head, channels, composition, heads_of
+from everyformer.interpret.computer import Computer, computer, subleq
 from everyformer.interpret.discrete import DiscreteAttention, OneHot, Tables, anneal, discrete
 from everyformer.interpret.features import FeatureMap, features
 from everyformer.interpret.geometry import Geometry, geometry, score_parts
@@ -33,11 +34,11 @@ from everyformer.interpret.taps import Seen, intervene, points, record
 from everyformer.interpret.views import attention
 
 __all__ = [
-    "Against", "Attribution", "Channels", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
+    "Against", "Attribution", "Channels", "Computer", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
     "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables",
     "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels",
-    "compile_program", "composition", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
+    "compile_program", "composition", "computer", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
     "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
     "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
-    "score_parts",
+    "score_parts", "subleq",
 ]  # fmt: skip
