@@ -7,6 +7,7 @@ from everyformer.interpret.computer import Computer, computer, subleq
 from everyformer.interpret.discrete import DiscreteAttention, OneHot, Tables, anneal, discrete
 from everyformer.interpret.features import FeatureMap, features
 from everyformer.interpret.geometry import Geometry, geometry, score_parts
+from everyformer.interpret.in_context import gradient_descent, posterior_mean
 from everyformer.interpret.lenses import decoder_lens, direct_logits, logit_lens
 from everyformer.interpret.patching import ablate_heads, patch, patch_tokens
 from everyformer.interpret.patterns import (
@@ -38,7 +39,7 @@ __all__ = [
     "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables",
     "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels",
     "compile_program", "composition", "computer", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
-    "entropy", "features", "find_heads", "geometry", "heads_of", "induction_score", "intervene", "log_probability",
-    "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "probability", "record", "rollout",
+    "entropy", "features", "find_heads", "geometry", "gradient_descent", "heads_of", "induction_score", "intervene", "log_probability",
+    "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "posterior_mean", "probability", "record", "rollout",
     "score_parts", "subleq",
 ]  # fmt: skip
