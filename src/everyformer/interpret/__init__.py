@@ -3,6 +3,7 @@
 from everyformer.interpret.atman import atman
 from everyformer.interpret.attribution import Gradient, InputXGradient, IntegratedGradients, Occlusion, attribute
 from everyformer.interpret.channels import Channels, Head, channels, composition, heads_of
+from everyformer.interpret.codebooks import Coded, codebooks
 from everyformer.interpret.computer import Computer, computer, subleq
 from everyformer.interpret.discrete import DiscreteAttention, OneHot, Tables, anneal, discrete
 from everyformer.interpret.features import FeatureMap, features
@@ -35,9 +36,9 @@ from everyformer.interpret.taps import Seen, intervene, points, record
 from everyformer.interpret.views import attention
 
 __all__ = [
-    "Against", "Attribution", "Channels", "Computer", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
+    "Against", "Attribution", "Channels", "Coded", "Computer", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
     "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables",
-    "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels",
+    "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels", "codebooks",
     "compile_program", "composition", "computer", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
     "entropy", "features", "find_heads", "geometry", "gradient_descent", "heads_of", "induction_score", "intervene", "log_probability",
     "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "posterior_mean", "probability", "record", "rollout",
