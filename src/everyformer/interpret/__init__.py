@@ -34,13 +34,14 @@ from everyformer.interpret.sequences import (
 from everyformer.interpret.sparse import SparseAutoencoder
 from everyformer.interpret.taps import Seen, intervene, points, record
 from everyformer.interpret.views import attention
+from everyformer.interpret.walks import Walk, path_log_probability, walk
 
 __all__ = [
     "Against", "Attribution", "Channels", "Coded", "Computer", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
-    "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables",
+    "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "SparseAutoencoder", "Tables", "Walk",
     "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation", "channels", "codebooks",
     "compile_program", "composition", "computer", "decoder_lens", "direct_logits", "discrete", "distance", "duplicate_score",
     "entropy", "features", "find_heads", "geometry", "gradient_descent", "heads_of", "induction_score", "intervene", "log_probability",
-    "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "points", "posterior_mean", "probability", "record", "rollout",
-    "score_parts", "subleq",
+    "logit", "logit_lens", "offset_score", "patch", "patch_tokens", "path_log_probability", "points", "posterior_mean", "probability", "record", "rollout",
+    "score_parts", "subleq", "walk",
 ]  # fmt: skip
