@@ -21,7 +21,7 @@ from everyformer.interpret.entries import Unit, put_head, put_units, zeroed
 from everyformer.mixers import Attention
 from everyformer.norms import Identity, PreNorm
 from everyformer.registry import method
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
 
 Instruction = tuple[int, int, int]
@@ -210,7 +210,7 @@ def computer(cells: int, bits: int = 8, *, sharp: float = 100.0) -> Computer:
         raise BadInput(f"expected a power of 2 of at least 4 cells and at least 2 bits; given {cells} and {bits}")
     rows = _Rows(address, bits)
     heads = spec(Attention, head_width=max(3 * address, bits + 1), scale=1.0)
-    parts = (
+    parts: tuple[tuple[Spec[Attention] | None, list[Unit]], ...] = (
         (heads.but(heads=1), []),
         (heads.but(heads=2), _subtract(rows)),
         (heads.but(heads=1), _merge(rows)),

@@ -5,6 +5,8 @@ A token is an example (x, y); the last one asks for the y of its x, and has 0 th
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,18 +23,18 @@ from everyformer.models import Model
 from everyformer.norms import Identity, PreNorm
 from everyformer.registry import method
 from everyformer.scores import ReLU
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 _PLAIN = spec(PreNorm, norm=spec(Identity))
 
 
-def _reader(width: int, backbone: object, dimension: int, first: int = 0) -> Model:
+def _reader(width: int, backbone: Spec[Any], dimension: int, first: int = 0) -> Model:
     """A model of examples whose weights are 0, but for those that put x and y into the first directions of the stream."""
     model: Model = spec(
         Model,
         width=width,
         embedding=spec(TimeSteps, variates=dimension + 1, first=first),
-        backbone=backbone,  # type: ignore[arg-type]
+        backbone=backbone,
         head=spec(TokenHead, vocabulary=1),
     ).build()
     zeroed(model)
