@@ -7,6 +7,7 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.interpret import anneal, as_program, discrete
+from everyformer.interpret.discrete import preferred
 
 NAMES = ["<s>", "a", "b", "c"]
 
@@ -40,7 +41,7 @@ def test_variables_stand_side_by_side_and_each_has_one_value():
 
 
 def test_a_head_copies_from_the_nearest_key_that_fits_and_a_count_counts():
-    """The first head looks from a token to its like, and the first of all stands for none."""
+    """The first head looks from a token to its like elsewhere, then to itself, and the first of all stands for none."""
     made = model(1, 0, copying=1, counting=1)
     mixer = made.backbone.blocks[0].mixer
     with torch.no_grad():
@@ -52,6 +53,14 @@ def test_a_head_copies_from_the_nearest_key_that_fits_and_a_count_counts():
     seen = mixer(made.embedding(tokens))
     assert seen[0, :, 10:15].argmax(-1).tolist() == [2, 3, 0, 4, 3]
     assert seen[0, :, -1].tolist() == [1, 1, 1, 2, 1]
+
+
+def test_a_key_that_does_not_fit_is_never_drawn():
+    """Of three keys all fit the first query, the last one fits the second, none the third."""
+    scores = preferred(torch.tensor([[[[1.0, 1, 1], [0, 0, 1], [0, 0, 0]]]]))
+    assert scores.argmax(-1)[0, 0].tolist() == [1, 2, 0]
+    drawn = F.gumbel_softmax(scores.expand(500, -1, -1, -1), 0.5)
+    assert drawn[:, 0, 1, :2].max() < 1e-6 < drawn[:, 0, 0, 2].max()
 
 
 def test_in_training_choices_are_soft_and_all_are_learned():

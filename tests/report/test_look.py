@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +13,17 @@ import torch
 
 import everyformer as ef
 from everyformer.costs import parameters
+from everyformer.designs import Design
 from everyformer.errors import BadInput, UnknownName
 from everyformer.interpret.attribution import token_sums
+from everyformer.report.inside import gather
 from everyformer.report.packing import coarser, deflated, pooled, signed
+from everyformer.report.samples import sample_of
 from support.browser import acted, needs_browser
 from support.parts import close
 from support.rooms import example
 from support.systems import model_of, tiny
+from support.tiny_data import TINY
 
 LETTERS = [chr(97 + i) for i in range(20)]
 IDS = torch.randint(0, 20, (1, 14), generator=torch.Generator().manual_seed(3))
@@ -85,6 +90,16 @@ def test_what_cannot_be_shown_is_said():
         ef.look(model, IDS.repeat(2, 1))
     page = ef.look(model, IDS, layers=[1], view="lens")
     assert [each["path"] for each in page.data["views"]["attention"]["maps"]] == ["backbone.blocks.1.mixer"]
+
+
+@pytest.mark.parametrize(("task", "names"), [("segmentation", ["0", "1"]), ("depth", ["the mean distance"])])
+def test_a_map_is_looked_at_by_its_mean(task, names, tmp_path):
+    made = TINY[task](tmp_path)
+    run = SimpleNamespace(task=made.task, model=made.model, design=Design(made.model.spec))
+    data = gather(sample_of(run, str(made.raw[0])))
+    said = made.model(**made.task.prepare(made.raw[:1])).mean((2, 3))[0]
+    assert data["views"]["attribution"]["for"] == names[int(said.argmax())]
+    assert {name for name, _ in data["answer"] or []} == (set(names) if task == "segmentation" else set())
 
 
 def test_a_notebook_shows_the_page():

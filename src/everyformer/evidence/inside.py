@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer import create
+from everyformer.auxiliary import listening
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.interpret import InputXGradient, atman, attribute_generation, log_probability
 
@@ -24,11 +25,19 @@ def taught(draw: Draw, steps: int, *, depth: int, length: int, seed: int = 0, lr
     model: nn.Module = create(
         "gpt", vocabulary=VOCABULARY, width=64, depth=depth, heads=4, hidden=128, length=length, seed=seed
     )
+    return tuned(model, draw, steps, seed=seed, lr=lr)
+
+
+def tuned(model: nn.Module, draw: Draw, steps: int, *, seed: int = 0, lr: float = 3e-3) -> nn.Module:
+    """A decoder trained on what follows in sequences that are drawn, and on what its parts want of themselves."""
     generator = torch.Generator().manual_seed(seed)
+    model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     for step in range(steps):
         ids, labels = draw(generator)
-        loss = F.cross_entropy(model(ids).flatten(0, 1), labels.flatten(), ignore_index=-100)
+        with listening(model) as heard:
+            said = model(ids)
+        loss = sum(heard, F.cross_entropy(said.flatten(0, 1), labels.flatten(), ignore_index=-100))
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
         optimizer.zero_grad()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.evidence.decoders import learns
 from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.in_context import in_context, on_vectors, regression
 from everyformer.evidence.kernels import letters, news
 from everyformer.evidence.runs import scored
 from everyformer.evidence.words import dictionary
@@ -105,55 +103,6 @@ def subformer_sandwich() -> Finding:
 def gtrans_fused() -> Finding:
     """Four layers in two groups against a Transformer of four, both pre-norm; two epochs of Multi30k."""
     return _better(_translated("gtrans"), _translated("transformer", pre_norm=True), "last layer")
-
-
-def regression(
-    batch: int,
-    dimension: int,
-    pairs: int,
-    generator: torch.Generator,
-    noise: float = 0.0,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Prompts x_1, y_1, x_2, y_2, ... of a linear map each, (B, 2 n, d + 1), and the y (B, n).
-
-    A vector has a zero where y stands, a number zeros where x stands (Akyürek et al., 2023, section 2.1). The map is drawn
-    from the rows of `weights` where these are given, else from a normal distribution.
-    """
-    x = torch.randn(batch, pairs, dimension, generator=generator)
-    if weights is None:
-        w = torch.randn(batch, dimension, generator=generator)
-    else:
-        w = weights[torch.randint(len(weights), (batch,), generator=generator)]
-    y = torch.einsum("bnd,bd->bn", x, w) + noise * torch.randn(batch, pairs, generator=generator)
-    rows = torch.zeros(batch, pairs, 2, dimension + 1)
-    rows[:, :, 0, 1:], rows[:, :, 1, 0] = x, y
-    return rows.flatten(1, 2), y
-
-
-def in_context(
-    model: nn.Module, draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], steps: int, lr: float = 1e-3
-) -> nn.Module:
-    """Train a decoder to say each y at its x, by the squared error of all places."""
-    generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    for step in range(steps):
-        inputs, y = draw(generator)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 100) * (1 - step / steps)
-        loss = F.mse_loss(model(inputs)[:, ::2, 0], y)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return model.eval()
-
-
-def on_vectors(design: Any, dimension: int, pairs: int) -> Any:
-    """A decoder of tokens as one of vectors, that answers with a number."""
-    positions = ef.spec(ef.positions.Learned, length=2 * pairs)
-    design = design.swap("embedding", ef.spec(ef.embeddings.TimeSteps, variates=dimension + 1, positions=positions))
-    return design.swap("head", ef.spec(ef.heads.TokenHead, vocabulary=1, bias=True))
 
 
 @evidence(

@@ -3,19 +3,15 @@
 from everyformer.interpret.atman import atman
 from everyformer.interpret.attribution import Gradient, InputXGradient, IntegratedGradients, Occlusion, attribute
 from everyformer.interpret.channels import Channels, Head, channels, composition, heads_of
+from everyformer.interpret.codebooks import Coded, codebooks
+from everyformer.interpret.computer import Computer, computer, subleq
 from everyformer.interpret.discrete import DiscreteAttention, OneHot, Tables, anneal, discrete
 from everyformer.interpret.features import FeatureMap, features
 from everyformer.interpret.geometry import Geometry, geometry, score_parts
+from everyformer.interpret.in_context import gradient_descent, posterior_mean
 from everyformer.interpret.lenses import decoder_lens, direct_logits, logit_lens
 from everyformer.interpret.patching import ablate_heads, patch, patch_tokens
-from everyformer.interpret.patterns import (
-    distance,
-    duplicate_score,
-    entropy,
-    find_heads,
-    induction_score,
-    offset_score,
-)
+from everyformer.interpret.patterns import distance, duplicate_score, entropy, find_heads, induction_score, offset_score
 from everyformer.interpret.printing import as_program
 from everyformer.interpret.probes import Probe
 from everyformer.interpret.rasp import compile_program
@@ -32,13 +28,15 @@ from everyformer.interpret.sequences import (
 from everyformer.interpret.sparse import SparseAutoencoder
 from everyformer.interpret.taps import Seen, intervene, points, record
 from everyformer.interpret.views import attention
+from everyformer.interpret.walks import Walk, path_log_probability, walk
 
 __all__ = [
-    "Against", "Attribution", "Channels", "DiscreteAttention", "FeatureMap", "Geometry", "Gradient", "Head",
-    "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "Sentences",
-    "SparseAutoencoder", "Tables", "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute",
-    "attribute_generation", "channels", "compile_program", "composition", "decoder_lens", "direct_logits",
-    "discrete", "distance", "duplicate_score", "entropy", "features", "find_heads", "find_sentences", "geometry",
-    "heads_of", "induction_score", "intervene", "log_probability", "logit", "logit_lens", "offset_score", "patch",
-    "patch_tokens", "points", "probability", "record", "rollout", "score_parts",
+    "Against", "Attribution", "Channels", "Coded", "Computer", "DiscreteAttention", "FeatureMap", "Geometry",
+    "Gradient", "Head", "InputXGradient", "IntegratedGradients", "Occlusion", "OneHot", "Probe", "Seen", "Sentences",
+    "SparseAutoencoder", "Tables", "Walk", "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute",
+    "attribute_generation", "channels", "codebooks", "compile_program", "composition", "computer", "decoder_lens",
+    "direct_logits", "discrete", "distance", "duplicate_score", "entropy", "features", "find_heads", "find_sentences",
+    "geometry", "gradient_descent", "heads_of", "induction_score", "intervene", "log_probability", "logit",
+    "logit_lens", "offset_score", "patch", "patch_tokens", "path_log_probability", "points", "posterior_mean",
+    "probability", "record", "rollout", "score_parts", "subleq", "walk",
 ]  # fmt: skip

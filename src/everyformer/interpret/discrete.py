@@ -28,6 +28,9 @@ from everyformer.registry import part
 from everyformer.specs import spec
 from everyformer.tokens import Tokens
 
+_NEVER = 1e-20
+"""How much a key fits that does not: its logarithm is finite."""
+
 
 class Sampler(nn.Module):
     """One of several by their scores: a Gumbel-softmax sample at `temperature` in training, the best in use."""
@@ -122,7 +125,7 @@ class DiscreteAttention(Mixer):
     """Heads that each read one variable as key, one as query and one as value (section 3.2).
 
     A key fits a query if its value is the one that the query's value looks for. A categorical head copies the value of the
-    nearest key that fits, the earlier of two, and of the first token where none does; a counting head adds up a number
+    nearest key that fits, the earlier of two and its own last, and of the first token where none does; a counting head adds up a number
     over all keys that fit.
     """
 
@@ -155,19 +158,22 @@ class DiscreteAttention(Mixer):
             torch.einsum("bnrs,bhr->bhns", there, choice(tokens.batch)) for choice in (self.query, self.key, self.value)
         )
         fits = query @ self.wanted(tokens.batch) @ key.mT
-        copied = self.nearest(preferred(fits[:, : self.copying])) @ value
+        copied = self.nearest(preferred(fits[:, : self.copying]) / self.variables.size**0.5) @ value
         summed = fits[:, self.copying :] @ torch.einsum("bnm,bhm->bhn", numbers, self.number(tokens.batch))[..., None]
         return self.variables.write(copied.transpose(1, 2), summed[..., 0].mT)
 
 
 def preferred(fits: Float[Tensor, "B H N M"]) -> Float[Tensor, "B H N M"]:
-    """Scores that are best for the nearest key that fits, or for the first token where none does."""
-    place = torch.arange(fits.shape[-1], device=fits.device)
-    behind = place[:, None] - place
-    distance = torch.where(behind >= 0, behind, 0.5 - behind)
-    scores = fits * (1 + 1 / (1 + distance))
-    first = torch.maximum(scores[..., :1], scores.new_tensor(0.5))
-    return torch.cat((first, scores[..., 1:]), -1)
+    """Scores that are best for the nearest other key that fits, then for the token's own, then for the first.
+
+    They are logarithms, so that in training a key is drawn as often as it fits, and never where it does not.
+    """
+    count = fits.shape[-1]
+    place = torch.arange(count, device=fits.device)
+    distance = (place[:, None] - place).abs()
+    bias = torch.where(distance == 0, -2.0, (1 - distance) / count)
+    none = (1 - fits.sum(-1, keepdim=True)).relu()
+    return torch.cat((fits[..., :1] + none, fits[..., 1:]), -1).add(_NEVER).log() + bias
 
 
 @part("interpret")

@@ -17,11 +17,11 @@ _BEGIN = '''"""A transformer, printed. run(tokens) gives an answer for each toke
 
 
 def nearest(keys, queries, fits):
-    """For each query the place of the nearest key that fits, the earlier of two; 0 where none does."""
+    """For each query the place of the nearest key that fits, the earlier of two and its own last; 0 where none does."""
     places = []
     for here, query in enumerate(queries):
         found = [there for there, key in enumerate(keys) if fits(query, key)]
-        places.append(min(found, key=lambda there: (abs(there - here), there), default=0))
+        places.append(min(found, key=lambda there: (there == here, abs(there - here), there), default=0))
     return places
 
 

@@ -146,7 +146,8 @@ def _said(sample: Sample) -> list[tuple[str, float]] | None:
     """The likeliest classes, or next tokens, with their probabilities."""
     if not isinstance(sample.answer, Tensor) or sample.kind == "series":
         return None
-    return _best(sample, _row(sample.answer)[0], 5)
+    row = _row(sample.answer)[0]
+    return _best(sample, row, 5) if len(row) > 1 else None
 
 
 def _row(said: Tensor) -> Tensor:

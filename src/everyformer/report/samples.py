@@ -83,6 +83,10 @@ def _classes(run: Any, given: str) -> Sample:
     return Sample(run.model, batch, words=words, name=lambda i: run.task.classes[i])
 
 
+def _distances(run: Any, given: str) -> Sample:
+    return Sample(run.model, run.task.prepare([given]), name=lambda _: "the mean distance")
+
+
 def _continued(run: Any, text: str) -> Sample:
     vocabulary = run.task.vocabulary
     ids = _filled(vocabulary.encode(text).tolist(), text)
@@ -118,6 +122,8 @@ def _forecast(run: Any, given: str) -> Sample:
 _KINDS: dict[str, Callable[[Any, str], Sample]] = {
     "image-classification": _classes,
     "audio-classification": _classes,
+    "segmentation": _classes,
+    "depth": _distances,
     "text-classification": _classes,
     "language-modelling": _continued,
     "masked-language-modelling": _masked,

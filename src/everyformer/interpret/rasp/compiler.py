@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import torch
-from torch import Tensor
 
 from everyformer.backbones import Block, Encoder
 from everyformer.designs import Design
@@ -22,6 +21,7 @@ from everyformer.embeddings import Text
 from everyformer.errors import BadInput
 from everyformer.feedforward import MLP
 from everyformer.heads import TokenHead
+from everyformer.interpret.entries import Weights, put, zeroed
 from everyformer.interpret.rasp.language import (
     Aggregate,
     Elementwise,
@@ -45,9 +45,6 @@ _BOS = 0
 """The direction of the token BOS, and its id."""
 _STEEP = 4.0
 """How far a step's argument lies from its middle on either side, times two; 1 would do without rounding."""
-
-Weights = dict[tuple[int, int], float]
-"""A sparse matrix: (row, column) to entry."""
 
 
 @dataclass(frozen=True)
@@ -295,22 +292,21 @@ def _written(head: _Head) -> list[int]:
 @torch.no_grad()
 def _write(model: Model, plan: _Plan, answer: Column) -> None:
     """Set every weight."""
-    for parameter in model.parameters():
-        parameter.zero_()
+    zeroed(model)
     embedding = model.embedding
-    _put(embedding.table.weight, {**plan.tables[tokens], (_BOS, _BOS): 1.0})  # type: ignore[arg-type]
-    _put(embedding.positions.table.weight, plan.tables[indices])  # type: ignore[union-attr, arg-type]
+    put(embedding.table.weight, {**plan.tables[tokens], (_BOS, _BOS): 1.0})  # type: ignore[arg-type]
+    put(embedding.positions.table.weight, plan.tables[indices])  # type: ignore[union-attr, arg-type]
     for block, layer in zip(model.backbone.blocks, plan.layers, strict=True):  # type: ignore[arg-type]
         for number, head in enumerate(layer.heads.values()):
             _write_head(block.mixer, number, head)
         for number, unit in enumerate(layer.units):
             for side in (0, 1):
                 row = 2 * number + side
-                _put(block.feedforward.up.weight, {(row, direction): w for direction, w in unit.reads.items()})
+                put(block.feedforward.up.weight, {(row, direction): w for direction, w in unit.reads.items()})
                 block.feedforward.up.bias[row] = unit.bias - side
                 sign = 1 - 2 * side
-                _put(block.feedforward.down.weight, {(d, row): sign * w for d, w in unit.writes.items()})
-    _put(model.head.project.weight, {(i, answer.start + i): 1.0 for i in range(len(answer.domain))})  # type: ignore
+                put(block.feedforward.down.weight, {(d, row): sign * w for d, w in unit.writes.items()})
+    put(model.head.project.weight, {(i, answer.start + i): 1.0 for i in range(len(answer.domain))})  # type: ignore
 
 
 def _write_head(mixer: Attention, number: int, head: _Head) -> None:
@@ -318,18 +314,13 @@ def _write_head(mixer: Attention, number: int, head: _Head) -> None:
     first = number * mixer.head_width
     query, key, value = mixer.qkv.weight.split(mixer.sizes)
     fits = enumerate(head.fits)
-    _put(query, {(first + k, head.queries.start + q): _SHARP for q, row in fits for k, fit in enumerate(row) if fit})
+    put(query, {(first + k, head.queries.start + q): _SHARP for q, row in fits for k, fit in enumerate(row) if fit})
     last = len(head.keys.domain)
     mixer.qkv.bias[first + last] = _SHARP * head.bos
-    _put(key, {(first + k, head.keys.start + k): 1.0 for k in range(last)} | {(first + last, _BOS): 1.0})
+    put(key, {(first + k, head.keys.start + k): 1.0 for k in range(last)} | {(first + last, _BOS): 1.0})
     written = {direction: first + i for i, direction in enumerate(_written(head))}
-    _put(value, {(written[there], here): weight for (here, there), weight in head.values.items()})
-    _put(mixer.output.weight, dict.fromkeys(written.items(), 1.0))
-
-
-def _put(matrix: Tensor, entries: Weights) -> None:
-    for (row, column), entry in entries.items():
-        matrix[row, column] = entry
+    put(value, {(written[there], here): weight for (here, there), weight in head.values.items()})
+    put(mixer.output.weight, dict.fromkeys(written.items(), 1.0))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,176 @@
+"""Evidence for what transformers learn from the examples in their prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import everyformer as ef
+from everyformer.evidence.harness import Finding, evidence
+
+
+def regression(
+    batch: int,
+    dimension: int,
+    pairs: int,
+    generator: torch.Generator,
+    noise: float = 0.0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Prompts x_1, y_1, x_2, y_2, ... of a linear map each, (B, 2 n, d + 1), and the y (B, n).
+
+    A vector has a zero where y stands, a number zeros where x stands (Akyürek et al., 2023, section 2.1). The map is drawn
+    from the rows of `weights` where these are given, else from a normal distribution.
+    """
+    x = torch.randn(batch, pairs, dimension, generator=generator)
+    if weights is None:
+        w = torch.randn(batch, dimension, generator=generator)
+    else:
+        w = weights[torch.randint(len(weights), (batch,), generator=generator)]
+    y = torch.einsum("bnd,bd->bn", x, w) + noise * torch.randn(batch, pairs, generator=generator)
+    rows = torch.zeros(batch, pairs, 2, dimension + 1)
+    rows[:, :, 0, 1:], rows[:, :, 1, 0] = x, y
+    return rows.flatten(1, 2), y
+
+
+def in_context(
+    model: nn.Module, draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], steps: int, lr: float = 1e-3
+) -> nn.Module:
+    """Train a decoder to say each y at its x, by the squared error of all places."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for step in range(steps):
+        inputs, y = draw(generator)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / 100) * (1 - step / steps)
+        loss = F.mse_loss(model(inputs)[:, ::2, 0], y)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model.eval()
+
+
+def on_vectors(design: Any, dimension: int, pairs: int) -> Any:
+    """A decoder of tokens as one of vectors, that answers with a number."""
+    positions = ef.spec(ef.positions.Learned, length=2 * pairs)
+    design = design.swap("embedding", ef.spec(ef.embeddings.TimeSteps, variates=dimension + 1, positions=positions))
+    return design.swap("head", ef.spec(ef.heads.TokenHead, vocabulary=1, bias=True))
+
+
+def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
+    """The maps (B, d) that ridge regression fits to examples x (B, n, d), y (B, n)."""
+    gram = x.mT @ x + strength * torch.eye(x.shape[2])
+    return torch.linalg.solve(gram, x.mT @ y[..., None])[..., 0]
+
+
+def mixed(x: Tensor, y: Tensor, maps: Tensor, noise: float) -> Tensor:
+    """The posterior mean (B, d) of the map, one of `maps` at equal chances (Pathak et al., 2023, section 2)."""
+    squares = (y[..., None] - x @ maps.mT).square().sum(1)
+    return (-squares / (2 * noise**2)).softmax(-1) @ maps
+
+
+def nearest(x: Tensor, y: Tensor, asked: Tensor, count: int = 3) -> Tensor:
+    """The mean y of the nearest examples."""
+    found = torch.cdist(asked[:, None], x)[:, 0].topk(min(count, x.shape[1]), largest=False).indices
+    return y.gather(1, found).mean(1)
+
+
+_SIZE, _PAIRS = 3, 10
+"""Dimensions, and pairs of x and y in a prompt."""
+
+
+def _asked(count: int, pairs: int, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Fresh prompts, and of them the examples x and y and the x that is asked for last."""
+    inputs, y = regression(count, _SIZE, pairs, torch.Generator().manual_seed(1), **options)
+    x = inputs[:, ::2, 1:]
+    return inputs, x[:, :-1], y[:, :-1], x[:, -1]
+
+
+@cache
+def _decoder(noise: float, depth: int, turns: int = 1) -> nn.Module:
+    """A decoder that has learnt regression in context: `depth` layers, or those in a loop."""
+    design = ef.design(
+        "algoformer", vocabulary=2, width=64, heads=4, pre=0, post=0, loop=depth, turns=turns, injected=turns > 1
+    )
+    model: nn.Module = on_vectors(design, _SIZE, _PAIRS).build(seed=0)
+    return in_context(model, lambda generator: regression(64, _SIZE, _PAIRS, generator, noise), 2500)
+
+
+@evidence(
+    "icl-linear-models",
+    kind="claim",
+    claim="What a decoder, looped or not, says is nearest to ridge regression of the strength that the noise asks for, and further "
+    "from a step of gradient descent and from nearest neighbours (sections 4.2 and 4.3).",
+)
+@torch.no_grad()
+def nearest_to_ridge() -> Finding:
+    """Maps of 3 dimensions, 9 examples, noise of variance 0.25; three layers, or one in a loop of six turns."""
+    noise = 0.5
+    figures: dict[str, Any] = {}
+    inputs, x, y, asked = _asked(2000, _PAIRS, noise=noise)
+    ways = {
+        f"ridge {strength:g}": (ridge(x, y, strength) * asked).sum(-1) for strength in (0.0, 0.05, 0.25, 1.25, 6.25)
+    }
+    moment = torch.einsum("bnd,bn->bd", x, y)
+    step = (moment * asked).sum(-1)
+    ways |= {
+        "one step": step * (step * ways["ridge 0.25"]).mean() / step.square().mean(),
+        "3 neighbours": nearest(x, y, asked),
+    }
+    for name, (depth, turns) in {"layers": (3, 1), "looped": (1, 6)}.items():
+        with torch.enable_grad():
+            model = _decoder(noise, depth, turns)
+        said = model(inputs)[:, -2, 0]
+        figures[name] = {way: float((said - other).square().mean()) for way, other in ways.items()}
+    best = {name: min(each, key=each.__getitem__) for name, each in figures.items()}
+    holds = set(best.values()) == {"ridge 0.25"}
+    finding = "; ".join(
+        f"{name}: nearest {best[name]}, " + ", ".join(f"{way} {gap:.3f}" for way, gap in each.items())
+        for name, each in figures.items()
+    )
+    return Finding("holds" if holds else "does not hold at this scale", f"mean squared differences: {finding}", figures)
+
+
+@evidence(
+    "regression-mixture",
+    kind="claim",
+    claim="Of maps drawn from a few, a decoder learns the posterior mean: at 4 examples its error is below least squares' and at "
+    "most twice the best possible, and the map that it goes by is nearer to the posterior's (section 4).",
+)
+@torch.no_grad()
+def mixture_is_learnt() -> Finding:
+    """Five maps of 3 dimensions, noise 0.5; the map that it goes by is fitted to its answers at 30 x for each prompt."""
+    noise, pairs, probes = 0.5, 5, 30
+    maps = torch.randn(5, _SIZE, generator=torch.Generator().manual_seed(7))
+    with torch.enable_grad():
+        design = ef.design("algoformer", vocabulary=2, width=64, heads=4, pre=0, post=0, loop=3, turns=1)
+        model: nn.Module = on_vectors(design, _SIZE, _PAIRS).build(seed=0)
+        in_context(model, lambda generator: regression(64, _SIZE, _PAIRS, generator, noise, maps), 2500)
+    inputs, x, y, asked = _asked(500, pairs, noise=noise, weights=maps)
+    truth = regression(500, _SIZE, pairs, torch.Generator().manual_seed(1), noise=0.0, weights=maps)[1][:, -1]
+    ways = {"posterior": mixed(x, y, maps, noise), "least squares": ridge(x, y, 1e-6)}
+    said = model(inputs)[:, -2, 0]
+    errors = {"decoder": said} | {name: (w * asked).sum(-1) for name, w in ways.items()}
+    figures: dict[str, Any] = {"errors": {name: float((each - truth).square().mean()) for name, each in errors.items()}}
+    many = inputs.repeat_interleave(probes, 0)
+    fresh = torch.randn(len(many), _SIZE, generator=torch.Generator().manual_seed(2))
+    many[:, -2, 1:] = fresh
+    answers = model(many)[:, -2, 0].unflatten(0, (-1, probes))
+    implied = ridge(fresh.unflatten(0, (-1, probes)), answers, 1e-6)
+    figures["distances"] = {name: float((implied - w).square().sum(-1).mean()) for name, w in ways.items()}
+    error, gap = figures["errors"], figures["distances"]
+    holds = (
+        error["decoder"] < min(error["least squares"], 2 * error["posterior"])
+        and gap["posterior"] < gap["least squares"]
+    )
+    finding = (
+        "squared error at 4 examples " + ", ".join(f"{name} {each:.3f}" for name, each in error.items())
+        + f"; the map that it goes by lies {gap['posterior']:.3f} from the posterior mean, {gap['least squares']:.3f} from least squares"
+    )  # fmt: skip
+    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
