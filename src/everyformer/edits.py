@@ -66,7 +66,7 @@ def keep(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
             raise DoesNotFit(
                 f"{own.__name__} has no option '{lacking}', so that its {units.name} cannot be fewer", path
             )
-        after = after.swap(path, lambda old, options=options: old.but(**options))
+        after = after.swap(path, after.get(path).but(**options))
     surgery = _Surgery(model, after)
     for path, units in found.items():
         surgery.refuse_to_keep(path, units)

@@ -52,7 +52,7 @@ def at(count: int, *sizes: int) -> At:
 def hand_over(mine: Tensor, given: Tensor, axis: int, to: At, of: At) -> None:
     """Copy the units at `of` of a tensor to those at `to` of another, as much of each as both have along other axes."""
     target, source = mine.movedim(axis, 0), given.movedim(axis, 0)
-    both = tuple(slice(min(sizes)) for sizes in zip(target.shape[1:], source.shape[1:]))
+    both: tuple[Any, ...] = tuple(slice(min(sizes)) for sizes in zip(target.shape[1:], source.shape[1:]))
     target[(to.flatten(), *both)] = source[(of.flatten(), *both)].to(target)
 
 
