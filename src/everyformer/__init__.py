@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from everyformer.context import Cache, Context
     from everyformer.designs import Design
-    from everyformer.edits import insert, remove, resize, swap
+    from everyformer.edits import insert, keep, remove, resize, swap
     from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
     from everyformer.interop.checkpoint import Checkpoint, load
     from everyformer.registry import method, methods, part, parts, system, systems
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Cache": "context", "Context": "context", "Design": "designs", "Spec": "specs", "Tokens": "tokens",
-    "insert": "edits", "look": "report.look", "remove": "edits", "resize": "edits", "swap": "edits", "method": "registry", "methods": "registry",
+    "insert": "edits", "keep": "edits", "look": "report.look", "remove": "edits", "resize": "edits", "swap": "edits", "method": "registry", "methods": "registry",
     "part": "registry", "parts": "registry",
     "spec": "specs", "system": "registry", "systems": "registry",
     "Checkpoint": "interop.checkpoint", "load": "interop.checkpoint",
@@ -51,7 +51,7 @@ _ROOMS = (
 __all__ = [
     "BadInput", "Cache", "Checkpoint", "Context", "Design", "DoesNotFit", "EveryformerError", "Spec", "Tokens", "UnknownName",
     "backbones", "compression", "contracts", "create", "design", "embeddings", "feedforward", "generation", "heads", "insert",
-    "interop", "interpret", "load", "look", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part",
+    "interop", "interpret", "keep", "load", "look", "masks", "method", "methods", "mixers", "models", "norms", "objectives", "part",
     "parts",
     "positions", "reduction", "remove", "resize", "scores", "spec", "swap", "system", "systems",
 ]  # fmt: skip

@@ -182,6 +182,8 @@ class LinearMap(Projection):
     """Base of what stands for a linear map W x + b in another form; built with inputs, outputs and whether it has a bias."""
 
     linear_map = True
+    learns: ClassVar[bool] = True
+    """Whether training can change the matrix that it stands for."""
     bias: Tensor | None
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:

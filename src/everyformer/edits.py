@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,10 @@ from torch import nn
 
 from everyformer.contracts import LinearMap
 from everyformer.designs import Design, Edit, design_of, parts_at, seeded
-from everyformer.errors import DoesNotFit
-from everyformer.specs import Spec
+from everyformer.errors import DoesNotFit, UnknownName
+from everyformer.registry import Part
+from everyformer.specs import Spec, signature
+from everyformer.units import Units, chosen
 
 
 def swap(model: nn.Module, pattern: str | Sequence[str], new: Edit, *, seed: int | None = None) -> nn.Module:
@@ -39,6 +41,38 @@ def resize(model: nn.Module, pattern: str, value: Any, *, seed: int | None = Non
         for path in before.find(pattern.rpartition(".")[0]):
             surgery.resize(path)
         surgery.finish()
+    return model
+
+
+def keep(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Make parts of a built model smaller in place: those at the paths keep these of their units, by number.
+
+    `ef.keep(model, {"backbone.blocks.0.mixer": [0, 2, 3]})` leaves three heads. A head whose keys others share stays or
+    goes with them.
+    """
+    before = after = design_of(model)
+    found: dict[str, Units] = {}
+    for path in kept:
+        parts = parts_at(model, path)
+        units = parts[0][2].units() if parts and isinstance(parts[0][2], Part) else None
+        if units is None:
+            known = [each for each, _ in before.walk() if any(part.units() for _, _, part in parts_at(model, each))]
+            raise UnknownName("part with heads or hidden units", path, known)
+        found[path] = units
+        options = units.of(len(chosen(kept[path], units.count)))
+        own = before.get(path).part
+        if not set(options) <= set(signature(own)):
+            lacking = next(each for each in options if each not in signature(own))
+            raise DoesNotFit(
+                f"{own.__name__} has no option '{lacking}', so that its {units.name} cannot be fewer", path
+            )
+        after = after.swap(path, after.get(path).but(**options))
+    surgery = _Surgery(model, after)
+    for path, units in found.items():
+        surgery.refuse_to_keep(path, units)
+    for path in found:
+        surgery.resize(path, kept[path])
+    surgery.finish()
     return model
 
 
@@ -79,15 +113,31 @@ class _Surgery:
             if isinstance(new, LinearMap):
                 new.inherit(old)
 
-    def resize(self, path: str) -> None:
+    def refuse_to_keep(self, path: str, units: Units) -> None:
+        """Refuse a part in which something else than its units changes with their number, or may not."""
+        self._refuse_forms(path)
+        for (_, _, old), planned in self._beside(path):
+            sizes = {name: each.shape for name, each in planned.state_dict().items()}
+            for name, each in old.state_dict().items():
+                if name not in units.places and sizes.get(name) != each.shape:
+                    raise DoesNotFit(
+                        f"{type(old).__name__} cannot be made with fewer {units.name}, as its '{name}' {tuple(each.shape)} "
+                        "changes with them",
+                        path,
+                    )
+
+    def resize(self, path: str, kept: Sequence[int] | None = None) -> None:
         """Build anew what stands at a path, with the weights that fit of what stood there."""
+        self._refuse_forms(path)
+        for (holder, name, old), planned in self._beside(path):
+            new = self._like(planned)
+            new.inherit(old, *() if kept is None else (kept,))  # type: ignore[operator]
+            holder._modules[name] = new
+
+    def _refuse_forms(self, path: str) -> None:
         inside = [form for form in self.forms if form.startswith(f"{path}.")]
         if inside:
             raise DoesNotFit(f"it holds a map in another form at '{inside[0]}'; take that out first (ef.remove)", path)
-        for (holder, name, old), planned in self._beside(path):
-            new = self._like(planned)
-            new.inherit(old)  # type: ignore[operator]
-            holder._modules[name] = new
 
     def insert(self, path: str) -> None:
         """Build what the plan has at a path, and put it into the list there."""

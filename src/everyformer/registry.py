@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
+from everyformer.units import Units, hand_over, share
 
 if TYPE_CHECKING:
     from everyformer.designs import Design
@@ -58,12 +59,22 @@ class Part(nn.Module):
         """Let an edit of a built model put in or take out a part here; `build(spec, *place)` makes what goes with it."""
         change()
 
-    def inherit(self, old: nn.Module) -> None:
-        """Take over the weights of the part that stood here, of another size: each tensor where both have it."""
+    def units(self) -> Units | None:
+        """The like units that this part is made of, and can be made with fewer of; None where there are none."""
+        return None
+
+    def inherit(self, old: nn.Module, kept: Sequence[int] | None = None) -> None:
+        """Take over the weights of the part that stood here, of another size: each tensor where both have it.
+
+        Of its units the first ones, or those that are `kept`.
+        """
         given = old.state_dict(keep_vars=True)
+        shared = share(self.units(), old.units(), kept)  # type: ignore[operator]
         with torch.no_grad():
             for name, mine in self.state_dict(keep_vars=True).items():
-                if name in given and given[name].dim() == mine.dim():
+                if name in shared:
+                    hand_over(mine, given[name], *shared[name])
+                elif name in given and given[name].dim() == mine.dim():
                     both = tuple(slice(min(a, b)) for a, b in zip(mine.shape, given[name].shape))
                     mine[both] = given[name][both]
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ import everyformer as ef
 from everyformer import cli
 from everyformer.recipe import load_recipe
 from everyformer.training import Run, train
-from support.tiny_data import pictures
+from support.tiny_data import pictures, sentence
 
 TINY = (
     "data.image=16", "design.convs=1", "design.width=16", "design.depth=2", "design.heads=2", "training.steps=1",
@@ -78,6 +79,47 @@ def test_a_step_that_there_is_not_is_refused_before_anything_is_written(
     code, text = said("shrink", run.folder, "--with", step, "--samples", 2, "--out", tmp_path / "small")
     assert (code, words in text) == (2, True), text
     assert not (tmp_path / "small").exists()
+
+
+def test_a_shrunk_language_model_generates(tmp_path: Path, said: Any) -> None:
+    random = np.random.default_rng(3)
+    (tmp_path / "book.txt").write_text("\n".join(sentence(random) for _ in range(60)))
+    small = ("data.length=16", "design.length=16", "design.width=16", "design.depth=1", "design.heads=2")
+    given = [f"data.path={tmp_path / 'book.txt'}", *small, "training.steps=1", "training.threads=1"]
+    train(load_recipe("shakespeare", given), tmp_path / "plain", progress=False)
+    out = tmp_path / "small"
+    steps = ("--with", "gptq,bits=4,group=16", "--samples", 4, "--batch", 4)
+    assert said("shrink", tmp_path / "plain", *steps, "--out", out)[0] == 0
+    told = said("generate", out, "the dog", "--tokens", 5, "--temperature", 0, "--json")
+    assert told[0] == 0, told[1]
+    (answer,) = json.loads(told[1])
+    assert answer["text"] == Run.open(out).predict(["the dog"], decoding={"temperature": 0, "max_tokens": 5})[0]["text"]
+
+
+def test_a_graph_of_a_shrunk_model_answers_the_same(tmp_path: Path) -> None:
+    """To one step of an input's 8 bits, as sums in another order may round to the step beside."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model: Any = ef.create("bert", vocabulary=20, width=32, depth=1, heads=4, hidden=48, length=16, seed=0).eval()
+    model = ef.compression.rtn(model, bits=3, group=8, paths="**.mixer.*")
+    model = ef.compression.int8(model, paths="**.feedforward.*")
+    ef.interop.to_onnx(model, tmp_path)
+    inputs = torch.randint(1, 20, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(9) < torch.tensor([[9], [7]])
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["answer"], {"inputs": inputs.numpy(), "mask": mask.numpy()})
+    with torch.no_grad():
+        wanted = model(inputs, mask=mask)
+    torch.testing.assert_close(torch.from_numpy(found), wanted, atol=float(wanted.abs().max()) / 127, rtol=0)
+
+
+def test_a_shrunk_model_is_not_trained(run: Run, tmp_path: Path) -> None:
+    recipe, design = run.recipe, ef.Design(ef.compression.rtn(run.model).spec)
+    with pytest.raises(
+        ef.DoesNotFit, match=r"at 'backbone\.blocks\.0\.mixer\.output': Quantized holds a weight that training"
+    ):
+        train(recipe, tmp_path / "again", design=design, progress=False)
+    assert not (tmp_path / "again").exists()
 
 
 def test_no_samples_are_no_calibration(run: Run, tmp_path: Path, said: Any) -> None:

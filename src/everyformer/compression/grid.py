@@ -147,8 +147,13 @@ def unpack(packed: Int[Tensor, "E Y"], bits: int, count: int, *, signed: bool = 
     for width in widths(bits):
         end = start + -(-count * width // 8)
         piece = packed[:, start:end]
-        apart = [torch.bitwise_and(torch.bitwise_right_shift(piece, at), 2**width - 1) for at in range(0, 8, width)]
-        part = torch.stack(apart, -1).flatten(1)[:, :count]
+        part = torch.nn.functional.embedding(piece.int(), _cut(width, packed.device)).flatten(1)[:, :count]
         codes = part if width == bits else codes + part.to(torch.int32) * 2**low
         start, low = end, low + width
     return torch.where(codes < 2 ** (bits - 1), codes, codes.to(torch.int32) - 2**bits) if signed else codes  # type: ignore
+
+
+def _cut(width: int, device: torch.device) -> Int[Tensor, "256 W"]:
+    """Every byte as its pieces of so many bits; looked up, because ONNX has no shifts of bytes."""
+    places = 2 ** torch.arange(0, 8, width, device=device)
+    return (torch.arange(256, device=device)[:, None] // places % 2**width).to(torch.uint8)

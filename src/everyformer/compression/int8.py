@@ -20,6 +20,7 @@ class Int8(LinearMap):
     asked for, it is the map with the rounded weight and the input as it is.
     """
 
+    learns = False
     codes: Tensor
     scale: Tensor
 

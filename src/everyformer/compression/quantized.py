@@ -28,6 +28,7 @@ class Quantized(LinearMap):
     channel) and in 4 (not symmetric, in groups of 32, 64, 128 or 256); else the weight is unpacked first.
     """
 
+    learns = False
     codes: Tensor
     scale: Tensor
     zero: Tensor | None

@@ -1,4 +1,4 @@
-"""Evidence for methods that put trained weights and activations into few bits, on a GPT that learnt Shakespeare by characters."""
+"""Evidence for methods that round the weights and activations of a trained model or leave weights out, on a GPT that learnt Shakespeare by characters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.compression import Fixed, Quantized, awq, gptq, int8, os_plus, rtn, smoothquant
+from everyformer.compression import (
+    Fixed,
+    Quantized,
+    Sparse,
+    awq,
+    gptq,
+    int8,
+    os_plus,
+    rtn,
+    smoothquant,
+    sparsegpt,
+    wanda,
+)
 from everyformer.compression.calibration import BLOCKS, linears, observe
 from everyformer.compression.folding import folds
 from everyformer.data import Task, find_task
@@ -78,18 +90,20 @@ def _learns(make: Callable[[], nn.Module]) -> Callable[[], Finding]:
 
 
 _MADE: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-    "rtn": ("8 bits", lambda: rtn(_gpt()[0], bits=8)),
-    "llm-int8": ("8 bits", lambda: int8(_gpt()[0])),
-    "gptq": ("4 bits", lambda: gptq(_gpt()[0], _gpt()[2], bits=4, group=32)),
-    "awq": ("4 bits", lambda: awq(_gpt()[0], _gpt()[2], bits=4, group=32)),
-    "smoothquant": ("8 bits, outliers planted", lambda: smoothquant(_with_outliers(), _gpt()[2])),
-    "os-plus": ("6 bits, outliers planted", lambda: os_plus(_with_outliers(), _gpt()[2], bits=6)),
+    "rtn": ("In 8 bits", lambda: rtn(_gpt()[0], bits=8)),
+    "llm-int8": ("In 8 bits", lambda: int8(_gpt()[0])),
+    "gptq": ("In 4 bits", lambda: gptq(_gpt()[0], _gpt()[2], bits=4, group=32)),
+    "awq": ("In 4 bits", lambda: awq(_gpt()[0], _gpt()[2], bits=4, group=32)),
+    "smoothquant": ("In 8 bits, outliers planted", lambda: smoothquant(_with_outliers(), _gpt()[2])),
+    "wanda": ("With half its weights", lambda: wanda(_gpt()[0], _gpt()[2])),
+    "sparsegpt": ("With half its weights", lambda: sparsegpt(_gpt()[0], _gpt()[2])),
+    "os-plus": ("In 6 bits, outliers planted", lambda: os_plus(_with_outliers(), _gpt()[2], bits=6)),
 }
 for _name, (_how, _make) in _MADE.items():
     evidence(
         _name,
         kind="learns",
-        claim=f"In {_how} a trained GPT is still below an interpolated trigram model on Shakespeare.",
+        claim=f"{_how} a trained GPT is still below an interpolated trigram model on Shakespeare.",
     )(_learns(_make))
 
 
@@ -151,3 +165,32 @@ def os_plus_is_near() -> Finding:
     verdict = "holds" if ours <= min(0.05 * plain, 0.2 * theirs) else "does not hold at this scale"
     figures = {"loss": plain, "os-plus": ours, "rounded": theirs}
     return Finding(verdict, f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
+
+
+def _against_the_largest(method: Callable[..., nn.Module], share: float) -> Finding:
+    """What a method adds to the loss with half the weights, as a share of what keeping the largest adds."""
+    model, _, batches = _gpt()
+    plain = _loss(model)
+    largest = swap(copy.deepcopy(model), [*linears(model, BLOCKS)], spec(Sparse, keep=0.5))
+    ours, theirs = _loss(method(model, batches)) - plain, _loss(largest) - plain
+    verdict = "holds" if ours <= share * theirs else "does not hold at this scale"
+    figures = {"loss": plain, "method": ours, "largest": theirs}
+    return Finding(verdict, f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
+
+
+@evidence(
+    "wanda", kind="claim", claim="Half the weights left out, it adds less loss than keeping the largest (table 2)."
+)
+def wanda_is_less() -> Finding:
+    """A GPT of 0.8 M parameters, 64 windows of calibration."""
+    return _against_the_largest(wanda, 1.0)
+
+
+@evidence(
+    "sparsegpt",
+    kind="claim",
+    claim="Half the weights left out, it adds at most half the loss that keeping the largest adds (table 1).",
+)
+def sparsegpt_halves() -> Finding:
+    """A GPT of 0.8 M parameters, 64 windows of calibration."""
+    return _against_the_largest(sparsegpt, 0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from everyformer.dropout import Dropout
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
+from everyformer.units import Units, at
 
 
 @part("feedforward")
@@ -40,6 +40,10 @@ class MLP(FeedForward):
         """The update of each token."""
         hidden = self.activation(self.up(tokens.values))
         return self.down(hidden if self.dropout is None else self.dropout(hidden))
+
+    def units(self) -> Units:
+        """Its hidden units."""
+        return hidden_units(self.up, self.down, 1)
 
 
 @part("feedforward")
@@ -72,14 +76,9 @@ class Gated(FeedForward):
         hidden = self.activation(gate) * value
         return self.down(hidden if self.dropout is None else self.dropout(hidden))
 
-    def inherit(self, old: nn.Module) -> None:
-        """Take over the first hidden units: of the gate and of the value, which `up` holds one under the other."""
-        super().inherit(old)
-        with torch.no_grad():
-            for mine, given in zip(self.up.parameters(), old.up.parameters(), strict=True):
-                for half, before in zip(mine.chunk(2), given.chunk(2), strict=True):
-                    count = min(len(half), len(before))
-                    half[:count] = before[:count]
+    def units(self) -> Units:
+        """Its hidden units; `up` holds their gates and, under these, their values."""
+        return hidden_units(self.up, self.down, 2)
 
 
 @part("feedforward")
@@ -102,3 +101,16 @@ def _positive(hidden: int) -> int:
     if hidden < 1:
         raise ValueError(f"the hidden width is at least 1; given {hidden}")
     return hidden
+
+
+def hidden_units(up: nn.Module, down: nn.Module, layers: int) -> Units:
+    """The hidden units between two maps, the first of which gives so many numbers for each, in blocks."""
+    count: int = down.in_features  # type: ignore[assignment]
+    above = at(count, *[count] * layers)
+    return Units(
+        "hidden",
+        count,
+        {"hidden": 1},
+        {"up.weight": (0, above), "up.bias": (0, above), "down.weight": (1, at(count, count))},
+        "down",
+    )

@@ -20,6 +20,7 @@ from everyformer.mixers.lowering import Listed, Lowered, Sparse, lower, lower_me
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens, unpack
+from everyformer.units import Units, at
 
 Pair = tuple[Tensor | None, Tensor | None]
 """What the queries and what the keys have of something."""
@@ -88,6 +89,18 @@ class _Attention(Mixer):
         """Heads apart."""
         return x.unflatten(-1, (heads, self.head_width)).transpose(1, 2)
 
+    def head_units(self, **blocks: tuple[int, ...]) -> Units:
+        """Its heads, those that share a key as one: what the maps named in `blocks` hold of each in blocks of these sizes."""
+        places = {
+            f"{name}.{kind}": (0, at(self.key_heads, *sizes))
+            for name, sizes in blocks.items()
+            for kind in ("weight", "bias")
+        }
+        places["output.weight"] = 1, at(self.key_heads, self.heads * self.head_width)
+        shared = {"key_heads": 1} if self.key_heads < self.heads else {}
+        options = {"heads": self.heads // self.key_heads, **shared}
+        return Units("heads", self.key_heads, options, places, "output", {"head_width": self.head_width})
+
     def extra_repr(self) -> str:
         """Heads and their width."""
         return f"heads={self.heads}, key_heads={self.key_heads}, head_width={self.head_width}"
@@ -136,6 +149,10 @@ class Attention(_Attention):
         if query_key_norm is not None:
             self.query_key_norm = self.make("query_key_norm", (query_key_norm, query_key_norm), self.head_width)
         self.mask = mask
+
+    def units(self) -> Units:
+        """Its heads."""
+        return self.head_units(qkv=self.sizes)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those that it may see."""
@@ -310,6 +327,11 @@ class CrossAttention(_Attention):
         self.output = nn.Linear(
             self.heads * self.head_width, width, bias=bias if output_bias is None else output_bias
         )  # fmt: skip
+
+    def units(self) -> Units:
+        """Its heads."""
+        keys = self.key_heads * self.head_width
+        return self.head_units(query=(self.heads * self.head_width,), key_value=(keys, keys))
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from the memory."""

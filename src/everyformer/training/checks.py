@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from everyformer.errors import EveryformerError, UnknownName
+from torch import nn
+
+from everyformer.designs import design_of, parts_at
+from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.recipe import Recipe, Training
 from everyformer.training import logs
 from everyformer.training.designing import check_design
@@ -36,6 +39,18 @@ def check(recipe: Recipe) -> None:
         from everyformer.data.decoding import Decoding
 
         Decoding.of(recipe.decoding)
+
+
+def check_learns(model: nn.Module) -> None:
+    """Refuse a model in which a linear map has a form that training cannot change."""
+    for path in design_of(model).forms():
+        for _, _, form in parts_at(model, path):
+            if not form.learns:
+                raise DoesNotFit(
+                    f"{type(form).__name__} holds a weight that training cannot change; train the run that was made "
+                    "smaller and make it smaller again, or put the plain map back (ef.remove)",
+                    path,
+                )
 
 
 def _check_numbers(training: Training) -> None:

@@ -21,7 +21,7 @@ from everyformer.errors import EveryformerError
 from everyformer.objectives.base import LABELS
 from everyformer.training import checkpoints, logs
 from everyformer.training.averaging import copy_of, holding, put, weights
-from everyformer.training.checks import check
+from everyformer.training.checks import check, check_learns
 from everyformer.training.designing import design_for
 from everyformer.training.feed import Feed, Steps
 from everyformer.training.files import full_disk_stops, save_tensors, write_json
@@ -81,7 +81,9 @@ def train(
         task = find_task(recipe.task).open(**recipe.data)
     if design is None:
         design = design_for(recipe.design, task.facts)
-    precision = choose(recipe.training.precision, common_width(on_meta(design)))
+    planned = on_meta(design)
+    check_learns(planned)
+    precision = choose(recipe.training.precision, common_width(planned))
     fabric = _fabric(recipe.training, precision)
     fabric.launch(_train, recipe, Path(folder), resume, overwrite, progress, task, design, precision)
     return Run.open(folder)
