@@ -67,10 +67,10 @@ class StreamedLanguageModelling(LanguageModelling):
 
     def batch(self, split: str, indices: Sequence[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
         """`inputs` (B, N) and `labels` (B, N), the token after each; the same windows in training and in scoring."""
-        length, windows = self.options.length, self.windows.get(split)
+        length = self.options.length
         taken = np.full((len(indices), length + 1), IGNORED)
         for row, index in enumerate(indices_of(indices, self.size(split), split)):
-            ids = windows[index]
+            ids = self.windows[split][index]
             taken[row, : len(ids)] = ids
         found = torch.from_numpy(taken)
         return {"inputs": found[:, :-1].clamp(min=0), LABELS: found[:, 1:].clone()}
