@@ -42,6 +42,7 @@ from everyformer.mixers.marked import GlobalLocal, LongformerAttention
 from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
+from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
@@ -60,13 +61,13 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, Spread, Windows
 
 __all__ = [
-    "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
+    "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
     "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeltaNet", "Depthwise",
     "DifferentialAttention", "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap",
     "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
     "GatedLinearAttention", "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections",
     "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention",
-    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PoNet",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PlaneStateSpace", "PoNet",
     "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
     "Retention", "RetrievedAttention", "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread",
     "StateSpace", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
