@@ -170,6 +170,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},
     "mixers.Spread": {"size": 2},
     "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
+    "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
     "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
     "models.LongSource": {**_seq2seq, "length": 4},

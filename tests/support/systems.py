@@ -26,6 +26,7 @@ _PYRAMID = {"classes": 3, "image": 32, "depths": (1, 1)}
 _HEADS = {**_PYRAMID, "heads": (2, 4)}
 _SPATIAL = {**_HEADS, "widths": (16, 32), "reductions": (2, 1)}
 OPTIONS: dict[str, dict[str, Any]] = {
+    "2d-ssm": {**_PICTURES, "patch": 4},
     "albert": {**_TEXT, "hidden": 48, "length": 16, "table_width": 16},
     "algoformer": {"vocabulary": 20, "width": 32, "turns": 2, "heads": 4, "length": 16},
     "ast": {"classes": 3, "mels": 12, "frames": 20, "patch": 4, "stride": 3, "width": 32, "depth": 2, "heads": 4},

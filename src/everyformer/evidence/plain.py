@@ -15,6 +15,7 @@ from everyformer.recipe import load_recipe
 from everyformer.registry import find_system
 
 CUT: dict[str, dict[str, Any]] = {
+    "2d-ssm": {"patch": 2},
     "beit": {"patch": 2, "scale": 1},
     "cait": {"patch": 2, "scale": 1},
     "convmixer": {"patch": 1, "depth": 4, "kernel": 3},
@@ -203,3 +204,24 @@ def shifts_change_nothing() -> Finding:
         f"{name}: {each['same']:.2%} the same, accuracy {each['accuracy']:.4f}" for name, each in figures.items()
     )
     return Finding(verdict, finding, figures)
+
+
+@evidence(
+    "2d-ssm",
+    kind="claim",
+    claim="Without positions the layer is above a ViT without, and not below a ViT with them (abstract, table 1).",
+)
+def planes_tell_places() -> Finding:
+    """The digits recipe, a third of its epochs."""
+    bare = [{"set": "embedding.positions", "value": None}]
+    figures = compared(
+        {
+            "2d-ssm": design_of("2d-ssm"),
+            "vit without positions": design_of("vit", edits=bare),
+            "vit": design_of("vit"),
+        },
+        "training.epochs=13",
+    )
+    ours, without, plain = (each["mean"] for each in figures.values())
+    verdict = "holds" if ours > without and ours >= plain else "does not hold at this scale"
+    return Finding(verdict, said(figures), figures)

@@ -43,6 +43,7 @@ from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
 from everyformer.mixers.placed import PlacedAttention, PlacedCrossAttention
+from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
@@ -62,16 +63,17 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, Spread, Windows
 
 __all__ = [
-    "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "CombinerAttention", "ConvAttention",
-    "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeltaNet", "Depthwise",
-    "DifferentialAttention", "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap",
-    "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
-    "GatedLinearAttention", "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "IndependentDirections",
-    "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction",
-    "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention", "PoNet", "Pooling", "PositiveFeatures",
-    "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention",
-    "RingAttention", "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread", "StateSpace",
-    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
-    "lean_attention", "ring_attention", "sequence_over",
+    "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
+    "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention",
+    "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
+    "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
+    "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
+    "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
+    "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
+    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention",
+    "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing",
+    "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal",
+    "SegmentAttention", "SlimAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
+    "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "lean_attention", "ring_attention",
+    "sequence_over",
 ]  # fmt: skip
