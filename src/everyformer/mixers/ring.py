@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,17 +160,17 @@ def ring_attention(
     return _Ring.apply(query, key, value, Ring(group), how)
 
 
-_ring: ContextVar[Ring | None] = ContextVar("ring", default=None)
+_rings: list[Ring] = []
 
 
 @contextmanager
 def sequence_over(group: Any = None) -> Iterator[Ring]:
     """Inside, the tokens that a model is given are this process's part of sequences that `group` holds together."""
-    token = _ring.set(Ring(group))
+    _rings.append(Ring(group))
     try:
-        yield Ring(group)
+        yield _rings[-1]
     finally:
-        _ring.reset(token)
+        _rings.pop()
 
 
 @part("mixers")
@@ -204,9 +203,9 @@ class RingAttention(Attention):
         self.size = size
 
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
-        ring = _ring.get()
-        if ring is None:
+        if not _rings:
             return super()._mix(qkv, tokens, context)
+        ring = _rings[-1]
         query, key, value = self.operands(qkv)
         positions = self.positions if self.positions is not None else context.positions
         if positions is not None:
