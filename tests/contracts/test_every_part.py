@@ -49,6 +49,9 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     if list(part.parameters()):
         weighted(answer).backward()
     for path, parameter in part.named_parameters():
+        if not parameter.requires_grad:
+            assert name == "compression.LoRA", "only what an adapter stands beside is kept as it is"
+            continue
         assert parameter.grad is not None, path
         assert parameter.grad.abs().max() > 0, path
 

@@ -14,7 +14,7 @@ from everyformer.data.options import read_options
 from everyformer.recipe import known_recipes, load_recipe
 from everyformer.registry import find_system
 from everyformer.training.designing import design_for
-from support.tiny_data import depths, masked, pairs, pictures, sentence, series, sounds, table
+from support.tiny_data import boxed, depths, masked, pairs, pictures, sentence, series, sounds, table
 
 RECIPES = sorted(known_recipes())
 
@@ -25,6 +25,8 @@ def own(name: str, folder: Path) -> str:
     task = load_recipe(name).task
     if task == "image-classification":
         return str(pictures(folder, side=8 if name == "digits" else 40, count=30) / "train")
+    if task == "detection":
+        return str(boxed(folder, (48, 48)))
     if task == "segmentation":
         return str(masked(folder, (90, 120), void=11))
     if task == "depth":
