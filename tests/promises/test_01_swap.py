@@ -22,6 +22,8 @@ BACKBONES = [
     if issubclass(spec_of(name).part, Backbone) and not getattr(spec_of(name).part, "leads", 0)
 ]
 """Text has no leading tokens."""
+GRIDDED = {f"positions.{name}" for name in ("FourierGrid", "LearnedAxes", "LearnedGrid", "ScaledSinusoidal")}
+"""Positions that ask for rows and columns."""
 ATTENTION = ef.spec(ef.mixers.Attention, heads=HEADS)
 
 
@@ -85,7 +87,10 @@ def of(kind: type, *rooms: str) -> list[str]:
     crossed(having("**.mixer"), of(Mixer, "mixers"), whole=("backbones.Encoder", "backbones.Decoder"), every=4),
 )
 def test_every_mixer_in_every_backbone(name: str, backbone: str) -> None:
-    pictures = "grid" in spec_of(name).part.capabilities
+    capabilities = spec_of(name).part.capabilities
+    if backbone == "backbones.WordBlock" and "memory" in capabilities:
+        pytest.skip("a sentence is narrower than the memory, which is as wide as tokens with their words")
+    pictures = "grid" in capabilities
     place = (
         "**.outer.mixer" if backbone == "backbones.WordBlock" else "**.mixer"
     )  # words are few, narrow, and on no grid
@@ -122,7 +127,7 @@ def test_every_position_in_every_place(name: str, place: str) -> None:
         with pytest.raises(ef.DoesNotFit, match="stands in") as error:
             changed.build()
         assert error.value.path == place
-    elif name in ("positions.FourierGrid", "positions.LearnedGrid", "positions.LearnedAxes"):
+    elif name in GRIDDED:
         with pytest.raises(ef.BadInput, match="grid|rows and columns"):
             trains(changed)
     else:

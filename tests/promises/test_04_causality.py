@@ -54,22 +54,20 @@ def attention(position: str) -> ef.Spec:
 
 
 SWAPS = dict(swaps())
-UNEXPLAINED = {("nprf-rpe", "feedforward.FourierKAN"), ("transformer", "mixers.ToeplitzAttention")}
 
 
 @pytest.mark.parametrize(
     ("name", "what"), crossed(CAUSAL, list(SWAPS), whole=("gpt", "llama", "transformer"), every=8)
 )  # fmt: skip
 def test_no_later_token_moves_an_earlier_answer(name: str, what: str) -> None:
-    if (name, what) in UNEXPLAINED:
-        pytest.xfail("off by more than 1e-6; whether it is rounding is not known yet")
+    """In float64, so that a difference is not of rounding."""
     try:
-        model = SWAPS[what](model_of(tiny(name)))
+        model = SWAPS[what](model_of(tiny(name))).double()
     except ef.EveryformerError as error:
         assert "causal" in str(error) or "no part at" in str(error), "refused, or the system has no such place"
         return
     ids = torch.randint(1, vocabulary_of(model), (2, 8), generator=torch.Generator().manual_seed(1))
-    source = given if (given := example(model, 2)["inputs"]).is_floating_point() else ids
+    source = given.double() if (given := example(model, 2)["inputs"]).is_floating_point() else ids
     say = (lambda target: model(source, target)) if hasattr(model, "source") else model
     mask = torch.ones(2, 8, dtype=torch.bool)
     mask[1, :3] = False
