@@ -47,7 +47,7 @@ class Int8(LinearMap):
             return F.linear(values, self.weight, self.bias)
         step = values.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
         codes = (values / step).round()
-        if values.device.type == "cpu":
+        if values.device.type == "cpu" and not torch.compiler.is_exporting():
             whole = torch._int_mm(codes.flatten(0, -2).to(torch.int8), self.codes.T).unflatten(0, values.shape[:-1])
         else:
             whole = F.linear(codes, self.codes.to(codes.dtype))
