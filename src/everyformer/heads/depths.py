@@ -87,7 +87,7 @@ class Reassembled(MapHead):
         widths: tuple[int, ...],
         *,
         hidden: tuple[int, ...] = (96, 192, 384, 768),
-        factors: tuple[float, ...] = (4, 2, 1, 0.5),
+        factors: tuple[int | float, ...] = (4, 2, 1, 0.5),
         fused: int = 256,
         narrow: int = 32,
         activation: str = "gelu",
@@ -141,7 +141,7 @@ class _Unit(nn.Module):
         return cells + self.convs[1](F.relu(self.convs[0](F.relu(cells))))
 
 
-def _resize(width: int, factor: float) -> nn.Module:
+def _resize(width: int, factor: int | float) -> nn.Module:
     """A map `factor` times as fine."""
     if factor > 1:
         return nn.ConvTranspose2d(width, width, int(factor), int(factor))

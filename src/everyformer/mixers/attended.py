@@ -14,25 +14,25 @@ from everyformer.mixers.lowering import Lowered
 
 @dataclass(frozen=True)
 class Attended:
-    """Queries (B, H, N, K), keys (B, G, N, K), and the mask and bias of their scores; padded where the batch was packed."""
+    """Queries (B, H, N, K), keys (B, G, M, K), and the mask and bias of their scores; padded where the batch was packed."""
 
     query: Float[Tensor, "B H N K"]
-    key: Float[Tensor, "B G N K"]
+    key: Float[Tensor, "B G M K"]
     lowered: Lowered
     scale: float
     bias: Callable[[], Tensor | None]
-    """Forms what is added to the scores, (#B, #H, #N, N)."""
+    """Forms what is added to the scores, (#B, #H, #N, M)."""
 
-    def keys(self) -> Float[Tensor, "B N K"]:
+    def keys(self) -> Float[Tensor, "B M K"]:
         """The keys, averaged over the heads."""
         return self.key.mean(1)
 
-    def weights(self, rows: slice = slice(None)) -> Float[Tensor, "B H R N"]:
+    def weights(self, rows: slice = slice(None)) -> Float[Tensor, "B H R M"]:
         """The weights of the queries in `rows`: softmax(q k^T scale + bias) under the mask, formed only here."""
         scores, allowed = self.scores(rows)
         return softmax(scores, allowed)
 
-    def scores(self, rows: slice = slice(None)) -> tuple[Float[Tensor, "B H R N"], Bool[Tensor, "#B #H #R N"] | None]:
+    def scores(self, rows: slice = slice(None)) -> tuple[Float[Tensor, "B H R M"], Bool[Tensor, "#B #H #R M"] | None]:
         """What the softmax takes for the queries in `rows`, and which keys each may see; None where all."""
         query = self.query[:, :, rows]
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
