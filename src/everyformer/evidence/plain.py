@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.pictures import against_logistic_regression
 from everyformer.evidence.runs import over_seeds, scored, trained
@@ -192,7 +193,8 @@ def shifts_change_nothing() -> Finding:
     figures = {}
     for name in ("shift-equivariant-vit", "vit"):
         with trained("digits", "training.epochs=10", design=design_of(name)) as run:
-            inputs = run.task.batch("test", range(run.task.size("test")))["inputs"]
+            task = find_task(run.recipe.task).open(**run.recipe.data)
+            inputs = task.batch("test", range(task.size("test")))["inputs"]
             model = run.model.eval()
             with torch.no_grad():
                 said = [model(inputs.roll((i // 8, i % 8), (2, 3))).argmax(-1) for i in range(64)]
