@@ -13,19 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.paired import in_turns, milliseconds, ratio, write
+from everyformer.costs import memory
 from everyformer.data import find_task
 from everyformer.training import Run
 
 FORMATS = ("fp32", "bf16")
-
-
-def held(model: nn.Module) -> int:
-    """Bytes of weights and buffers, tied ones once."""
-    kept = {each.data_ptr(): each.nbytes for each in (*model.parameters(), *model.buffers())}
-    return sum(kept.values())
 
 
 def measure(folder: Path, batch: int, repeats: int) -> list[dict[str, Any]]:
@@ -42,7 +36,7 @@ def measure(folder: Path, batch: int, repeats: int) -> list[dict[str, Any]]:
         lines.append({
             "run": recipe.name, "parameters": run.result["parameters"], "format": name, "metric": task.metric,
             "score": round(score.metrics[task.metric], 4), "ms": milliseconds(times)[name],
-            "times_as_fast": ratio(times, "fp32", name), "bytes": held(run.model),
+            "times_as_fast": ratio(times, "fp32", name), "bytes": memory(run.model),
         })  # fmt: skip
         print(lines[-1], flush=True)
     return lines

@@ -61,7 +61,11 @@ class Design:
         A linear map inside a part can be exchanged as well (`backbone.blocks.*.mixer.qkv`), for another form of it; the
         function is given None for one that is plain.
         """
-        return self._edit(self.places(pattern), lambda old: new(old) if not isinstance(new, Spec) else new)
+        return self.exchange(self.places(pattern), new)
+
+    def exchange(self, paths: list[str], new: Edit) -> Design:
+        """The same at exact paths, as `places` gives them."""
+        return self._edit(paths, lambda old: new(old) if not isinstance(new, Spec) else new)
 
     def set(self, pattern: str, value: Any) -> Design:
         """Change an option of every part that matches: `set("backbone.blocks.*.mixer.heads", 4)`."""

@@ -22,9 +22,10 @@ def swap(model: nn.Module, pattern: str | Sequence[str], new: Edit, *, seed: int
     What comes to stand for a linear map stands for the map that was there, as nearly as its form can.
     """
     before = design_of(model)
-    surgery = _Surgery(model, before.swap(pattern, new))
+    paths = before.places(pattern)
+    surgery = _Surgery(model, before.exchange(paths, new))
     with seeded(seed):
-        for path in _outermost(before.places(pattern)):
+        for path in _outermost(paths):
             surgery.exchange(path)
         surgery.finish()
     return model
