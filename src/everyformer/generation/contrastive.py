@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.generation.decoding import Decoding
 from everyformer.generation.stops import Ends
-from everyformer.generation.strategies import Hypothesis, Strategy, Stream, take
+from everyformer.generation.strategies import Hypothesis, Strategy, Stream, unfinished
 from everyformer.registry import method, part
 
 
@@ -44,8 +44,7 @@ class Contrastive(Strategy):
         states = decoding.states.values
         for _ in range(max_tokens):
             tokens, logits, states = self.choose(decoding, logits, states)
-            going = [i for i, (row, token) in enumerate(zip(rows, tokens.tolist()))
-                     if not take(token, row, found[row], ends, stream)]  # fmt: skip
+            going = unfinished(tokens, rows, found, ends, stream)
             if not going:
                 break
             if len(going) < len(rows):

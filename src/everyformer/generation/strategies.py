@@ -71,8 +71,7 @@ class Single(Strategy):
         seen = seen_by(decoding, logits) if self.remembers else None
         for left in reversed(range(max_tokens)):
             tokens = self.choose(logits, seen)
-            going = [i for i, (row, token) in enumerate(zip(rows, tokens.tolist()))
-                     if not take(token, row, found[row], ends, stream)]  # fmt: skip
+            going = unfinished(tokens, rows, found, ends, stream)
             if not going or not left:
                 break
             if len(going) < len(rows):
@@ -93,6 +92,15 @@ def take(token: int, row: int, found: list[int], ends: Ends, stream: Stream | No
     if stream is not None:
         stream(row, token)
     return ends.stops and ends.stopped(found)
+
+
+def unfinished(
+    tokens: Int[Tensor, " B"], rows: list[int], found: list[list[int]], ends: Ends, stream: Stream | None
+) -> list[int]:
+    """Which of the sequences in the batch go on after these tokens, which are put to what their rows have found."""
+    return [
+        i for i, (row, token) in enumerate(zip(rows, tokens.tolist())) if not take(token, row, found[row], ends, stream)
+    ]
 
 
 def seen_by(decoding: Decoding, logits: Float[Tensor, "B V"]) -> Bool[Tensor, "B V"]:
