@@ -247,7 +247,7 @@ class Cache:
     @property
     def bytes(self) -> int:
         """What the tokens held take, states and memories included."""
-        states = sum(value.numel() * value.element_size() for kept in self.states.values() for value in kept.values())
+        states = sum(value.nbytes for kept in self.states.values() for value in kept.values())
         return sum(held.bytes for held in self._columns()) + states + sum(each.bytes for each in self._below())
 
     def _columns(self) -> Iterator[Columns]:

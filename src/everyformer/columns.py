@@ -91,7 +91,7 @@ class Columns:
     @property
     def bytes(self) -> int:
         """What is held of the tokens, without the room to spare."""
-        return self.held.numel() * self.held.element_size()
+        return self.held.nbytes
 
 
 class Storage(Part):

@@ -45,7 +45,7 @@ def parameters(module: nn.Module) -> int:
 def memory(module: nn.Module) -> int:
     """Bytes of the weights that are saved, parameters and buffers (tied ones once)."""
     kept = {id(each): each for each in module.state_dict(keep_vars=True).values()}
-    return sum(each.numel() * each.element_size() for each in kept.values())
+    return sum(each.nbytes for each in kept.values())
 
 
 def flops(model: nn.Module, batch: Mapping[str, Tensor] | None = None) -> dict[str, int]:

@@ -38,6 +38,7 @@ def regression(
     return rows.flatten(1, 2), y
 
 
+@torch.enable_grad()
 def in_context(
     model: nn.Module, draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], steps: int, lr: float = 1e-3
 ) -> nn.Module:
@@ -124,9 +125,7 @@ def nearest_to_ridge() -> Finding:
         "3 neighbours": nearest(x, y, asked),
     }
     for name, (depth, turns) in {"layers": (3, 1), "looped": (1, 6)}.items():
-        with torch.enable_grad():
-            model = _decoder(noise, depth, turns)
-        said = model(inputs)[:, -2, 0]
+        said = _decoder(noise, depth, turns)(inputs)[:, -2, 0]
         figures[name] = {way: float((said - other).square().mean()) for way, other in ways.items()}
     best = {name: min(each, key=each.__getitem__) for name, each in figures.items()}
     holds = set(best.values()) == {"ridge 0.25"}
@@ -148,10 +147,9 @@ def mixture_is_learnt() -> Finding:
     """Five maps of 3 dimensions, noise 0.5; the map that it goes by is fitted to its answers at 30 x for each prompt."""
     noise, pairs, probes = 0.5, 5, 30
     maps = torch.randn(5, _SIZE, generator=torch.Generator().manual_seed(7))
-    with torch.enable_grad():
-        design = ef.design("algoformer", vocabulary=2, width=64, heads=4, pre=0, post=0, loop=3, turns=1)
-        model: nn.Module = on_vectors(design, _SIZE, _PAIRS).build(seed=0)
-        in_context(model, lambda generator: regression(64, _SIZE, _PAIRS, generator, noise, maps), 2500)
+    design = ef.design("algoformer", vocabulary=2, width=64, heads=4, pre=0, post=0, loop=3, turns=1)
+    model: nn.Module = on_vectors(design, _SIZE, _PAIRS).build(seed=0)
+    in_context(model, lambda generator: regression(64, _SIZE, _PAIRS, generator, noise, maps), 2500)
     inputs, x, y, asked = _asked(500, pairs, noise=noise, weights=maps)
     truth = regression(500, _SIZE, pairs, torch.Generator().manual_seed(1), noise=0.0, weights=maps)[1][:, -1]
     ways = {"posterior": mixed(x, y, maps, noise), "least squares": ridge(x, y, 1e-6)}

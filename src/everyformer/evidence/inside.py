@@ -19,7 +19,6 @@ Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 """Draws a batch of ids, and what follows each; -100 where nothing is asked."""
 
 
-@torch.enable_grad()
 def taught(draw: Draw, steps: int, *, depth: int, length: int, seed: int = 0, lr: float = 3e-3) -> nn.Module:
     """A small decoder that learns what follows in sequences that are drawn."""
     model: nn.Module = create(
@@ -28,6 +27,7 @@ def taught(draw: Draw, steps: int, *, depth: int, length: int, seed: int = 0, lr
     return tuned(model, draw, steps, seed=seed, lr=lr)
 
 
+@torch.enable_grad()
 def tuned(model: nn.Module, draw: Draw, steps: int, *, seed: int = 0, lr: float = 3e-3) -> nn.Module:
     """A decoder trained on what follows in sequences that are drawn, and on what its parts want of themselves."""
     generator = torch.Generator().manual_seed(seed)

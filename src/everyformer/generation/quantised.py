@@ -135,7 +135,7 @@ class Quantised(Columns):
     def bytes(self) -> int:
         """Codes, steps, least values and numbers, and the tokens that stand as they are."""
         held = [*self.parts.values(), *([] if self.numbers is None else [self.numbers])]
-        return sum(each.bytes for each in held) + self.exact.numel() * self.exact.element_size()
+        return sum(each.bytes for each in held) + self.exact.nbytes
 
 
 class ByToken(Quantised):
@@ -210,7 +210,7 @@ class ByChannel(Quantised):
     @property
     def bytes(self) -> int:
         """Those of the groups besides."""
-        return super().bytes + 2 * self.step.numel() * self.step.element_size()
+        return super().bytes + 2 * self.step.nbytes
 
 
 @part("generation")

@@ -171,16 +171,12 @@ def step_cost(
         parameter.grad = torch.empty_like(parameter)
     for each in optimizers:
         each.step()
-    kept = sum(_bytes(value) for each in optimizers for state in each.state.values() for value in state.values())
+    kept = sum(value.nbytes for each in optimizers for state in each.state.values() for value in state.values())
     return StepCost(
-        weights=weights, gradients=sum(map(_bytes, trained)), optimizer=kept, activations=activations, peak=live.peak + kept,
+        weights=weights, gradients=sum(each.nbytes for each in trained), optimizer=kept, activations=activations, peak=live.peak + kept,
         forward_flops=forward, flops=counter.get_total_flops(),
     )  # fmt: skip
 
 
 def _leave(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

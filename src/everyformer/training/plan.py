@@ -21,6 +21,7 @@ from everyformer.objectives.cross_entropy import cross_entropy
 from everyformer.recipe import Recipe, Training
 from everyformer.training.footprint import StepCost, step_cost
 from everyformer.training.order import order_of, steps_of
+from everyformer.training.shards import blocks_of
 
 ROOM = 0.9
 """The share of a device's memory that tensors may take: kernels, buffers of communication and fragments have the rest."""
@@ -216,9 +217,7 @@ def _spread(work: Work, strategy: str, device: Device, devices: int, costs: Cost
 
 
 def _largest_block(design: Design) -> int:
-    model = on_meta(design)
-    blocks = [m for path, m in model.named_modules() if isinstance(m, Backbone) and path.rpartition(".")[2].isdigit()]
-    return max((sum(p.numel() * p.element_size() for p in m.parameters()) for m in blocks), default=0)
+    return max((sum(p.nbytes for p in block.parameters()) for block in blocks_of(on_meta(design))), default=0)
 
 
 def _needed(work: Work, device: Device, costs: Costs) -> int | None:

@@ -32,12 +32,16 @@ def strategy_of(training: Training) -> Strategy | str:
     return ModelParallelStrategy(_shard, data_parallel_size=training.devices * training.nodes, tensor_parallel_size=1)
 
 
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """What is cut by itself: the bodies that stand in lists."""
+    return [m for path, m in module.named_modules() if isinstance(m, Backbone) and path.rpartition(".")[2].isdigit()]
+
+
 def _shard(module: nn.Module, mesh: Any) -> nn.Module:
     """Cut each block by itself, so that one at a time is whole, then what is left."""
     from torch.distributed.fsdp import fully_shard
 
-    blocks = [m for path, m in module.named_modules() if isinstance(m, Backbone) and path.rpartition(".")[2].isdigit()]
-    for block in blocks:
+    for block in blocks_of(module):
         fully_shard(block, mesh=mesh["data_parallel"])
     fully_shard(module, mesh=mesh["data_parallel"])
     return module
