@@ -8,7 +8,6 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Norm, Normaliser, Position, ScorePart, ScoreStep, Slots
@@ -17,6 +16,7 @@ from everyformer.masks import Full, Mask
 from everyformer.mixers.attend import Taps, attend
 from everyformer.mixers.attended import Attended
 from everyformer.mixers.lowering import Listed, Lowered, Sparse, lower, lower_memory
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens, unpack
@@ -64,24 +64,13 @@ class _Attention(Mixer):
     def _scored(self) -> list[ScorePart]:
         return [each for each in (self.normaliser, *self.steps, self.slots) if each is not None]
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        lowered: Lowered,
-        bias: Tensor | None,
-        mass: Tensor | None,
-        context: Context,
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         if self.slots is not None:
             more = self.slots(key, value)
-            lowered = lowered.widened(self.slots.count, query.shape[2], query.device)
-            bias = None if bias is None else F.pad(bias, (self.slots.count, 0))
-            mass = None if mass is None else F.pad(mass, (self.slots.count, 0), value=1.0)
+            sight = sight.widened(self.slots.count, query)
             key, value = torch.cat((more[0], key), 2), torch.cat((more[1], value), 2)
         return attend(
-            query, key, value, lowered=lowered, scale=self.scale, bias=bias, mass=mass, taps=self.taps,
+            query, key, value, lowered=sight.lowered, scale=self.scale, bias=sight.bias, mass=sight.mass, taps=self.taps,
             dropout=self.dropout if self.training else 0.0, normaliser=self.normaliser, steps=self.steps, context=context,
         )  # fmt: skip
 
@@ -198,7 +187,7 @@ class Attention(_Attention):
 
         def call(query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Pair) -> Tensor:
             bias = self._biased(positions, query, places, context)
-            return self._attend(query, key, value, lowered, bias, mass[1], context)
+            return self._attend(query, key, value, Sight(lowered, bias, mass[1]), context)
 
         lowered = lower(context.mask & self.mask, tokens, context).spread(self.heads)
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
@@ -366,7 +355,7 @@ class CrossAttention(_Attention):
         return kept["key"], kept["value"]
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, context: Context) -> Tensor:
-        mixed = self._attend(self.split(query, self.heads), key, value, lowered, None, None, context)
+        mixed = self._attend(self.split(query, self.heads), key, value, Sight(lowered), context)
         return mixed.transpose(1, 2).flatten(2)
 
     def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens, context: Context) -> Tensor:

@@ -10,7 +10,7 @@ from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Lowered
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 
@@ -48,18 +48,9 @@ class DifferentialAttention(Attention):
         self.initial, self.eps = initial, eps
         self.vectors = nn.Parameter(torch.randn(4 * self.head_width) * 0.1)
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        lowered: Lowered,
-        bias: Tensor | None,
-        mass: Tensor | None,
-        context: Context,
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         paired = torch.cat(value.chunk(2, 1), -1).repeat(1, 2, 1, 1)
-        first, second = super()._attend(query, key, paired, lowered, bias, mass, context).chunk(2, 1)
+        first, second = super()._attend(query, key, paired, sight, context).chunk(2, 1)
         a, b, c, d = self.vectors.float().chunk(4)
         strength = (a * b).sum().exp() - (c * d).sum().exp() + self.initial
         mixed = first - strength.to(first.dtype) * second

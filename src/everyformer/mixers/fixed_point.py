@@ -10,7 +10,7 @@ from everyformer.contracts import Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attend import attend
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Lowered
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 
@@ -44,26 +44,17 @@ class FixedPointAttention(Attention):
             raise ValueError(f"iterations is at least 1; given {iterations}")
         self.iterations, self.tolerance, self.damping = iterations, tolerance, damping
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        lowered: Lowered,
-        bias: Tensor | None,
-        mass: Tensor | None,
-        context: Context,
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         def damped(z: Tensor, seen: Tensor) -> Tensor:
             return seen if self.damping == 1 else (1 - self.damping) * z + self.damping * seen
 
         with torch.no_grad():
             z, moving = query.detach(), torch.ones_like(query[..., :1], dtype=torch.bool)
             for _ in range(self.iterations - 1):
-                seen = attend(z, key, value, lowered=lowered, scale=self.scale, bias=bias, mass=mass)
+                seen = attend(z, key, value, lowered=sight.lowered, scale=self.scale, bias=sight.bias, mass=sight.mass)
                 after = damped(z, seen)
                 gap = (after - z).norm(dim=-1, keepdim=True)
                 z = torch.where(moving, after, z)
                 moving = moving & (gap > self.tolerance * after.norm(dim=-1, keepdim=True))
         last = z + (query - query.detach())
-        return damped(last, super()._attend(last, key, value, lowered, bias, mass, context))
+        return damped(last, super()._attend(last, key, value, sight, context))

@@ -13,6 +13,7 @@ from everyformer.masks import Mask, Window
 from everyformer.mixers.attend import attend
 from everyformer.mixers.attention import Attention, Pair
 from everyformer.mixers.lowering import Lowered, Sparse, lower
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.tokens import Tokens
 
@@ -96,8 +97,8 @@ class GlobalLocal(Attention):
                 query,
                 torch.cat((more_keys.repeat(times, 1, 1, 1), key), 2),
                 torch.cat((more_values.repeat(times, 1, 1, 1), value), 2),
-                Lowered(allowed=torch.cat((seen, allowed), -1)),
-                bias, None, context,
+                Sight(Lowered(allowed=torch.cat((seen, allowed), -1)), bias),
+                context,
             )  # fmt: skip
 
         lowered = lower(context.mask & self.mask, tokens, context)

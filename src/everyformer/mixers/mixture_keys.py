@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from everyformer.context import Context
 from everyformer.contracts import Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Lowered
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 
@@ -42,32 +44,11 @@ class MixtureKeys(Attention):
         self.shifts = nn.Parameter(torch.randn(components - 1, heads, 1, self.head_width))
         self.shares = nn.Parameter(torch.zeros(components, heads))
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        lowered: Lowered,
-        bias: Tensor | None,
-        mass: Tensor | None,
-        context: Context,
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         keys = [key, *(key - shift for shift in self.shifts)]
         shares = self.shares.log_softmax(0)[:, None, :, None]
         far = [share - each.square().sum(-1) * (self.scale / 2) for share, each in zip(shares, keys)]
         own = torch.cat(far, -1)[:, :, None]
-        bias = own if bias is None else own + self.repeated(bias)
-        mass = None if mass is None else self.repeated(mass)
-        lowered = self.widened(lowered, query.shape[2], query.device)
-        return super()._attend(
-            query, torch.cat(keys, 2), value.repeat(1, 1, self.components, 1), lowered, bias, mass, context
-        )
-
-    def repeated(self, x: Tensor) -> Tensor:
-        """What is said of each key, said of each component."""
-        return torch.cat((x,) * self.components, -1)
-
-    def widened(self, lowered: Lowered, count: int, device: torch.device) -> Lowered:
-        """The mask over all components."""
-        allowed = lowered.explicit(count, device)
-        return lowered if allowed is None else Lowered(allowed=self.repeated(allowed))
+        sight = sight.along(lambda said: torch.cat((said,) * self.components, -1), query)
+        sight = replace(sight, bias=own if sight.bias is None else own + sight.bias)
+        return super()._attend(query, torch.cat(keys, 2), value.repeat(1, 1, self.components, 1), sight, context)

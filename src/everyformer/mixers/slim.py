@@ -10,7 +10,7 @@ from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Lowered
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -80,20 +80,11 @@ class SlimAttention(Attention):
     def _moved(self, positions: Position, kept: dict[str, Tensor], by: Tensor) -> dict[str, Tensor]:
         return {"places": kept["places"] + by[:, None, :, None]}
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        lowered: Lowered,
-        bias: Tensor | None,
-        mass: Tensor | None,
-        context: Context,
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         raw = value.transpose(1, 2).flatten(2)
         if query.shape[2] >= self.head_width or self.taps.watched:
             value = self.split(self.value(raw), self.heads)
-            return super()._attend(query, key, value, lowered, bias, mass, context)
-        mixed = super()._attend(query, key, raw[:, None], lowered, bias, mass, context)
+            return super()._attend(query, key, value, sight, context)
+        mixed = super()._attend(query, key, raw[:, None], sight, context)
         mixed = mixed @ self.value.weight.unflatten(0, (self.heads, -1)).mT
         return mixed if self.value.bias is None else mixed + self.value.bias.unflatten(0, (self.heads, 1, -1))

@@ -9,7 +9,7 @@ from everyformer.context import Context
 from everyformer.contracts import Position
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention
-from everyformer.mixers.lowering import Lowered
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 
@@ -40,22 +40,10 @@ class SubsampledAttention(Attention):
             raise ValueError(f"a share is above 0 and at most 1; given {share}")
         self.share = share
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        lowered: Lowered,
-        bias: Tensor | None,
-        mass: Tensor | None,
-        context: Context,
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         if not self.training or self.share == 1:
-            return super()._attend(query, key, value, lowered, bias, mass, context)
+            return super()._attend(query, key, value, sight, context)
         count = max(round(self.share * key.shape[2]), 1)
         chosen = torch.rand(key.shape[2], device=key.device, generator=context.generator).topk(count).indices.sort()[0]
-        allowed = lowered.explicit(query.shape[2], key.device)
-        lowered = Lowered(allowed=None if allowed is None else allowed[..., chosen])
-        bias = None if bias is None else bias[..., chosen]
-        mass = None if mass is None else mass[..., chosen]
-        return super()._attend(query, key[:, :, chosen], value[:, :, chosen], lowered, bias, mass, context)
+        sight = sight.along(lambda said: said[..., chosen], query)
+        return super()._attend(query, key[:, :, chosen], value[:, :, chosen], sight, context)
