@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import everyformer as ef
+from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 
 
@@ -38,23 +39,17 @@ def regression(
     return rows.flatten(1, 2), y
 
 
-@torch.enable_grad()
 def in_context(
     model: nn.Module, draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], steps: int, lr: float = 1e-3
 ) -> nn.Module:
     """Train a decoder to say each y at its x, by the squared error of all places."""
     generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    for step in range(steps):
+
+    def loss(step: int) -> Tensor:
         inputs, y = draw(generator)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 100) * (1 - step / steps)
-        loss = F.mse_loss(model(inputs)[:, ::2, 0], y)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return model.eval()
+        return F.mse_loss(model(inputs)[:, ::2, 0], y)
+
+    return descend(model, loss, steps, lr=lr, rate=warmed(100), clip=1.0)
 
 
 def on_vectors(design: Any, dimension: int, pairs: int) -> Any:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from everyformer import create
 from everyformer.auxiliary import listening
+from everyformer.evidence.descent import descend, held
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.interpret import InputXGradient, atman, attribute_generation, log_probability
 
@@ -27,23 +28,17 @@ def taught(draw: Draw, steps: int, *, depth: int, length: int, seed: int = 0, lr
     return tuned(model, draw, steps, seed=seed, lr=lr)
 
 
-@torch.enable_grad()
 def tuned(model: nn.Module, draw: Draw, steps: int, *, seed: int = 0, lr: float = 3e-3) -> nn.Module:
     """A decoder trained on what follows in sequences that are drawn, and on what its parts want of themselves."""
     generator = torch.Generator().manual_seed(seed)
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    for step in range(steps):
+
+    def loss(step: int) -> Tensor:
         ids, labels = draw(generator)
         with listening(model) as heard:
             said = model(ids)
-        loss = sum(heard, F.cross_entropy(said.flatten(0, 1), labels.flatten(), ignore_index=-100))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval()
+        return sum(heard, F.cross_entropy(said.flatten(0, 1), labels.flatten(), ignore_index=-100))
+
+    return descend(model, loss, steps, lr=lr, rate=held(50), weight_decay=0.01)
 
 
 def _needles(generator: torch.Generator, count: int = 64) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from everyformer.cache import Cache, Policy
 from everyformer.columns import Storage
 from everyformer.context import Context
 from everyformer.data.tasks.language import LanguageModelling
+from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import ngrams
 from everyformer.evidence.runs import scored, trained
@@ -106,18 +107,15 @@ def by_segments(memory: int, steps: int = 300, segment: int = 32, batch: int = 1
     vocabulary = 1 + max(int(each.max()) for each in parts.values())
     shape = {"vocabulary": vocabulary, "width": 64, "hidden": 256, "depth": 2, "heads": 4, "memory": 64, "dropout": 0.0}
     model = ef.create("transformer-xl", **shape)
-    adam = torch.optim.AdamW(model.parameters(), lr=3e-3)
     ids = streams(parts["train"], batch)
     cache = Cache(Sinks(sinks=0, window=memory)) if memory else None
-    for step in range(steps):
+
+    def loss(step: int) -> Tensor:
         piece = ids[:, step * segment : (step + 1) * segment + 1]
-        for group in adam.param_groups:
-            group["lr"] = 3e-3 * min(1.0, step / 40) * (1 - step / steps)
-        adam.zero_grad()
         logits = model.decode(piece[:, :-1], Context(cache=cache))
-        F.cross_entropy(logits.flatten(0, 1), piece[:, 1:].flatten()).backward()
-        adam.step()
-    return model
+        return F.cross_entropy(logits.flatten(0, 1), piece[:, 1:].flatten())
+
+    return descend(model, loss, steps, lr=3e-3, rate=warmed(40), weight_decay=0.01)
 
 
 @evidence(

@@ -16,6 +16,7 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer, mix
 from everyformer.costs import processor_seconds
 from everyformer.data.tasks.language import LanguageModelling
+from everyformer.evidence.descent import descend
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.kernels import letters
 from everyformer.evidence.runs import scored, trained
@@ -83,15 +84,14 @@ def far_facts(model: nn.Module, count: int, classes: int, steps: int) -> float:
         inputs[:, 0] = 2 * classes - 1
         return inputs.scatter(1, places, labels[:, None]), labels
 
-    adam = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for _ in range(steps):
+    def loss(step: int) -> Tensor:
         inputs, labels = batch(32)
-        adam.zero_grad()
-        F.cross_entropy(model(inputs), labels).backward()
-        adam.step()
+        return F.cross_entropy(model(inputs), labels)
+
+    descend(model, loss, steps, lr=2e-3)
     inputs, labels = batch(512)
     with torch.no_grad():
-        return (model.eval()(inputs).argmax(-1) == labels).float().mean().item()
+        return (model(inputs).argmax(-1) == labels).float().mean().item()
 
 
 @evidence(

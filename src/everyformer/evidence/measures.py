@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from everyformer.context import Cache, Context
 from everyformer.costs import processor_seconds
+from everyformer.evidence.descent import descend, warmed
 
 
 @torch.no_grad()
@@ -44,16 +45,14 @@ def recall(batch: int, pairs: int, length: int, generator: torch.Generator, symb
 
 def recalled(model: nn.Module, pairs: int, steps: int, batch: int = 32, lr: float = 3e-3) -> float:
     """The share of fresh questions answered after training on some batches of recall."""
-    adam = torch.optim.Adam(model.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(0)
-    for step in range(steps):
-        for group in adam.param_groups:
-            group["lr"] = lr * min(1.0, step / 50) * (1 - step / steps)
+
+    def loss(step: int) -> Tensor:
         inputs, labels = recall(batch, pairs, 3 * pairs, generator)
-        adam.zero_grad()
-        F.cross_entropy(model(inputs).flatten(0, 1), labels.flatten(), ignore_index=-100).backward()
-        adam.step()
+        return F.cross_entropy(model(inputs).flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+    descend(model, loss, steps, lr=lr, rate=warmed(50))
     inputs, labels = recall(256, pairs, 3 * pairs, generator)
     with torch.no_grad():
         asked = labels != -100
-        return (model.eval()(inputs)[asked].argmax(-1) == labels[asked]).float().mean().item()
+        return (model(inputs)[asked].argmax(-1) == labels[asked]).float().mean().item()

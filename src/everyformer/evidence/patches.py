@@ -13,6 +13,7 @@ from everyformer.context import Context
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.designs import design_of
+from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import scored, trained
 from everyformer.recipe import load_recipe
@@ -85,17 +86,13 @@ class Canvases:
 
     def teach(self, model: nn.Module, steps: int, batch: int, *, cells: bool = False, lr: float = 2e-3) -> nn.Module:
         """Train on fresh pictures to say the class, or that of each cell."""
-        optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-        for step in range(steps):
+
+        def loss(step: int) -> Tensor:
             pictures, classes, marked = self.draw(batch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, (step + 1) / 50) * (1 - step / steps)
             said = model(pictures)
-            loss = F.cross_entropy(said.flatten(0, 1), marked.flatten()) if cells else F.cross_entropy(said, classes)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return model.eval()
+            return F.cross_entropy(said.flatten(0, 1), marked.flatten()) if cells else F.cross_entropy(said, classes)
+
+        return descend(model, loss, steps, lr=lr, rate=warmed(50), weight_decay=0.01)
 
 
 @evidence(

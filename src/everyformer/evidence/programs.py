@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.evidence.descent import descend
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.interpret import anneal, as_program, computer, discrete, rasp, subleq
 
@@ -66,17 +67,15 @@ def _learnt(steps: int, batch: int) -> nn.Module:
     """A discrete transformer of one layer that has learnt histograms: Adam at 0.05, temperatures from 3 to 0.01 (section 4)."""
     generator = torch.Generator().manual_seed(0)
     design = discrete(vocabulary=_DIGITS + 1, length=_LONGEST, classes=_LONGEST)
-    model: nn.Module = design.build(seed=0).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    model: nn.Module = design.build(seed=0)
     torch.manual_seed(0)
-    for step in range(steps):
+
+    def loss(step: int) -> Tensor:
         anneal(model, 3 * (0.01 / 3) ** (step / steps))
         inputs, counts = _histograms(generator, batch)
-        loss = F.cross_entropy(model(inputs)[:, 1:].flatten(0, 1), counts.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval()
+        return F.cross_entropy(model(inputs)[:, 1:].flatten(0, 1), counts.flatten())
+
+    return descend(model, loss, steps, lr=0.05)
 
 
 @evidence(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.decoders import SHORT, shakespeare
+from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import trained
 from everyformer.generation import next_byte
@@ -45,18 +46,16 @@ def decoder_lens_by_depth() -> Finding:
     for block in (3, 2, 1):
         design = design.remove(f"decoder.blocks.{block}")
     model: Any = design.build(seed=0)
-    generator, lr, steps = torch.Generator().manual_seed(0), 2e-3, 1500
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    for step in range(steps):
+    generator = torch.Generator().manual_seed(0)
+
+    def loss(step: int) -> Tensor:
         inputs, ends = _hops(generator)
         said = model(inputs=inputs, target=F.pad(ends[:, :-1], (1, 0), value=_COUNT + 3))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 100) * (1 - step / steps)
-        optimizer.zero_grad()
-        F.cross_entropy(said.flatten(0, 1), ends.flatten()).backward()
-        optimizer.step()
+        return F.cross_entropy(said.flatten(0, 1), ends.flatten())
+
+    descend(model, loss, 1500, lr=2e-3, rate=warmed(100), weight_decay=0.01)
     inputs, ends = _hops(torch.Generator().manual_seed(1), 300)
-    lens = decoder_lens(model.eval(), inputs, bos=_COUNT + 3, eos=None, pad=0, max_tokens=_COUNT)
+    lens = decoder_lens(model, inputs, bos=_COUNT + 3, eos=None, pad=0, max_tokens=_COUNT)
     figures = {}
     for hops in range(3):
         asked = inputs[:, 0] == hops + _COUNT

@@ -16,6 +16,7 @@ from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.designs import design_of
 from everyformer.edits import insert
+from everyformer.evidence.descent import descend
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
 from everyformer.objectives import TokenPruning
@@ -186,16 +187,14 @@ def _taught(keep: float, epochs: int = 3) -> nn.Module:
         insert(model, f"{blocks_of(design)}.{at}", spec(DynamicViT, keep=keep**stage), seed=0)
     objective = TokenPruning()
     objective.teach(copy.deepcopy(teacher))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     torch.manual_seed(0)
-    model.train()
-    for _ in range(epochs):
-        for rows in torch.randperm(len(seen["labels"])).split(64):
-            loss = objective(model, {name: value[rows] for name, value in seen.items()})
-            optimizer.zero_grad()
-            (loss.total / loss.count).backward()
-            optimizer.step()
-    return model
+    batches = [rows for _ in range(epochs) for rows in torch.randperm(len(seen["labels"])).split(64)]
+
+    def loss(step: int) -> Tensor:
+        said = objective(model, {name: value[batches[step]] for name, value in seen.items()})
+        return said.total / said.count
+
+    return descend(model, loss, len(batches), lr=1e-3, weight_decay=0.01)
 
 
 @evidence(

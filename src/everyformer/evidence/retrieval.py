@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import everyformer as ef
+from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.models import unlimiformer
 
@@ -47,16 +48,13 @@ def facts_in_long_sources() -> Finding:
     torch.manual_seed(0)
     shape = {"vocabulary": VOCABULARY, "width": 64, "hidden": 128, "depth": 2, "heads": 4, "dropout": 0.0}
     model = ef.create("transformer", **shape, pre_norm=True)
-    adam, generator = torch.optim.Adam(model.parameters(), lr=2e-3), torch.Generator().manual_seed(0)
-    steps = 400
-    for step in range(steps):
-        for group in adam.param_groups:
-            group["lr"] = 2e-3 * min(1.0, step / 50) * (1 - step / steps)
+    generator = torch.Generator().manual_seed(0)
+
+    def loss(step: int) -> Tensor:
         inputs, keys, values = documents(64, 48, generator)
-        adam.zero_grad()
-        F.cross_entropy(model(inputs, keys)[:, -1, :VALUES], values).backward()
-        adam.step()
-    model.eval()
+        return F.cross_entropy(model(inputs, keys)[:, -1, :VALUES], values)
+
+    descend(model, loss, 400, lr=2e-3, rate=warmed(50))
     long = unlimiformer(model, length=48, keep=16)
     figures = {
         str(length): {

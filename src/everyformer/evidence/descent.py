@@ -1,0 +1,51 @@
+"""The descent that experiments share, where a recipe would say more than the experiment does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Rate = Callable[[int, int], float]
+"""The share of the learning rate at a step of so many steps."""
+
+
+def constant(step: int, steps: int) -> float:
+    """All of it."""
+    return 1.0
+
+
+def warmed(warmup: int) -> Rate:
+    """Up over `warmup` steps, and down to nothing over all of them."""
+    return lambda step, steps: min(1.0, (step + 1) / warmup) * (1 - step / steps)
+
+
+def held(warmup: int) -> Rate:
+    """Up over `warmup` steps, whole until half of them are done, then down to nothing."""
+    return lambda step, steps: min(1.0, (step + 1) / warmup, 2 * (steps - step) / steps)
+
+
+@torch.enable_grad()
+def descend(
+    model: nn.Module,
+    loss: Callable[[int], Tensor],
+    steps: int,
+    *,
+    lr: float,
+    rate: Rate = constant,
+    weight_decay: float = 0.0,
+    clip: float | None = None,
+) -> nn.Module:
+    """AdamW on `loss(step)`; the model, in evaluation mode."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * rate(step, steps)
+        optimizer.zero_grad()
+        loss(step).backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+    return model.eval()
