@@ -19,6 +19,7 @@ from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PreNorm, TrunkNorm
 from everyformer.positions import LearnedGrid, RasterSinusoidal
 from everyformer.published.bodies import branches, rising
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
@@ -160,22 +161,7 @@ def compact_vit(
     default="7/4",
     sizes={f"{depth}/4": BODIES[depth] for depth in ("2", "4", "6", "7")},
 )
-def vit_lite(
-    *,
-    classes: int = 10,
-    image: int = 32,
-    patch: int = 4,
-    channels: int = 3,
-    width: int = 256,
-    depth: int = 7,
-    heads: int = 4,
-    ratio: float = 2.0,
-    positions: str = "learned",
-    dropout: float = 0.0,
-    attention_dropout: float = 0.1,
-    drop_path: float = 0.1,
-) -> Design:
+@upon(compact_vit)
+def vit_lite(design: Design, *, classes: int = 10) -> Design:
     """Section 3.1; a size is layers / patch."""
-    encoder = body(depth, heads, ratio, dropout, attention_dropout, drop_path)
-    cut = cut_up(image, patch, channels, positions, dropout, first=1)
-    return classifier(width, cut, encoder, spec(ClassHead, classes=classes))
+    return design.set("embedding.first", 1).set("head", spec(ClassHead, classes=classes))

@@ -11,6 +11,7 @@ from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm
 from everyformer.published.bodies import plain
 from everyformer.published.pvt import conditional
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -88,24 +89,10 @@ def cpvt(
         "base": {"width": 768, "heads": 12},
     },
 )
+@upon(cpvt, fixed={"first": 0, "generators": 1})
 def shift_equivariant_vit(
-    *,
-    classes: int = 1000,
-    image: int = 224,
-    patch: int = 16,
-    channels: int = 3,
-    width: int = 384,
-    depth: int = 12,
-    heads: int = 6,
-    ratio: float = 4.0,
-    kernel: int = 3,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
+    design: Design, *, image: int = 224, patch: int = 16, channels: int = 3, dropout: float = 0.0
 ) -> Design:
     """Section 3: a ViT; positions are a convolution whose two ends meet, and the mean of the tokens is read."""
-    made = cpvt(
-        classes=classes, width=width, depth=depth, heads=heads, ratio=ratio, first=0, kernel=kernel, dropout=dropout,
-        drop_path=drop_path,
-    )  # fmt: skip
     patches = spec(AnchoredPatches, patch=patch, channels=channels, image=image, dropout=dropout)
-    return made.swap("embedding", patches).set("backbone.blocks.1.mixer.padding", "circular")
+    return design.swap("embedding", patches).set("backbone.blocks.1.mixer.padding", "circular")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from everyformer.designs import Design
 from everyformer.heads import Reassembled, SelectiveFusion
-from everyformer.published.pvt import MIT, REDUCTIONS, segformer
+from everyformer.published.pvt import MIT, segformer
+from everyformer.published.upon import upon
 from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -21,28 +22,10 @@ from everyformer.specs import spec
     default="b4",
     sizes={"b4": {"depths": (3, 8, 27, 3)}},
 )
-def glpdepth(
-    *,
-    image: int = 224,
-    channels: int = 3,
-    widths: tuple[int, ...] = MIT,
-    depths: tuple[int, ...] = (3, 8, 27, 3),
-    heads: tuple[int, ...] = (1, 2, 5, 8),
-    ratio: float = 4.0,
-    reductions: tuple[int, ...] = REDUCTIONS,
-    hidden: int = 64,
-    max_depth: float = 10.0,
-    dropout: float = 0.0,
-    attention_dropout: float = 0.0,
-    drop_path: float = 0.1,
-    eps: float = 1e-6,
-) -> Design:
+@upon(segformer, fixed={"classes": 1}, widths=MIT, depths=(3, 8, 27, 3))
+def glpdepth(design: Design, *, hidden: int = 64, max_depth: float = 10.0) -> Design:
     """Section 3: the encoder is SegFormer's, the decoder has 0.66 M parameters."""
-    body = segformer(
-        image=image, channels=channels, widths=widths, depths=depths, heads=heads, ratio=ratio, reductions=reductions,
-        dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path, eps=eps,
-    )  # fmt: skip
-    return body.set("head", spec(SelectiveFusion, hidden=hidden, max_depth=max_depth))
+    return design.set("head", spec(SelectiveFusion, hidden=hidden, max_depth=max_depth))
 
 
 @system(
@@ -59,27 +42,15 @@ def glpdepth(
         "large": {},
     },
 )
+@upon(vit, fixed={"classes": 1}, image=384, width=1024, depth=24, heads=16)
 def dpt(
+    design: Design,
     *,
-    image: int = 384,
-    patch: int = 16,
-    channels: int = 3,
-    width: int = 1024,
-    depth: int = 24,
-    heads: int = 16,
-    ratio: float = 4.0,
     levels: tuple[int, ...] = (5, 11, 17, 23),
     hidden: tuple[int, ...] = (256, 512, 1024, 1024),
     factors: tuple[float, ...] = (4, 2, 1, 0.5),
     fused: int = 256,
-    qkv_bias: bool = True,
-    dropout: float = 0.0,
-    eps: float = 1e-6,
 ) -> Design:
     """Section 3 with the readout "project": the answer is as fine as the picture where a patch has 16 pixels a side."""
-    body = vit(
-        image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads, ratio=ratio,
-        qkv_bias=qkv_bias, dropout=dropout, eps=eps,
-    )  # fmt: skip
     head = spec(Reassembled, hidden=hidden, factors=factors, fused=fused, levels=levels)
-    return body.remove("backbone.norm").set("head", head)
+    return design.remove("backbone.norm").set("head", head)

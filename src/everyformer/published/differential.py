@@ -6,10 +6,13 @@ import math
 
 from everyformer.designs import Design
 from everyformer.mixers import DifferentialAttention
-from everyformer.positions import Rotary
 from everyformer.published.llama import llama
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import spec
+
+_KEPT = "heads", "key_heads", "head_width", "bias", "positions"
+"""What it takes over of Llama's attention."""
 
 
 @system(
@@ -26,35 +29,19 @@ from everyformer.specs import spec
         "3b": {"width": 3072, "hidden": 8192, "depth": 28, "heads": 24},
     },
 )
-def differential_transformer(
-    *,
-    vocabulary: int = 100288,
-    width: int = 3072,
-    hidden: int | None = None,
-    depth: int = 28,
-    heads: int = 24,
-    key_heads: int | None = None,
-    head_width: int | None = None,
-    base: float = 10000.0,
-    llama3: tuple[float, ...] | None = None,
-    bias: bool = False,
-    tied: bool = True,
-    eps: float = 1e-5,
-) -> Design:
+@upon(
+    llama,
+    fixed={"query_key_norm": False, "output_bias": False, "window": None, "dropout": 0.0},
+    vocabulary=100288,
+    width=3072,
+    depth=28,
+    heads=24,
+    tied=True,
+)
+def differential_transformer(design: Design, *, eps: float = 1e-5) -> Design:
     """Section 2: LLaMA's layers; l begins at 0.8 - 0.6 e^{-0.3 layer}. `heads` counts both of each pair."""
-    made = llama(
-        vocabulary=vocabulary, width=width, hidden=hidden, depth=depth, heads=heads, bias=bias, tied=tied, eps=eps
-    )
-    for i in range(depth):
-        mixer = spec(
-            DifferentialAttention,
-            heads=heads,
-            key_heads=key_heads or heads,
-            head_width=head_width or width // heads,
-            bias=bias,
-            positions=spec(Rotary, base=base, llama3=llama3),
-            initial=0.8 - 0.6 * math.exp(-0.3 * i),
-            eps=eps,
-        )
-        made = made.swap(f"backbone.blocks.{i}.mixer", mixer)
-    return made
+    for i, block in enumerate(design.get("backbone.blocks")):
+        attention = {name: value for name, value in block.options["mixer"].options.items() if name in _KEPT}
+        mixer = spec(DifferentialAttention, **attention, initial=0.8 - 0.6 * math.exp(-0.3 * i), eps=eps)
+        design = design.swap(f"backbone.blocks.{i}.mixer", mixer)
+    return design

@@ -10,6 +10,7 @@ from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm
 from everyformer.positions import LearnedGrid
 from everyformer.published.bodies import attention, plain
+from everyformer.published.upon import upon
 from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -92,23 +93,7 @@ def dinov2(
         "large": {"width": 1024, "depth": 24, "heads": 16},
     },
 )
-def vit_registers(
-    *,
-    classes: int = 1000,
-    image: int = 224,
-    patch: int = 16,
-    channels: int = 3,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    ratio: float = 4.0,
-    registers: int = 4,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-) -> Design:
+@upon(vit)
+def vit_registers(design: Design, *, registers: int = 4) -> Design:
     """Section 2.2: a ViT with `registers` tokens after the class token, without positions, that no head reads."""
-    made = vit(
-        classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads,
-        ratio=ratio, dropout=dropout, drop_path=drop_path,
-    )  # fmt: skip
-    return made.set("embedding.first", 1 + registers)
+    return design.set("embedding.first", 1 + registers)

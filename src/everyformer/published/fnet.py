@@ -6,6 +6,7 @@ from everyformer.backbones import Project
 from everyformer.designs import Design
 from everyformer.mixers import FourierMixer
 from everyformer.published.bert import bert
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -25,23 +26,14 @@ from everyformer.specs import spec
         "large": {"width": 1024, "depth": 24},
     },
 )
-def fnet(
-    *,
-    vocabulary: int = 32000,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    hidden: int | None = None,
-    depth: int = 12,
-    segments: int = 4,
-    activation: str = "gelu_tanh",
-    dropout: float = 0.1,
-    eps: float = 1e-12,
-) -> Design:
+@upon(
+    bert,
+    fixed={"heads": 1, "attention_dropout": 0.0},
+    vocabulary=32000,
+    segments=4,
+    activation="gelu_tanh",
+)
+def fnet(design: Design) -> Design:
     """Section 3.2: BERT with another mixer, and a linear map after the embedding."""
-    made = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=1,
-        segments=segments, activation=activation, dropout=dropout, eps=eps,
-    )  # fmt: skip
-    made = made.swap("backbone.blocks.*.mixer", spec(FourierMixer))
+    made = design.swap("backbone.blocks.*.mixer", spec(FourierMixer))
     return made.insert("backbone.blocks.0", spec(Project))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from everyformer.backbones import Block, Decoder
-from everyformer.contracts import Mixer
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.feedforward import MLP
@@ -16,8 +13,9 @@ from everyformer.norms import LayerNorm, PostNorm
 from everyformer.positions import Learned
 from everyformer.published.bert import bert
 from everyformer.published.gpt import gpt
+from everyformer.published.upon import upon
 from everyformer.registry import system
-from everyformer.specs import Spec, spec
+from everyformer.specs import spec
 
 NANO = {"width": 128, "depth": 4, "heads": 4, "length": 64}
 BASE = {"width": 768, "depth": 12, "heads": 12, "length": 512}
@@ -78,28 +76,21 @@ def linear_transformer(
     default="protein",
     sizes={"nano": NANO, "protein": {"width": 512, "depth": 36, "heads": 8, "hidden": 1024}},
 )
-def performer(
-    *,
-    vocabulary: int = 30,
-    length: int = 1024,
-    width: int = 512,
-    hidden: int | None = None,
-    depth: int = 36,
-    heads: int = 8,
-    features: int = 256,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt, vocabulary=30, width=512, depth=36)
+def performer(design: Design, *, heads: int = 8, features: int = 256) -> Design:
     """Section 2.3 (FAVOR+) in a causal pre-norm decoder; sizes of section A.4."""
     mixer = spec(LinearAttention, heads=heads, features=spec(PositiveFeatures, features=features))
-    made = gpt(
-        vocabulary=vocabulary, length=length, width=width, hidden=hidden, depth=depth, heads=heads, dropout=dropout
-    )
-    return made.swap("backbone.blocks.*.mixer", mixer)
+    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
-def roberta(mixer: Spec[Mixer], **options: Any) -> Design:
-    """BERT around another mixer, without segments, as RoBERTa has it."""
-    return bert(**options, heads=1, segments=0, eps=1e-5).swap("backbone.blocks.*.mixer", mixer)
+@upon(
+    bert,
+    fixed={"heads": 1, "segments": 0, "attention_dropout": 0.0, "eps": 1e-5},
+    vocabulary=50265,
+)
+def roberta(design: Design) -> Design:
+    """RoBERTa, to put another mixer into."""
+    return design
 
 
 @system(
@@ -113,21 +104,11 @@ def roberta(mixer: Spec[Mixer], **options: Any) -> Design:
     default="base",
     sizes={"nano": NANO, "base": BASE},
 )
-def cosformer(
-    *,
-    vocabulary: int = 50265,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    dropout: float = 0.1,
-) -> Design:
+@upon(roberta)
+def cosformer(design: Design, *, length: int = 512, heads: int = 12) -> Design:
     """Section 3.2 in place of RoBERTa's attention (section 4.2)."""
     mixer = spec(LinearAttention, heads=heads, features=spec(CosineFeatures, length=length))
-    return roberta(
-        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
-    )
+    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(
@@ -141,19 +122,8 @@ def cosformer(
     default="base",
     sizes={"nano": {**NANO, "rank": 16}, "base": BASE},
 )
-def linformer(
-    *,
-    vocabulary: int = 50265,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    rank: int = 128,
-    dropout: float = 0.1,
-) -> Design:
+@upon(roberta)
+def linformer(design: Design, *, length: int = 512, heads: int = 12, rank: int = 128, dropout: float = 0.1) -> Design:
     """Section 4, with projections shared by heads, in place of RoBERTa's attention (section 5)."""
     mixer = spec(Linformer, heads=heads, length=length, rank=rank, dropout=dropout)
-    return roberta(
-        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
-    )
+    return design.swap("backbone.blocks.*.mixer", mixer)

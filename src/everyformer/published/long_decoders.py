@@ -13,6 +13,7 @@ from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PostNorm, PreNorm
 from everyformer.positions import Learned, RelativeWaves
 from everyformer.published.gpt import gpt
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.scores import KeyBias
 from everyformer.specs import spec
@@ -90,21 +91,9 @@ def masformer(
         "base": {"width": 768, "depth": 12, "heads": 12, "length": 2048, "segment": 64},
     },
 )
-def combiner(
-    *,
-    vocabulary: int = 32000,
-    length: int = 2048,
-    width: int = 768,
-    hidden: int | None = None,
-    depth: int = 12,
-    heads: int = 12,
-    segment: int = 64,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt, vocabulary=32000, length=2048)
+def combiner(design: Design, *, heads: int = 12, segment: int = 64) -> Design:
     """Section 4.1, the fixed pattern, in GPT-2's decoder; the paper's language models vary in size (section 5.2)."""
-    design = gpt(
-        vocabulary=vocabulary, length=length, width=width, hidden=hidden, depth=depth, heads=heads, dropout=dropout
-    )
     return design.swap("backbone.blocks.*.mixer", spec(CombinerAttention, heads=heads, segment=segment))
 
 

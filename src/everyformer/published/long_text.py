@@ -8,6 +8,7 @@ from everyformer.masks import Window
 from everyformer.mixers import BigBirdAttention, LongformerAttention, MultiResolution, NystromAttention, RoutedGlobal
 from everyformer.published.bart import bart
 from everyformer.published.bert import bert
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -31,30 +32,11 @@ TINY = {"width": 128, "depth": 2, "heads": 2}
         "large": {"width": 1024, "depth": 24, "heads": 16},
     },
 )
-def longformer(
-    *,
-    vocabulary: int = 50265,
-    classes: int | None = None,
-    length: int = 4096,
-    width: int = 768,
-    hidden: int | None = None,
-    depth: int = 12,
-    heads: int = 12,
-    window: int | tuple[int, ...] = 512,
-    leading: int = 1,
-    segments: int = 1,
-    activation: str = "gelu",
-    dropout: float = 0.1,
-    attention_dropout: float = 0.1,
-    eps: float = 1e-5,
-) -> Design:
+@upon(bert, fixed={"table_width": None}, vocabulary=50265, length=4096, segments=1, eps=1e-5)
+def longformer(design: Design, *, window: int | tuple[int, ...] = 512, leading: int = 1) -> Design:
     """Section 3 and 5: RoBERTa with windows of `window` tokens, half of them before and half after, one size for all
     layers or one for each; the first `leading` tokens and those that a batch has `marked` see all.
     """
-    design = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
-        segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout, eps=eps,
-    )  # fmt: skip
     return marked(design, "embedding", "backbone.blocks", window, leading)
 
 
@@ -84,28 +66,9 @@ def marked(design: Design, embedding: str, blocks: str, window: int | tuple[int,
         "large": {"width": 1024, "hidden": 4096, "depth": 12, "heads": 16},
     },
 )
-def led(
-    *,
-    vocabulary: int = 50265,
-    length: int = 16384,
-    target_length: int = 1024,
-    width: int = 768,
-    hidden: int = 3072,
-    depth: int = 6,
-    decoder_depth: int | None = None,
-    heads: int = 12,
-    window: int | tuple[int, ...] = 1024,
-    leading: int = 1,
-    activation: str = "gelu",
-    dropout: float = 0.1,
-    attention_dropout: float = 0.0,
-) -> Design:
+@upon(bart, fixed={"scaled": False, "embedding_norm": True, "pre_norm": False}, length=16384, target_length=1024)
+def led(design: Design, *, window: int | tuple[int, ...] = 1024, leading: int = 1) -> Design:
     """Section 7: the encoder of BART as `longformer` has it, for sources of `length`; the decoder attends to all of it."""
-    design = bart(
-        vocabulary=vocabulary, length=length, target_length=target_length, width=width, hidden=hidden, depth=depth,
-        decoder_depth=decoder_depth, heads=heads, activation=activation, dropout=dropout,
-        attention_dropout=attention_dropout,
-    )  # fmt: skip
     return marked(design, "source", "encoder.blocks", window, leading)
 
 
@@ -124,30 +87,17 @@ def led(
         "large": {"width": 1024, "depth": 24, "heads": 16},
     },
 )
+@upon(bert, vocabulary=50358, length=4096, activation="gelu_tanh")
 def bigbird(
+    design: Design,
     *,
-    vocabulary: int = 50358,
-    classes: int | None = None,
-    length: int = 4096,
-    width: int = 768,
-    hidden: int | None = None,
     depth: int = 12,
     heads: int = 12,
     block: int = 64,
     random: int = 3,
-    segments: int = 2,
-    activation: str = "gelu_tanh",
-    dropout: float = 0.1,
     attention_dropout: float = 0.1,
-    head_dropout: float | None = None,
-    eps: float = 1e-12,
 ) -> Design:
     """BigBird-ITC (appendix E.1, table 8): each layer draws random blocks of its own, the same for all heads."""
-    design = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
-        segments=segments, activation=activation, dropout=dropout, attention_dropout=attention_dropout,
-        head_dropout=head_dropout, eps=eps,
-    )  # fmt: skip
     for i in range(depth):
         mixer = spec(BigBirdAttention, heads=heads, block=block, random=random, seed=i, dropout=attention_dropout)
         design = design.swap(f"backbone.blocks.{i}.mixer", mixer)
@@ -165,28 +115,17 @@ def bigbird(
     default="base",
     sizes={"tiny": {**TINY, "landmarks": 16, "kernel": 33}, "base": BASE},
 )
+@upon(
+    bert,
+    vocabulary=30000,
+    length=510,
+    activation="gelu_tanh",
+    eps=1e-5,
+)
 def nystromformer(
-    *,
-    vocabulary: int = 30000,
-    classes: int | None = None,
-    length: int = 510,
-    width: int = 768,
-    hidden: int | None = None,
-    depth: int = 12,
-    heads: int = 12,
-    landmarks: int = 64,
-    kernel: int | None = 65,
-    segments: int = 2,
-    activation: str = "gelu_tanh",
-    dropout: float = 0.1,
-    attention_dropout: float = 0.1,
-    eps: float = 1e-5,
+    design: Design, *, heads: int = 12, landmarks: int = 64, kernel: int | None = 65, attention_dropout: float = 0.1
 ) -> Design:
     """Section 4.1: BERT with 64 landmarks and a convolution of the values beside each attention."""
-    design = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
-        segments=segments, activation=activation, dropout=dropout, eps=eps,
-    )  # fmt: skip
     mixer = spec(NystromAttention, heads=heads, landmarks=landmarks, kernel=kernel, dropout=attention_dropout)
     return design.swap("backbone.blocks.*.mixer", mixer)
 
@@ -202,29 +141,17 @@ def nystromformer(
     default="base",
     sizes={"tiny": {**TINY, "block": 16, "exact": 2}, "base": BASE},
 )
+@upon(
+    bert,
+    fixed={"attention_dropout": 0.0},
+    vocabulary=50265,
+    segments=1,
+    eps=1e-5,
+)
 def mra(
-    *,
-    vocabulary: int = 50265,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    hidden: int | None = None,
-    depth: int = 12,
-    heads: int = 12,
-    block: int = 32,
-    exact: int = 4,
-    first: int = 0,
-    diagonal: int = 0,
-    segments: int = 1,
-    activation: str = "gelu",
-    dropout: float = 0.1,
-    eps: float = 1e-5,
+    design: Design, *, heads: int = 12, block: int = 32, exact: int = 4, first: int = 0, diagonal: int = 0
 ) -> Design:
     """MRA-2 in RoBERTa (section 5.1): `exact` blocks for each row of blocks, shared out among the rows by need."""
-    design = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
-        segments=segments, activation=activation, dropout=dropout, eps=eps,
-    )  # fmt: skip
     mixer = spec(MultiResolution, heads=heads, block=block, exact=exact, first=first, diagonal=diagonal)
     return design.swap("backbone.blocks.*.mixer", mixer)
 
@@ -239,31 +166,17 @@ def mra(
     default="base",
     sizes={"tiny": {**TINY, "window": 16, "segment": 8}, "base": BASE},
 )
+@upon(bert, length=4096)
 def hypothesis_d(
+    design: Design,
     *,
-    vocabulary: int = 30522,
-    classes: int | None = None,
-    length: int = 4096,
-    width: int = 768,
-    hidden: int | None = None,
-    depth: int = 12,
     heads: int = 12,
     window: int = 128,
     segment: int = 32,
     chosen: int = 2,
-    segments: int = 2,
-    activation: str = "gelu",
-    dropout: float = 0.1,
     attention_dropout: float = 0.1,
-    eps: float = 1e-12,
 ) -> Design:
     """BERT in which each layer chooses `chosen` segments of `segment` tokens; `chosen=0` is a window alone."""
-    design = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, hidden=hidden, depth=depth, heads=heads,
-        segments=segments, activation=activation, dropout=dropout, eps=eps,
-    )  # fmt: skip
     mask = Window(window // 2, window // 2)
-    mixer = spec(
-        RoutedGlobal, heads=heads, mask=mask, segment=segment, chosen=chosen, dropout=attention_dropout
-    )  # fmt: skip
+    mixer = spec(RoutedGlobal, heads=heads, mask=mask, segment=segment, chosen=chosen, dropout=attention_dropout)
     return design.swap("backbone.blocks.*.mixer", mixer)

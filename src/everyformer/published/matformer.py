@@ -6,6 +6,7 @@ from everyformer.backbones import Elastic
 from everyformer.designs import Design
 from everyformer.feedforward import NestedGated
 from everyformer.published.llama import llama
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -24,22 +25,14 @@ from everyformer.specs import spec
         "850m": {"width": 1536, "hidden": 6144, "depth": 24, "heads": 16, "vocabulary": 256000},
     },
 )
+@upon(llama, width=1536, depth=24, heads=16)
 def matformer(
-    *,
-    vocabulary: int = 32000,
-    width: int = 1536,
-    hidden: int = 6144,
-    depth: int = 24,
-    heads: int = 16,
-    shares: tuple[float, ...] = (0.125, 0.25, 0.5),
-    rate: float = 0.75,
-    dropout: float = 0.0,
+    design: Design, *, hidden: int = 6144, shares: tuple[float, ...] = (0.125, 0.25, 0.5), rate: float = 0.75
 ) -> Design:
     """Section 3, in Llama's frame as in the authors' code. `rate` is the chance that a training step is a narrow one.
 
     A smaller model is cut for good by `ef.resize(model, "backbone.body.blocks.*.feedforward.hidden", units)`, each block
     by itself where it is mixed and matched (section 3.3).
     """
-    plain = llama(vocabulary=vocabulary, width=width, hidden=hidden, depth=depth, heads=heads, dropout=dropout)
-    nested = plain.swap("backbone.blocks.*.feedforward", spec(NestedGated, hidden=hidden))
+    nested = design.swap("backbone.blocks.*.feedforward", spec(NestedGated, hidden=hidden))
     return nested.swap("backbone", lambda body: spec(Elastic, body=body, shares=shares, rate=rate))

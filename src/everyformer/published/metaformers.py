@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from everyformer.backbones import Block, ConvMerging
@@ -16,6 +15,7 @@ from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PreNorm, SampleNorm, ScaledPreNorm
 from everyformer.published.bodies import branches
 from everyformer.published.pyramids import pyramid, same_length
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
@@ -45,7 +45,7 @@ PAPER: dict[str, Any] = {
 
 
 def metaformer(
-    mixer: Callable[[int], Spec[Mixer]],
+    mixer: Spec[Mixer],
     norm: Spec[Norm],
     head: Spec[Head],
     *,
@@ -58,7 +58,7 @@ def metaformer(
 ) -> Design:
     """Section 2: no biases in blocks, StarReLU, and from the third stage on a factor on the trunk.
 
-    `mixer` gives that of each stage; `stride` is that of the first convolution.
+    `stride` is that of the first convolution.
     """
     same_length(widths=widths, depths=depths)
     between = spec(LayerNorm, eps=1e-6, bias=False)
@@ -67,7 +67,7 @@ def metaformer(
         arrangement = PreNorm if stage < 2 else ScaledPreNorm
         residual = spec(arrangement, norm=norm, branches=branches(None, rate))
         feedforward = spec(MLP, activation="star_relu", bias=False)
-        return spec(Block, mixer=mixer(stage), feedforward=feedforward, residual=residual)
+        return spec(Block, mixer=mixer, feedforward=feedforward, residual=residual)
 
     return Design(
         spec(
@@ -120,7 +120,7 @@ def identityformer(
 ) -> Design:
     """Section 2.2: the tokens are their own update."""
     return metaformer(
-        lambda stage: spec(Identity), WHOLE, linear(classes), image=image, channels=channels, widths=widths,
+        spec(Identity), WHOLE, linear(classes), image=image, channels=channels, widths=widths,
         depths=depths, stride=stride, drop_path=drop_path,
     )  # fmt: skip
 
@@ -132,26 +132,13 @@ def identityformer(
     sizes=PLAIN,
     **PAPER,
 )
-def randformer(
-    *,
-    classes: int = 1000,
-    image: int = 224,
-    channels: int = 3,
-    widths: tuple[int, ...] = SMALL,
-    depths: tuple[int, ...] = (2, 2, 6, 2),
-    stride: int = 4,
-    drop_path: float = 0.1,
-) -> Design:
+@upon(identityformer)
+def randformer(design: Design, *, image: int = 224, depths: tuple[int, ...] = (2, 2, 6, 2), stride: int = 4) -> Design:
     """Section 2.2: matrices for the grids that a picture of `image` pixels has in the second half of the stages."""
-
-    def mixer(stage: int) -> Spec[Mixer]:
+    for stage in range(len(depths) // 2, len(depths)):
         side = image // stride // 2**stage
-        return spec(Identity) if stage < len(depths) // 2 else spec(RandomMixing, grid=(side, side))
-
-    return metaformer(
-        mixer, WHOLE, linear(classes), image=image, channels=channels, widths=widths, depths=depths, stride=stride,
-        drop_path=drop_path,
-    )  # fmt: skip
+        design = design.swap(f"backbone.stages.{stage}.blocks.*.mixer", spec(RandomMixing, grid=(side, side)))
+    return design
 
 
 def separable() -> Spec[Mixer]:
@@ -178,7 +165,7 @@ def convformer(
 ) -> Design:
     """Section 2.3."""
     return metaformer(
-        lambda stage: separable(), EACH, deep(classes), image=image, channels=channels, widths=widths, depths=depths,
+        separable(), EACH, deep(classes), image=image, channels=channels, widths=widths, depths=depths,
         stride=stride, drop_path=drop_path,
     )  # fmt: skip
 
@@ -190,25 +177,16 @@ def convformer(
     sizes=STRONG,
     **PAPER,
 )
+@upon(convformer, drop_path=0.15)
 def caformer(
+    design: Design,
     *,
-    classes: int = 1000,
-    image: int = 224,
-    channels: int = 3,
     widths: tuple[int, ...] = SMALL,
     depths: tuple[int, ...] = (3, 3, 9, 3),
-    stride: int = 4,
     head_width: int = 32,
-    drop_path: float = 0.15,
 ) -> Design:
     """Section 2.3: heads of width `head_width`."""
-
-    def mixer(stage: int) -> Spec[Mixer]:
-        return (
-            separable() if stage < len(depths) // 2 else spec(Attention, heads=widths[stage] // head_width, bias=False)
-        )
-
-    return metaformer(
-        mixer, EACH, deep(classes), image=image, channels=channels, widths=widths, depths=depths, stride=stride,
-        drop_path=drop_path,
-    )  # fmt: skip
+    for stage in range(len(depths) // 2, len(depths)):
+        mixer = spec(Attention, heads=widths[stage] // head_width, bias=False)
+        design = design.swap(f"backbone.stages.{stage}.blocks.*.mixer", mixer)
+    return design

@@ -26,6 +26,7 @@ from everyformer.positions import Buckets
 from everyformer.published.bert import bert
 from everyformer.published.gpt import gpt
 from everyformer.published.kernels import BASE, NANO, roberta
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.scores import Clipped, DistanceFactors, Power
 from everyformer.specs import spec
@@ -42,22 +43,10 @@ from everyformer.specs import spec
     default="base",
     sizes={"nano": NANO, "base": BASE},
 )
-def ponet(
-    *,
-    vocabulary: int = 30522,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    segments: int = 8,
-    dropout: float = 0.1,
-) -> Design:
+@upon(roberta, vocabulary=30522)
+def ponet(design: Design, *, heads: int = 12, segments: int = 8) -> Design:
     """Section 3.1 in BERT's place of attention."""
-    mixer = spec(PoNet, heads=heads, segments=segments)
-    return roberta(
-        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
-    )
+    return design.swap("backbone.blocks.*.mixer", spec(PoNet, heads=heads, segments=segments))
 
 
 @system(
@@ -71,22 +60,10 @@ def ponet(
     default="base",
     sizes={"nano": NANO, "base": BASE},
 )
-def self_transformer(
-    *,
-    vocabulary: int = 30522,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    iterations: int = 10,
-    dropout: float = 0.1,
-) -> Design:
+@upon(roberta, vocabulary=30522)
+def self_transformer(design: Design, *, heads: int = 12, iterations: int = 10) -> Design:
     """Fixed-point self-attention in place of every attention of an encoder, with no more parameters."""
-    mixer = spec(FixedPointAttention, heads=heads, iterations=iterations)
-    return roberta(
-        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
-    )
+    return design.swap("backbone.blocks.*.mixer", spec(FixedPointAttention, heads=heads, iterations=iterations))
 
 
 @system(
@@ -104,20 +81,12 @@ def self_transformer(
         "medium": {"width": 256, "hidden": 2048, "depth": 16, "heads": 4, "length": 384},
     },
 )
-def transformer_mgk(
-    *,
-    vocabulary: int = 267735,
-    length: int = 256,
-    width: int = 128,
-    hidden: int | None = None,
-    depth: int = 16,
-    heads: int = 4,
-    components: int = 2,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt, vocabulary=267735, length=256, width=128, depth=16)
+def transformer_mgk(design: Design, *, heads: int = 4, components: int = 2, dropout: float = 0.0) -> Design:
     """Section 2.3, with shifted keys (2.4), in the language models of section 3.2."""
-    made = gpt(vocabulary=vocabulary, length=length, width=width, hidden=hidden, depth=depth, heads=1, dropout=dropout)
-    return made.swap("backbone.blocks.*.mixer", spec(MixtureKeys, heads=heads, components=components, dropout=dropout))
+    return design.swap(
+        "backbone.blocks.*.mixer", spec(MixtureKeys, heads=heads, components=components, dropout=dropout)
+    )
 
 
 @system(
@@ -131,20 +100,11 @@ def transformer_mgk(
     default="base",
     sizes={"nano": {**NANO, "features": 32}, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
 )
-def nprf_rpe(
-    *,
-    vocabulary: int = 50257,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    features: int = 64,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt)
+def nprf_rpe(design: Design, *, length: int = 512, heads: int = 12, features: int = 64) -> Design:
     """Section 3, in a decoder without absolute positions."""
     mixer = spec(ToeplitzAttention, heads=heads, length=length, features=spec(PositiveFeatures, features=features))
-    made = gpt(vocabulary=vocabulary, width=width, depth=depth, heads=1, dropout=dropout)
-    return made.swap("backbone.blocks.*.mixer", mixer).set("embedding.positions", None)
+    return design.swap("backbone.blocks.*.mixer", mixer).set("embedding.positions", None)
 
 
 @system(
@@ -188,12 +148,10 @@ def masked_mixer(*, vocabulary: int = 4096, length: int = 512, width: int = 512,
     default="small",
     sizes={"nano": {"width": 128, "depth": 4, "length": 64}, "small": {"width": 768, "depth": 12, "length": 1024}},
 )
-def causal_generation_function(
-    *, vocabulary: int = 50257, length: int = 1024, width: int = 768, depth: int = 12, average: bool = True
-) -> Design:
+@upon(gpt, fixed={"heads": 1}, bias=False)
+def causal_generation_function(design: Design, *, average: bool = True) -> Design:
     """nanoGPT with the function in the place of its attention."""
-    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=1, bias=False)
-    return made.swap("backbone.blocks.*.mixer", spec(CausalComparison, average=average))
+    return design.swap("backbone.blocks.*.mixer", spec(CausalComparison, average=average))
 
 
 @system(
@@ -207,20 +165,10 @@ def causal_generation_function(
     default="small",
     sizes={"nano": NANO, "small": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
 )
-def power_softmax(
-    *,
-    vocabulary: int = 50257,
-    length: int = 1024,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    power: int = 2,
-    eps: float = 1e-6,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt)
+def power_softmax(design: Design, *, power: int = 2, eps: float = 1e-6) -> Design:
     """Section 4: weights s^p / (sum s^p + eps)."""
-    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=heads, dropout=dropout)
-    return made.set("backbone.blocks.*.mixer.normaliser", spec(Power, power=power, eps=eps))
+    return design.set("backbone.blocks.*.mixer.normaliser", spec(Power, power=power, eps=eps))
 
 
 @system(
@@ -234,18 +182,10 @@ def power_softmax(
     default="base",
     sizes={"nano": NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 512}},
 )
-def urpe(
-    *,
-    vocabulary: int = 50257,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt)
+def urpe(design: Design, *, length: int = 512) -> Design:
     """Section 4: T5's buckets inside softmax, the factors after it, no absolute positions."""
-    made = gpt(vocabulary=vocabulary, width=width, depth=depth, heads=heads, dropout=dropout)
-    made = made.set("embedding.positions", None)
+    made = design.set("embedding.positions", None)
     made = made.set("backbone.blocks.*.mixer.positions", spec(Buckets, both_ways=False))
     return made.set("backbone.blocks.*.mixer.steps", (spec(DistanceFactors, farthest=length),))
 
@@ -261,22 +201,10 @@ def urpe(
     default="base",
     sizes={"nano": NANO, "base": BASE},
 )
-def quantizable_transformers(
-    *,
-    vocabulary: int = 30522,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    alpha: float = 3.2,
-    dropout: float = 0.1,
-) -> Design:
+@upon(bert)
+def quantizable_transformers(design: Design, *, alpha: float = 3.2) -> Design:
     """Section 4.1: BERT with clipped softmax; `mixers.GatedAttention` is section 4.2's other way."""
-    made = bert(
-        vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, heads=heads, dropout=dropout
-    )
-    return made.set("backbone.blocks.*.mixer.normaliser", spec(Clipped, alpha=alpha))
+    return design.set("backbone.blocks.*.mixer.normaliser", spec(Clipped, alpha=alpha))
 
 
 @system(
@@ -290,24 +218,12 @@ def quantizable_transformers(
     default="base",
     sizes={"nano": {**NANO, "features": 64}, "base": BASE},
 )
-def kernelized_transformer(
-    *,
-    vocabulary: int = 30522,
-    classes: int | None = None,
-    length: int = 512,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    features: int = 128,
-    components: int = 4,
-    dropout: float = 0.1,
-) -> Design:
+@upon(roberta, vocabulary=30522)
+def kernelized_transformer(design: Design, *, heads: int = 12, features: int = 128, components: int = 4) -> Design:
     """Section 3: positive features along directions from a learned mixture (GMM-PRF); others by exchanging the parts."""
     law = spec(MixtureDirections, components=components)
     mixer = spec(LinearAttention, heads=heads, features=spec(PositiveFeatures, features=features, directions=law))
-    return roberta(
-        mixer, vocabulary=vocabulary, classes=classes, length=length, width=width, depth=depth, dropout=dropout
-    )
+    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(
@@ -321,19 +237,10 @@ def kernelized_transformer(
     default="base",
     sizes={"nano": NANO, "base": {"width": 768, "depth": 12, "heads": 12, "length": 1024}},
 )
-def ssa(
-    *,
-    vocabulary: int = 50257,
-    length: int = 1024,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    share: float = 0.25,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt)
+def ssa(design: Design, *, heads: int = 12, share: float = 0.25, dropout: float = 0.0) -> Design:
     """Section 3.2, unbiased; `share` 1 is the dense training that comes last."""
-    made = gpt(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=1, dropout=dropout)
-    return made.swap("backbone.blocks.*.mixer", spec(SubsampledAttention, heads=heads, share=share, dropout=dropout))
+    return design.swap("backbone.blocks.*.mixer", spec(SubsampledAttention, heads=heads, share=share, dropout=dropout))
 
 
 @system(
@@ -350,17 +257,8 @@ def ssa(
         "small": {"width": 864, "hidden": 1728, "depth": 18, "length": 2048},
     },
 )
-def hyena(
-    *,
-    vocabulary: int = 50257,
-    length: int = 2048,
-    width: int = 864,
-    hidden: int | None = None,
-    depth: int = 18,
-    order: int = 2,
-    dropout: float = 0.0,
-) -> Design:
+@upon(gpt, fixed={"heads": 1}, width=864, depth=18)
+def hyena(design: Design, *, length: int = 2048, order: int = 2) -> Design:
     """Section 3 in a decoder without positions, which the filters have."""
-    made = gpt(vocabulary=vocabulary, width=width, hidden=hidden, depth=depth, heads=1, dropout=dropout)
-    made = made.swap("backbone.blocks.*.mixer", spec(Hyena, order=order, length=length))
+    made = design.swap("backbone.blocks.*.mixer", spec(Hyena, order=order, length=length))
     return made.set("embedding.positions", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from everyformer.designs import Design
 from everyformer.feedforward import Experts, Gated, TopK
 from everyformer.published.llama import llama
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -24,34 +25,21 @@ from everyformer.specs import spec
         "8x22b": {"width": 6144, "hidden": 16384, "depth": 56, "heads": 48, "vocabulary": 32768},
     },
 )
+@upon(llama, base=1e6, key_heads=8, eps=1e-5)
 def moe(
+    design: Design,
     *,
-    vocabulary: int = 32000,
-    width: int = 4096,
     hidden: int = 14336,
-    depth: int = 32,
-    heads: int = 32,
-    key_heads: int = 8,
-    head_width: int | None = None,
-    base: float = 1e6,
-    llama3: tuple[float, ...] | None = None,
-    tied: bool = False,
     experts: int = 8,
     chosen: int = 2,
     normalised: bool = True,
     shared: int = 0,
     balance: float = 0.01,
-    dropout: float = 0.0,
-    eps: float = 1e-5,
 ) -> Design:
     """Section 2.1, in Llama's frame. With `chosen=1, normalised=False` it routes as Switch does (2101.03961, section 2.1).
 
     `shared` is the hidden width of an expert that every token passes besides (DeepSeekMoE, 2401.06066), 0 for none.
     """
-    plain = llama(
-        vocabulary=vocabulary, width=width, depth=depth, heads=heads, key_heads=key_heads, head_width=head_width,
-        base=base, llama3=llama3, tied=tied, dropout=dropout, eps=eps,
-    )  # fmt: skip
     mixture = spec(
         Experts,
         count=experts,
@@ -59,4 +47,4 @@ def moe(
         router=spec(TopK, k=chosen, normalised=normalised, balance=balance),
         shared=spec(Gated, hidden=shared) if shared else None,
     )
-    return plain.swap("backbone.blocks.*.feedforward", mixture)
+    return design.swap("backbone.blocks.*.feedforward", mixture)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from everyformer.backbones import Block, Decoder
-from everyformer.contracts import Mixer
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.feedforward import MLP
@@ -13,8 +12,9 @@ from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PreNorm, RMSNorm
 from everyformer.positions import Rotary
 from everyformer.published.llama import llama
+from everyformer.published.upon import upon
 from everyformer.registry import system
-from everyformer.specs import Spec, spec
+from everyformer.specs import spec
 
 
 @system(
@@ -55,10 +55,17 @@ def retnet(
     )
 
 
-def _llama(mixer: Spec[Mixer], vocabulary: int, width: int, hidden: int | None, depth: int, tied: bool) -> Design:
-    """LLaMA around another mixer."""
-    made = llama(vocabulary=vocabulary, width=width, hidden=hidden, depth=depth, heads=1, tied=tied, eps=1e-5)
-    return made.swap("backbone.blocks.*.mixer", mixer)
+@upon(
+    llama,
+    fixed={
+        "heads": 1, "key_heads": None, "head_width": None, "base": 10000.0, "llama3": None, "bias": False,
+        "output_bias": False, "query_key_norm": False, "window": None,
+    },
+    width=1024, depth=24, tied=True, eps=1e-5,
+)  # fmt: skip
+def _llama(design: Design) -> Design:
+    """LLaMA, to put another mixer into."""
+    return design
 
 
 _NANO = {"width": 128, "hidden": 344, "depth": 4, "heads": 4}
@@ -77,17 +84,10 @@ _LARGE = {"width": 2048, "hidden": 5632, "depth": 24}
     default="340m",
     sizes={"nano": _NANO, "340m": {**_MEDIUM, "heads": 4}, "1.3b": {**_LARGE, "heads": 4}},
 )
-def gla(
-    *,
-    vocabulary: int = 32000,
-    width: int = 1024,
-    hidden: int | None = None,
-    depth: int = 24,
-    heads: int = 4,
-    tied: bool = True,
-) -> Design:
+@upon(_llama)
+def gla(design: Design, *, heads: int = 4) -> Design:
     """Section 4.4: LLaMA's layers around gated linear attention."""
-    return _llama(spec(GatedLinearAttention, heads=heads), vocabulary, width, hidden, depth, tied)
+    return design.swap("backbone.blocks.*.mixer", spec(GatedLinearAttention, heads=heads))
 
 
 @system(
@@ -101,18 +101,10 @@ def gla(
     default="340m",
     sizes={"nano": _NANO, "340m": {**_MEDIUM, "heads": 8}, "1.3b": {**_LARGE, "heads": 16}},
 )
-def deltanet(
-    *,
-    vocabulary: int = 32000,
-    width: int = 1024,
-    hidden: int | None = None,
-    depth: int = 24,
-    heads: int = 8,
-    kernel: int = 4,
-    tied: bool = True,
-) -> Design:
+@upon(_llama)
+def deltanet(design: Design, *, heads: int = 8, kernel: int = 4) -> Design:
     """Section 3: LLaMA's layers around the delta rule, with short convolutions and normalised queries and keys."""
-    return _llama(spec(DeltaNet, heads=heads, kernel=kernel), vocabulary, width, hidden, depth, tied)
+    return design.swap("backbone.blocks.*.mixer", spec(DeltaNet, heads=heads, kernel=kernel))
 
 
 @system(
@@ -126,21 +118,13 @@ def deltanet(
     default="1.3b",
     sizes={"nano": {**_NANO, "head_width": 32, "expand": 1}, "1.3b": {**_LARGE, "heads": 6}},
 )
+@upon(_llama, width=2048)
 def gated_deltanet(
-    *,
-    vocabulary: int = 32000,
-    width: int = 2048,
-    hidden: int | None = None,
-    depth: int = 24,
-    heads: int = 6,
-    head_width: int = 256,
-    expand: int = 2,
-    kernel: int = 4,
-    tied: bool = True,
+    design: Design, *, heads: int = 6, head_width: int = 256, expand: int = 2, kernel: int = 4
 ) -> Design:
     """Section 3.3: LLaMA's layers around the gated delta rule."""
     mixer = spec(GatedDeltaNet, heads=heads, head_width=head_width, expand=expand, kernel=kernel)
-    return _llama(mixer, vocabulary, width, hidden, depth, tied)
+    return design.swap("backbone.blocks.*.mixer", mixer)
 
 
 @system(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from everyformer.contracts import Reduction
 from everyformer.designs import Design
 from everyformer.positions import LearnedAxes
 from everyformer.published.ast import ast
+from everyformer.published.upon import upon
 from everyformer.published.vit import vit
 from everyformer.reduction import DynamicViT, EViT, Patchout, PiToMe, TokenLearner, TokenTransforming, ToMe, ZeroTPrune
 from everyformer.reduction.applying import thirds
@@ -27,25 +27,6 @@ LARGER: dict[str, Mapping[str, Any]] = {
     "huge": {"width": 1280, "depth": 32, "heads": 16, "patch": 14},
 }
 TASK = ("image-classification",)
-
-
-def upon(base: Callable[..., Design]) -> Callable[[Callable[..., Design]], Callable[..., Design]]:
-    """Function decorator: the function changes a design of `base`, and takes the options of both by name."""
-
-    def join(change: Callable[..., Design]) -> Callable[..., Design]:
-        _, *own = inspect.signature(change).parameters.values()
-        theirs = inspect.signature(base).parameters
-
-        def make(**options: Any) -> Design:
-            given = {name: options.pop(name) for name in [*options] if name in theirs}
-            return change(base(**given), **options)
-
-        make.__name__, make.__doc__, make.__module__ = change.__name__, change.__doc__, change.__module__
-        make.__signature__ = inspect.Signature([*theirs.values(), *own], return_annotation="Design")  # type: ignore[attr-defined]
-        make.__annotations__ = {each.name: each.annotation for each in (*theirs.values(), *own)}
-        return make
-
-    return join
 
 
 def blocks_of(design: Design) -> int:

@@ -13,9 +13,10 @@ from everyformer.models import Model
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
 from everyformer.published.bodies import attention, plain
-from everyformer.published.pvt import MIT, REDUCTIONS, segformer
+from everyformer.published.pvt import MIT, segformer
 from everyformer.published.pyramids import residual_stages
 from everyformer.published.swin import swin
+from everyformer.published.upon import upon
 from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -39,29 +40,12 @@ from everyformer.specs import spec
         "b5": {"widths": MIT, "depths": (3, 6, 40, 3)},
     },
 )
+@upon(segformer, image=512, widths=MIT)
 def segformer_segmentation(
-    *,
-    classes: int = 150,
-    image: int = 512,
-    channels: int = 3,
-    widths: tuple[int, ...] = MIT,
-    depths: tuple[int, ...] = (2, 2, 2, 2),
-    heads: tuple[int, ...] = (1, 2, 5, 8),
-    ratio: float = 4.0,
-    reductions: tuple[int, ...] = REDUCTIONS,
-    hidden: int = 768,
-    dropout: float = 0.0,
-    attention_dropout: float = 0.0,
-    head_dropout: float = 0.1,
-    drop_path: float = 0.1,
-    eps: float = 1e-6,
+    design: Design, *, classes: int = 150, hidden: int = 768, head_dropout: float = 0.1
 ) -> Design:
     """Sections 3.1 and 3.2: the answer has a quarter of the picture's resolution."""
-    body = segformer(
-        classes=classes, image=image, channels=channels, widths=widths, depths=depths, heads=heads, ratio=ratio,
-        reductions=reductions, dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path, eps=eps,
-    )  # fmt: skip
-    return body.set("head", spec(MLPDecoder, classes=classes, hidden=hidden, dropout=head_dropout))
+    return design.set("head", spec(MLPDecoder, classes=classes, hidden=hidden, dropout=head_dropout))
 
 
 @system(
@@ -80,33 +64,23 @@ def segformer_segmentation(
         "large": {"width": 1024, "depth": 24, "heads": 16, "image": 640},
     },
 )
+@upon(vit, image=512, width=384, drop_path=0.1)
 def segmenter(
+    design: Design,
     *,
     classes: int = 150,
-    image: int = 512,
-    patch: int = 16,
-    channels: int = 3,
     width: int = 384,
-    depth: int = 12,
     heads: int = 6,
-    ratio: float = 4.0,
     head_depth: int = 2,
     head_dropout: float = 0.1,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-    eps: float = 1e-6,
 ) -> Design:
     """Section 3: the answer has a cell for each patch."""
-    body = vit(
-        classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads,
-        ratio=ratio, dropout=dropout, drop_path=drop_path, eps=eps,
-    )  # fmt: skip
     norm = spec(LayerNorm)
     blocks = plain(
         head_depth, mixer=attention(heads), feedforward=spec(MLP, hidden=4 * width), norm=norm, last=norm,
         dropout=head_dropout,
     )  # fmt: skip
-    return body.set("head", spec(MaskTransformer, classes=classes, body=blocks, norm=norm))
+    return design.set("head", spec(MaskTransformer, classes=classes, body=blocks, norm=norm))
 
 
 @system(
@@ -124,30 +98,11 @@ def segmenter(
         "swin-base": {"depths": (2, 2, 18, 2), "width": 128, "heads": (4, 8, 16, 32), "drop_path": 0.3},
     },
 )
-def upernet(
-    *,
-    classes: int = 150,
-    image: int = 512,
-    patch: int = 4,
-    channels: int = 3,
-    width: int = 96,
-    depths: tuple[int, ...] = (2, 2, 6, 2),
-    heads: tuple[int, ...] = (3, 6, 12, 24),
-    window: int = 7,
-    ratio: float = 4.0,
-    hidden: int = 512,
-    pools: tuple[int, ...] = (1, 2, 3, 6),
-    dropout: float = 0.0,
-    attention_dropout: float = 0.0,
-    drop_path: float = 0.2,
-) -> Design:
+@upon(swin, image=512, drop_path=0.2)
+def upernet(design: Design, *, classes: int = 150, hidden: int = 512, pools: tuple[int, ...] = (1, 2, 3, 6)) -> Design:
     """Section 3.1, on Swin as in section 4.3 of Liu et al. (2021): a norm before each level that the head reads."""
-    body = swin(
-        classes=classes, image=image, patch=patch, channels=channels, width=width, depths=depths, heads=heads,
-        window=window, ratio=ratio, dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path,
-    )  # fmt: skip
     head = spec(UPerHead, classes=classes, hidden=hidden, pools=pools, norm=spec(LayerNorm))
-    return body.remove("backbone.norm").set("head", head)
+    return design.remove("backbone.norm").set("head", head)
 
 
 @system(

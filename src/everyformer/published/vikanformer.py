@@ -6,6 +6,7 @@ from everyformer.contracts import FeedForward
 from everyformer.designs import Design
 from everyformer.errors import UnknownName
 from everyformer.feedforward import FourierKAN, RadialKAN, SineKAN, SplineKAN
+from everyformer.published.upon import upon
 from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -25,24 +26,9 @@ KINDS: dict[str, type[FeedForward]] = {
     idea="In the MLPs of a ViT every edge carries a learned function of one variable.",
     tasks=("image-classification",),
 )
-def vikanformer(
-    *,
-    classes: int = 10,
-    image: int = 28,
-    patch: int = 7,
-    channels: int = 1,
-    width: int = 64,
-    depth: int = 4,
-    heads: int = 4,
-    ratio: float = 1.0,
-    kind: str = "radial",
-    dropout: float = 0.0,
-) -> Design:
+@upon(vit, classes=10, image=28, patch=7, channels=1, width=64, depth=4, heads=4)
+def vikanformer(design: Design, *, ratio: float = 1.0, kind: str = "radial") -> Design:
     """Section 3, sizes for MNIST; `kind` is 'spline' (KAN), 'radial' (FastKAN), 'sine' (SineKAN) or 'fourier'."""
     if kind not in KINDS:
         raise UnknownName("kind of edge", kind, KINDS)
-    made = vit(
-        classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads,
-        dropout=dropout,
-    )  # fmt: skip
-    return made.swap("backbone.blocks.*.feedforward", spec(KINDS[kind], ratio=ratio))
+    return design.swap("backbone.blocks.*.feedforward", spec(KINDS[kind], ratio=ratio))
