@@ -406,6 +406,7 @@ def require(mixer: Mixer | Router | Norm, mask: Mask, path: str) -> None:
 def require_places(blocks: Iterable[Any], mask: Mask) -> None:
     """Refuse a reduction in a list of blocks where it cannot work, and what cannot work after it."""
     shown = gridless = False
+    inside = "/"
     for i, block in enumerate(blocks):
         for path, module in block.named_modules(prefix=f"blocks.{i}"):
             name = type(module).__name__
@@ -414,7 +415,8 @@ def require_places(blocks: Iterable[Any], mask: Mask) -> None:
                     f"{name} needs a grid, and the reduction before it leaves none; put reduction.Restore between them",
                     path,
                 )
-            if isinstance(module, Reduction):
+            if isinstance(module, Reduction) and not path.startswith(inside):
+                inside = f"{path}."
                 if mask.needs is not None and mask.needs not in module.capabilities:
                     raise DoesNotFit(f"the place is {mask!r}, and {name} lets later tokens change earlier ones", path)
                 if module.needs_attention and not shown:

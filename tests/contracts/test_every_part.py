@@ -12,6 +12,7 @@ from torch import nn
 
 from everyformer.compression import InputGrid
 from everyformer.contracts import Mixer
+from everyformer.reduction.thresholds import Above
 from everyformer.registry import CAPABILITIES, ROOMS, parts
 from everyformer.specs import from_plain, to_plain
 from support.parts import close, make, spec_of
@@ -44,6 +45,8 @@ def test_same_seed_same_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_gradients_reach_every_parameter(name: str) -> None:
+    if name == "reduction.Interpreter":
+        pytest.skip("its decisions have no derivative, a reward trains it (objectives.RewardedPruning)")
     part = make(name).train()
     answer = run(part, marked=isinstance(part, Mixer))
     if list(part.parameters()):
@@ -126,8 +129,8 @@ def test_builds_and_copies_where_asked(name: str) -> None:
     assert torch.equal(run(copy.deepcopy(part)), run(part))
 
 
-IN_A_GRAPH = [name for name in PARTS if name != "models.LongSource"]
-"""A source in pieces is cut by its real length, which no graph knows."""
+IN_A_GRAPH = [name for name in PARTS if name != "models.LongSource" and not issubclass(spec_of(name).part, Above)]
+"""A source in pieces is cut by its real length, and how many tokens pass a threshold depends on them: no graph knows that."""
 
 
 @pytest.mark.parametrize("name", IN_A_GRAPH)

@@ -355,6 +355,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.HiddenPixels": ("vit-mae", "none"),
         "objectives.HiddenWords": ("beit", "none"),
         "objectives.Places": ("mp3", "none"),
+        "objectives.RewardedPruning": ("ia-red2", "classes"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),
         "objectives.Forecast": ("itransformer", "series"),
         "objectives.Masks": ("maskformer", "map"),

@@ -219,6 +219,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "positions.LearnedAxes": {"grid": GRID},
     "positions.LearnedGrid": {"grid": GRID},
     "reduction.Patchout": {"rows": 1, "columns": 2},
+    "reduction.Threshold": {"least": 1.0},
 }
 """Options for parts that have some without a default, and smaller sizes where the default is slow."""
 

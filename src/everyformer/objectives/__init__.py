@@ -7,7 +7,7 @@ from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import Distillation, HardDistillation
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import PixelClasses
-from everyformer.objectives.pruning import TokenPruning
+from everyformer.objectives.pruning import RewardedPruning, TokenPruning
 from everyformer.objectives.series import Forecast
 from everyformer.objectives.sets import Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
@@ -15,5 +15,5 @@ from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequen
 __all__ = [
     "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
     "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses", "Places",
-    "ScaleInvariant", "SequenceToSequence", "TokenPruning",
+    "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip
