@@ -41,6 +41,18 @@ _asking = _block.but(
 )
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 
+_towers: dict[str, Any] = {
+    "picture": ef.spec(
+        ef.models.Model,
+        width=WIDTH,
+        embedding=ef.spec(ef.embeddings.Patches, patch=4, image=16),
+        backbone=_encoder,
+        head=ef.spec(ef.heads.PoolHead, output=8),
+    ),
+    "text": ef.spec(
+        ef.models.Model, width=WIDTH, embedding=_text, backbone=_encoder, head=ef.spec(ef.heads.PoolHead, output=8)
+    ),
+}
 _seq2seq = {
     "width": WIDTH,
     "source": _text,
@@ -116,6 +128,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.Variates": {"variates": 3, "lookback": 12},
     "embeddings.WaveConvs": {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40},
     "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
+    "heads.Beside": {
+        "head": ef.spec(ef.heads.TiedHead, vocabulary=VOCABULARY),
+        "beside": (ef.spec(ef.heads.ClassHead, classes=3),),
+        "names": ("next",),
+    },
     "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},
@@ -144,6 +161,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norm": ef.spec(ef.norms.LayerNorm),
     },
     "heads.Reassembled": {"hidden": (8, 12), "factors": (2, 0.5), "fused": 8, "narrow": 4},
+    "heads.ReassembledClasses": {"classes": 3, "hidden": (8, 12), "factors": (2, 0.5), "fused": 8},
+    "heads.Refined": {"feedforward": ef.spec(ef.feedforward.MLP, hidden=48), "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.SelectiveFusion": {"hidden": 16},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
@@ -173,6 +192,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
     "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
+    "models.BiasedTowers": _towers,
     "models.LongSource": {**_seq2seq, "length": 4},
     "models.MaskedAutoencoder": {
         "width": WIDTH,
@@ -191,18 +211,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
     "models.Seq2Seq": _seq2seq,
-    "models.TwoTowers": {
-        "picture": ef.spec(
-            ef.models.Model,
-            width=WIDTH,
-            embedding=ef.spec(ef.embeddings.Patches, patch=4, image=16),
-            backbone=_encoder,
-            head=ef.spec(ef.heads.PoolHead, output=8),
-        ),
-        "text": ef.spec(
-            ef.models.Model, width=WIDTH, embedding=_text, backbone=_encoder, head=ef.spec(ef.heads.PoolHead, output=8)
-        ),
-    },
+    "models.TwoTowers": _towers,
     "models.TwoBranches": {
         "widths": (16, WIDTH),
         "embeddings": (ef.spec(ef.embeddings.Patches, patch=4, image=16, first=1),) * 2,

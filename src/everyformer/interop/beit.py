@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from everyformer.designs import Design
-from everyformer.interop.config import Config, Custom, Key, Labels
+from everyformer.interop.config import Key, Labels, Only
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Joined, Keyless, Wrapped
 from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE, QKV, SIZES
@@ -16,23 +13,15 @@ TABLE = "relative_position_bias.relative_position_bias_table"
 """Of biases by offset."""
 
 
-def kind_of(words: bool) -> dict[str, bool]:
+def kind(words: bool) -> Only:
     """What a config says of a model that names visual words, or classes."""
-    return {
-        "use_absolute_position_embeddings": False, "use_mean_pooling": True, "use_mask_token": words,
-        "use_relative_position_bias": not words, "use_shared_relative_position_bias": words,
-    }  # fmt: skip
-
-
-def read_kind(words: bool, config: Config) -> dict[str, Any]:
-    """Nothing; another kind is refused."""
-    config.only(kind_of(words))
-    return {}
-
-
-def kind(words: bool) -> Custom:
-    """The setting."""
-    return Custom(partial(read_kind, words), lambda design: dict(kind_of(words)))
+    return Only(
+        use_absolute_position_embeddings=False,
+        use_mean_pooling=True,
+        use_mask_token=words,
+        use_relative_position_bias=not words,
+        use_shared_relative_position_bias=words,
+    )
 
 
 def table(design: Design) -> list[Pair]:

@@ -72,6 +72,32 @@ class Wrapped(Form):
 
 
 @dataclass(frozen=True)
+class Single(Form):
+    """A number that theirs has as a list of one."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our number."""
+        return theirs[0].squeeze(0)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Their list."""
+        return [ours[None]]
+
+
+@dataclass(frozen=True)
+class Uncounted(Form):
+    """How many batches a norm has seen, which theirs, whose norms are frozen, does not say: made of nothing."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """None."""
+        return torch.tensor(0)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Nothing."""
+        return []
+
+
+@dataclass(frozen=True)
 class Pointwise(Form):
     """A linear map (E, D), where ours is a convolution of single cells (E, D, 1, 1)."""
 

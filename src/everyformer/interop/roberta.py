@@ -13,6 +13,7 @@ from everyformer.interop.bert import (
     SETTINGS,
     SPANS,
     TAGS,
+    choices,
     embeddings,
     pooled,
     pooler,
@@ -78,6 +79,7 @@ register(
             ),
             "RobertaForTokenClassification": TAGS,
             "RobertaForQuestionAnswering": SPANS,
+            "RobertaForMultipleChoice": choices(*layer("head.hidden", "roberta.pooler.dense")),
         },
     )
 )

@@ -6,9 +6,9 @@ from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import FanIn, Normal, Torch, Xavier
-from everyformer.models.towers import TwoTowers
+from everyformer.models.towers import BiasedTowers, TwoTowers
 
 __all__ = [
-    "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "Torch", "TwoBranches", "TwoTowers", "Xavier",
-    "unlimiformer",
+    "BiasedTowers", "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "Torch", "TwoBranches",
+    "TwoTowers", "Xavier", "unlimiformer",
 ]  # fmt: skip

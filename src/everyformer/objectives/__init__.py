@@ -2,7 +2,7 @@
 
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.classes import Classification
-from everyformer.objectives.contrastive import Contrastive
+from everyformer.objectives.contrastive import Contrastive, EachPair
 from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import Distillation, HardDistillation
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
@@ -13,7 +13,7 @@ from everyformer.objectives.sets import Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
+    "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "EachPair", "Forecast", "HardDistillation",
     "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses", "Places",
     "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip
