@@ -28,6 +28,8 @@ class Context:
     positions: Any = None
     """The position part that the layers of a backbone share."""
     generator: torch.Generator | None = None
+    lead: int = 0
+    """How many tokens of the cache stand before the first that positions are counted from."""
     share: float = 1.0
     """How much of nested parts works in this pass: their first hidden units, of all."""
     lowered: dict[Any, Any] = field(default_factory=dict)
@@ -99,5 +101,5 @@ def running_positions(mask: Tensor | None, count: int, device: torch.device, con
     """
     places = torch.arange(count, device=device)[None] if mask is None else order(mask)
     if context.cache is not None:
-        places = places + context.cache.offset()
+        places = places + context.cache.offset() - context.lead
     return places[..., None]

@@ -72,11 +72,16 @@ _PATCHES = {
     "num_labels": 5,
 }
 _VIT = {**_PATCHES, "image_size": 16, "patch_size": 8}
+_OFFSETS = {"use_relative_position_bias": True, "use_absolute_position_embeddings": False, "use_mean_pooling": True}
 _CLIP = {
     "vision_config": {**_VIT, "hidden_act": "gelu"}, "projection_dim": 12,
     "text_config": {
         **_ENCODER, "intermediate_size": 40, "eos_token_id": 70, "bos_token_id": 1, "projection_dim": 12,
     },
+}  # fmt: skip
+_GIT = {
+    **_BODY, **_END, "max_position_embeddings": 24,
+    "vision_config": {**_VIT, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 40},
 }  # fmt: skip
 _SIGLIP = {"vision_config": _VIT, "text_config": _ENCODER, "num_labels": CLASSES}
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
@@ -279,9 +284,9 @@ def short_speech() -> tuple[dict[str, Any], dict[str, Any]]:
     return {"inputs": given}, {"input_features": given.mT}
 
 
-def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
+def pictures(side: int = 16, batch: int = 2) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures."""
-    given = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
+    given = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(2))
     return {"inputs": given}, {"pixel_values": given}
 
 
@@ -310,6 +315,13 @@ def pictures_and_whole_texts() -> tuple[dict[str, Any], dict[str, Any]]:
     ours, theirs = pictures()
     texts = ids(VOCABULARY, 3, 24)
     return {**ours, "texts": texts}, {**theirs, "input_ids": texts}
+
+
+def captions() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures, and what is said of them."""
+    ours, theirs = pictures(batch=3)
+    said, asked = text()
+    return {**ours, "target": said["inputs"], "target_mask": said["mask"]}, {**theirs, **asked}
 
 
 def hidden_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -360,6 +372,9 @@ CASES = [
         "FNetForNextSentencePrediction FNetForPreTraining FNetForQuestionAnswering",
         "FNetConfig", {**_FNET, "num_labels": 2}, whole_text(3, 13),
     ),
+    Case("BertLMHeadModel", "BertConfig", {**_ENCODER, **_END, "is_decoder": True}, text),
+    Case("RobertaForCausalLM", "RobertaConfig", {**_ROBERTA, "is_decoder": True}, text_after_padding),
+    Case("ElectraForCausalLM", "ElectraConfig", {**_ENCODER, **_END, "embedding_size": 20, "is_decoder": True}, text),
     Case("BertForMultipleChoice", "BertConfig", _ENCODER, choices),
     Case("AlbertForMultipleChoice", "AlbertConfig", _ALBERT, choices),
     Case("RobertaForMultipleChoice", "RobertaConfig", _ROBERTA, choices_after_padding),
@@ -482,21 +497,23 @@ CASES = [
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
-    Case("SwinForImageClassification", "SwinConfig", _SWIN, large_pictures),
+    *_all("SwinForImageClassification SwinModel", "SwinConfig", _SWIN, large_pictures),
     Case("SwinForImageClassification", "SwinConfig", {**_SWIN, "qkv_bias": False, "depths": [2, 1]}, large_pictures),
-    Case("Swinv2ForImageClassification", "Swinv2Config", _SWIN, large_pictures),
+    *_all("Swinv2ForImageClassification Swinv2Model", "Swinv2Config", _SWIN, large_pictures),
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
-    Case("ConvNextForImageClassification", "ConvNextConfig", _CONVNEXT, large_pictures),
-    Case("PoolFormerForImageClassification", "PoolFormerConfig", _POOLFORMER, large_pictures),
-    Case("PvtForImageClassification", "PvtConfig", _PVT, large_pictures),
-    Case("PvtV2ForImageClassification", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
-    Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
+    *_all("ConvNextForImageClassification ConvNextModel", "ConvNextConfig", _CONVNEXT, large_pictures),
+    *_all("DeiTForImageClassification DeiTModel", "DeiTConfig", _VIT, pictures),
+    *_all("BeitForImageClassification BeitModel", "BeitConfig", {**_VIT, **_OFFSETS}, pictures),
+    *_all("PoolFormerForImageClassification PoolFormerModel", "PoolFormerConfig", _POOLFORMER, large_pictures),
+    *_all("PvtForImageClassification PvtModel", "PvtConfig", _PVT, large_pictures),
+    *_all("PvtV2ForImageClassification PvtV2Model", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
+    *_all("SegformerForImageClassification SegformerModel", "SegformerConfig", _PVT, large_pictures),
     Case("SegformerForSemanticSegmentation", "SegformerConfig", {**_PVT, "decoder_hidden_size": 16}, large_pictures),
-    Case("GLPNForDepthEstimation", "GLPNConfig", {**_MIT, "decoder_hidden_size": 16, "max_depth": 7}, large_pictures),
+    *_all("GLPNForDepthEstimation GLPNModel", "GLPNConfig", {**_MIT, "decoder_hidden_size": 16, "max_depth": 7}, large_pictures),
     *_all("DPTForDepthEstimation DPTForSemanticSegmentation", "DPTConfig", _DPT, large_pictures),
     Case("DPTForSemanticSegmentation", "DPTConfig", {**_DPT, "use_batch_norm_in_fusion_residual": True}, large_pictures),
     Case("DetrForObjectDetection", "DetrConfig", _DETR, large_pictures),
-    Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
+    *_all("CvtForImageClassification CvtModel", "CvtConfig", _CVT, large_pictures),
     Case("SiglipModel", "SiglipConfig", _SIGLIP, pictures_and_whole_texts),
     Case("SiglipForImageClassification", "SiglipConfig", _SIGLIP, pictures),
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
@@ -505,6 +522,8 @@ CASES = [
     Case("CLIPForImageClassification", "CLIPConfig", _CLIP, pictures),
     *_all("CLIPVisionModel CLIPVisionModelWithProjection", "CLIPVisionConfig", {**_VIT, "projection_dim": 12}, pictures),
     *_all("CLIPTextModel CLIPTextModelWithProjection", "CLIPTextConfig", _CLIP["text_config"], ended_text),
+    *_all("GitForCausalLM GitModel", "GitConfig", _GIT, captions),
+    Case("GitForCausalLM", "GitConfig", {**_GIT, "tie_word_embeddings": True}, captions),
     Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
     *_all("Wav2Vec2ForCTC Wav2Vec2Model Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAVES, whole_waves),
     *_all(
@@ -516,7 +535,7 @@ CASES = [
     *_all("WhisperForConditionalGeneration WhisperModel", "WhisperConfig", _WHISPER, speech),
     Case("WhisperForAudioClassification", "WhisperConfig", {**_WHISPER, "num_labels": CLASSES}, short_speech),
     Case("WhisperForCausalLM", "WhisperConfig", _WHISPER, whole_text(3, 13)),
-    *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
+    *_all("ASTForAudioClassification ASTModel", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip
 
 

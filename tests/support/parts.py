@@ -210,6 +210,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "backbone": _encoder,
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
+    "models.Prefixed": {**_seq2seq, "target": _text, "decoder": _encoder},
     "models.Seq2Seq": _seq2seq,
     "models.TwoTowers": _towers,
     "models.TwoBranches": {

@@ -1,13 +1,18 @@
 """DETR against Hugging Face's: answers, gradients and loss; published sizes."""
 
 import pytest
+import timm
 import torch
 from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.costs import on_meta, parameters
+from everyformer.designs import design_of
 from everyformer.interop import from_transformers, live
+from everyformer.interop.config import Config
+from everyformer.interop.detr import NETWORK, table
+from everyformer.interop.family import family_of
 from everyformer.interop.weights import resolve
 from everyformer.objectives import Boxes
 from support.agreement import close, perturb, same_answers
@@ -81,3 +86,20 @@ def test_queries_answer_any_picture():
         answer = model(torch.randn(2, 3, height, width))
         assert answer.shape == (2, 5, 8)
         assert ((answer[..., -4:] > 0) & (answer[..., -4:] < 1)).all()
+
+
+def test_every_tensor_of_a_network_of_timm_has_its_place():
+    with torch.device("meta"):
+        network = timm.create_model("resnet50").state_dict()
+    ours = ef.design("detr").build(device="meta")
+    state, pairs = ours.state_dict(), resolve(ours, table(design_of(ours)))
+    spoken = {theirs: state[name] for name, found in pairs.items() for pair in found for theirs in pair.theirs}
+    found = {f"{NETWORK}.{name}": each for name, each in network.items() if not name.startswith("fc.")}
+    found = {name: each for name, each in found.items() if not name.endswith("num_batches_tracked")}
+    assert len(found) == 265
+    assert all(spoken[name].shape == each.shape for name, each in found.items())
+
+
+def test_a_network_of_timm_that_is_not_known_is_refused():
+    with pytest.raises(ef.UnknownName, match="resnet34"):
+        family_of(Config({"model_type": "detr"})).design(Config({"backbone": "resnet34"}), "DetrForObjectDetection")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from everyformer.designs import Design
+from everyformer.heads import Mean, PoolHead
 from everyformer.interop.config import Key, Labels, Only
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Joined, Keyless, Wrapped
 from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE, QKV, SIZES
 from everyformer.interop.weights import Pair, layer
+from everyformer.norms import LayerNorm
+from everyformer.specs import spec
 
 TABLE = "relative_position_bias.relative_position_bias_table"
 """Of biases by offset."""
@@ -40,6 +43,8 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
+EPS = Key("layer_norm_eps", "head.norm.eps", "eps", default=1e-12)
+
 register(
     Family(
         name="beit",
@@ -56,7 +61,7 @@ register(
                 settings=(
                     kind(False),
                     Labels("head.classes"),
-                    Key("layer_norm_eps", "head.norm.eps", "eps", default=1e-12),
+                    EPS,
                 ),
                 table=(*layer("head.norm", "beit.pooler.layernorm"), *layer("head.classify", "classifier")),
             ),
@@ -67,6 +72,12 @@ register(
                     Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-12),
                 ),
                 table=(*layer("backbone.norm", "layernorm"), *layer("head.project", "lm_head")),
+            ),
+            "BeitModel": Top(
+                head=lambda config: spec(PoolHead, pool=spec(Mean), norm=spec(LayerNorm)),
+                settings=(kind(False), EPS),
+                table=(*layer("head.norm", "pooler.layernorm"), *layer("head.norm", "beit.pooler.layernorm")),
+                prefix="",
             ),
         },
         unused=("*.relative_position_index",),

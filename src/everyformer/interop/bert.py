@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+from everyformer.backbones import Decoder
 from everyformer.designs import Design
 from everyformer.heads import Beside, ClassHead, PoolHead, TokenHead
 from everyformer.interop.config import Config, Depth, Key, Labels, Setting, labels
 from everyformer.interop.family import Family, Top, family_of, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
+from everyformer.registry import find_system
 from everyformer.specs import Spec, spec
 
 BLOCK = "backbone.blocks.0"
@@ -137,7 +143,7 @@ def pretrained(masked: str, pooler: str, table: tuple[Pair, ...] = MASKED.table,
     )
 
 
-register(
+FAMILY = register(
     Family(
         name="bert",
         system="bert",
@@ -159,3 +165,19 @@ register(
         },
     )
 )
+
+
+def writes(family: Family, name: str, masked: str) -> Family:
+    """The same as a decoder, in which no token sees a later one: the class of that name has the tensors of `masked`."""
+    make = find_system(family.system).make
+
+    @wraps(make)
+    def causal(**options: Any) -> Design:
+        made = make(**options)
+        return made.set("backbone", Spec(Decoder, made.get("backbone").options))
+
+    only = {**family.only, "is_decoder": True}
+    return replace(family, make=causal, only=only, tops={name: family.tops[masked]})
+
+
+register(writes(FAMILY, "BertLMHeadModel", "BertForMaskedLM"))

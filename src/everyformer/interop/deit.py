@@ -6,6 +6,7 @@ from typing import Any
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead
+from everyformer.interop.bert import pooled, pooler
 from everyformer.interop.config import Config, Labels, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.timm import TimmFamily, register_timm
@@ -45,6 +46,7 @@ register(
             "DeiTForImageClassification": Top(
                 settings=(Labels("head.classes"),), table=(*layer("head.classify", "classifier"),), head=of_class_token
             ),
+            "DeiTModel": Top(head=pooled, prefix="", table=pooler("deit")),
         },
     )
 )

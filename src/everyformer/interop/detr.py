@@ -1,11 +1,11 @@
-"""DETR on a residual network of Hugging Face transformers."""
+"""DETR on a residual network of Hugging Face transformers; on one of timm it is read, and written as the other."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.errors import DoesNotFit
+from everyformer.errors import UnknownName
 from everyformer.interop.config import Both, Config, Custom, Depth, Key, Labels, Only
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Uncounted
@@ -18,6 +18,7 @@ RESNET = {
     "downsample_in_bottleneck": False,
 }  # fmt: skip
 """What a residual network must be."""
+TIMM = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 def sizes(stem: int, stages: int) -> list[int]:
@@ -28,9 +29,12 @@ def sizes(stem: int, stages: int) -> list[int]:
 def network(config: Config) -> dict[str, Any]:
     """Its stages, of which the last is read."""
     said = config.get("backbone_config")
-    if not isinstance(said, dict):
-        raise DoesNotFit("DETR is read here with the residual network of transformers (use_timm_backbone=False) alone")
-    inner = Config(said)
+    if config.get("use_timm_backbone", said is None):
+        name = config.get("backbone") or "resnet50"
+        if name not in TIMM:
+            raise UnknownName("backbone of timm", str(name), TIMM)
+        return {"convs": TIMM[name], "channels": config.value("num_channels", 3)}
+    inner = Config(said or {})
     inner.only(RESNET)
     stem, convs = inner.value("embedding_size", 64), tuple(inner.value("depths", (3, 4, 6, 3)))
     inner.only({"hidden_sizes": sizes(stem, len(convs)), "out_features": [f"stage{len(convs)}"]})
@@ -88,6 +92,23 @@ def convolved(conv: str, norm: str, theirs: str) -> list[Pair]:
     return [*layer(conv, f"{theirs}.convolution", bias=False), *frozen(norm, f"{theirs}.normalization")]
 
 
+def timm_layer(conv: str, norm: str, theirs: str, number: str = "") -> list[Pair]:
+    """The same in timm's names."""
+    return [*layer(conv, f"{NETWORK}.{theirs}conv{number}", bias=False), *frozen(norm, f"{NETWORK}.{theirs}bn{number}")]
+
+
+def timm_network(stages: int) -> list[Pair]:
+    """The network in timm's names."""
+    pairs = timm_layer("embedding.conv", "embedding.norm", "", "1")
+    for i in range(stages):
+        ours, theirs = f"{STAGES}.{i}.enter.blocks.*", f"layer{i + 1}.*"
+        for k in range(3):
+            pairs += timm_layer(f"{ours}.convs.{k}.0", f"{ours}.convs.{k}.1", f"{theirs}.", f"{k + 1}")
+        pairs += layer(f"{ours}.short.0", f"{NETWORK}.{theirs}.downsample.0", bias=False)
+        pairs += frozen(f"{ours}.short.1", f"{NETWORK}.{theirs}.downsample.1")
+    return pairs
+
+
 def table(design: Design) -> list[Pair]:
     """The network, both stacks and the queries."""
     ours, theirs = f"{STAGES}.*.enter.blocks.*", f"{NETWORK}.encoder.stages.*.layers.*"
@@ -104,6 +125,7 @@ def table(design: Design) -> list[Pair]:
         *layer(f"{STAGES}.{last}.enter.project", "input_projection"),
         *blocks(f"{STAGES}.{last}.blocks.*", "encoder.layers.*", first, final),
         *blocks(DECODE, "decoder.layers.*", first, "encoder_attn_layer_norm", final),
+        *timm_network(last),
         Pair("head.queries", ("query_position_embeddings.weight",)),
         *layer("head.norm", "decoder.layernorm"),
     ]

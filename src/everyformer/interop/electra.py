@@ -56,7 +56,7 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
-register(
+FAMILY = register(
     Family(
         name="electra",
         system="bert",
@@ -101,3 +101,4 @@ register(
         },
     )
 )
+register(bert.writes(FAMILY, "ElectraForCausalLM", "ElectraForMaskedLM"))

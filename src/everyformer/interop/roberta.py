@@ -17,6 +17,7 @@ from everyformer.interop.bert import (
     embeddings,
     pooled,
     pooler,
+    writes,
 )
 from everyformer.interop.config import Always, Config, Custom, Labels
 from everyformer.interop.family import Family, Top, register
@@ -58,7 +59,7 @@ def table(design: Design) -> list[Pair]:
     return [*embeddings(), POSITIONS, *BLOCKS]
 
 
-register(
+FAMILY = register(
     Family(
         name="roberta",
         system="bert",
@@ -83,3 +84,4 @@ register(
         },
     )
 )
+register(writes(FAMILY, "RobertaForCausalLM", "RobertaForMaskedLM"))

@@ -4,11 +4,12 @@ from everyformer.models.branches import TwoBranches
 from everyformer.models.long_source import LongSource, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
+from everyformer.models.prefixed import Prefixed
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 from everyformer.models.towers import BiasedTowers, TwoTowers
 
 __all__ = [
-    "BiasedTowers", "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "Torch", "TwoBranches",
-    "TwoTowers", "Xavier", "unlimiformer",
+    "BiasedTowers", "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Prefixed", "Seq2Seq", "Torch",
+    "TwoBranches", "TwoTowers", "Xavier", "unlimiformer",
 ]  # fmt: skip
