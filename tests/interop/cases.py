@@ -290,6 +290,13 @@ def pictures(side: int = 16, batch: int = 2) -> tuple[dict[str, Any], dict[str, 
     return {"inputs": given}, {"pixel_values": given}
 
 
+def filled_in() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures of which some patches are hidden."""
+    ours, theirs = pictures()
+    hidden = torch.tensor([[True, False, True, True], [False, False, True, False]])
+    return {**ours, "hidden": hidden}, {**theirs, "bool_masked_pos": hidden}
+
+
 def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures for pyramids."""
     return pictures(32)
@@ -372,9 +379,9 @@ CASES = [
         "FNetForNextSentencePrediction FNetForPreTraining FNetForQuestionAnswering",
         "FNetConfig", {**_FNET, "num_labels": 2}, whole_text(3, 13),
     ),
-    Case("BertLMHeadModel", "BertConfig", {**_ENCODER, **_END, "is_decoder": True}, text),
+    Case("BertLMHeadModel", "BertConfig", {**_ENCODER, **_END, "is_decoder": True}, whole_text(3, 13)),
     Case("RobertaForCausalLM", "RobertaConfig", {**_ROBERTA, "is_decoder": True}, text_after_padding),
-    Case("ElectraForCausalLM", "ElectraConfig", {**_ENCODER, **_END, "embedding_size": 20, "is_decoder": True}, text),
+    Case("ElectraForCausalLM", "ElectraConfig", {**_ENCODER, **_END, "embedding_size": 20, "is_decoder": True}, whole_text(3, 13)),
     Case("BertForMultipleChoice", "BertConfig", _ENCODER, choices),
     Case("AlbertForMultipleChoice", "AlbertConfig", _ALBERT, choices),
     Case("RobertaForMultipleChoice", "RobertaConfig", _ROBERTA, choices_after_padding),
@@ -502,6 +509,8 @@ CASES = [
     *_all("Swinv2ForImageClassification Swinv2Model", "Swinv2Config", _SWIN, large_pictures),
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
     *_all("ConvNextForImageClassification ConvNextModel", "ConvNextConfig", _CONVNEXT, large_pictures),
+    Case("ViTForMaskedImageModeling", "ViTConfig", {**_VIT, "encoder_stride": 8}, filled_in),
+    Case("DeiTForMaskedImageModeling", "DeiTConfig", {**_VIT, "encoder_stride": 8}, filled_in),
     *_all("DeiTForImageClassification DeiTModel", "DeiTConfig", _VIT, pictures),
     *_all("BeitForImageClassification BeitModel", "BeitConfig", {**_VIT, **_OFFSETS}, pictures),
     *_all("PoolFormerForImageClassification PoolFormerModel", "PoolFormerConfig", _POOLFORMER, large_pictures),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, LastToken
-from everyformer.interop import halves
+from everyformer.interop import variants
 from everyformer.interop.alternating import Windows
 from everyformer.interop.bert import begin_and_end
 from everyformer.interop.config import Always, Both, Config, Depth, Key, Labels, Setting, labels
@@ -82,7 +82,7 @@ def stacks(form: Form | None = None) -> list[Pair]:
 
 def writing(embeddings: Iterable[Pair], form: Form | None = None) -> list[Pair]:
     """The decoder alone, which has no attention to a source."""
-    return halves.alone([*embeddings, *blocks("decoder", FIRST, LAST, form=form)], "decoder")
+    return variants.alone([*embeddings, *blocks("decoder", FIRST, LAST, form=form)], "decoder")
 
 
 def embeddings(skipped: int) -> list[Pair]:
@@ -157,7 +157,7 @@ def writer(name: str, top: str, *settings: Setting) -> Family:
     return Family(
         name=name,
         system="bart",
-        make=halves.decoder(bart),
+        make=variants.decoder(bart),
         settings=(
             *stack("decoder", "decoder_depth"),
             Key("vocab_size", "embedding.vocabulary", "vocabulary"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from everyformer.designs import Design
 from everyformer.heads import Mean, PoolHead
-from everyformer.interop.config import Key, Labels, Only
+from everyformer.interop.config import Config, Key, Labels, Only
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Joined, Keyless, Wrapped
 from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE, QKV, SIZES
 from everyformer.interop.weights import Pair, layer
 from everyformer.norms import LayerNorm
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 TABLE = "relative_position_bias.relative_position_bias_table"
 """Of biases by offset."""
@@ -45,6 +45,12 @@ def table(design: Design) -> list[Pair]:
 
 EPS = Key("layer_norm_eps", "head.norm.eps", "eps", default=1e-12)
 
+
+def averaged(config: Config) -> Spec[PoolHead]:
+    """The mean of the patches, normalised."""
+    return spec(PoolHead, pool=spec(Mean), norm=spec(LayerNorm, eps=config.value("layer_norm_eps", 1e-12)))
+
+
 register(
     Family(
         name="beit",
@@ -74,7 +80,7 @@ register(
                 table=(*layer("backbone.norm", "layernorm"), *layer("head.project", "lm_head")),
             ),
             "BeitModel": Top(
-                head=lambda config: spec(PoolHead, pool=spec(Mean), norm=spec(LayerNorm)),
+                head=averaged,
                 settings=(kind(False), EPS),
                 table=(*layer("head.norm", "pooler.layernorm"), *layer("head.norm", "beit.pooler.layernorm")),
                 prefix="",

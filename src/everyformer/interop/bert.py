@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import wraps
-from typing import Any
 
 from everyformer.backbones import Decoder
 from everyformer.designs import Design
@@ -12,6 +10,7 @@ from everyformer.heads import Beside, ClassHead, PoolHead, TokenHead
 from everyformer.interop.config import Config, Depth, Key, Labels, Setting, labels
 from everyformer.interop.family import Family, Top, family_of, register
 from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.variants import exchanged
 from everyformer.interop.weights import Pair, layer
 from everyformer.registry import find_system
 from everyformer.specs import Spec, spec
@@ -169,15 +168,9 @@ FAMILY = register(
 
 def writes(family: Family, name: str, masked: str) -> Family:
     """The same as a decoder, in which no token sees a later one: the class of that name has the tensors of `masked`."""
-    make = find_system(family.system).make
-
-    @wraps(make)
-    def causal(**options: Any) -> Design:
-        made = make(**options)
-        return made.set("backbone", Spec(Decoder, made.get("backbone").options))
-
+    make = exchanged(find_system(family.system).make, "backbone", Decoder)
     only = {**family.only, "is_decoder": True}
-    return replace(family, make=causal, only=only, tops={name: family.tops[masked]})
+    return replace(family, make=make, only=only, tops={name: family.tops[masked]})
 
 
 register(writes(FAMILY, "BertLMHeadModel", "BertForMaskedLM"))

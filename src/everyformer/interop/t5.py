@@ -10,7 +10,7 @@ from typing import Any
 from everyformer.designs import Design
 from everyformer.feedforward import Gated
 from everyformer.heads import TiedHead
-from everyformer.interop import bart, halves
+from everyformer.interop import bart, variants
 from everyformer.interop.bert import TAGS
 from everyformer.interop.config import Config, Custom, Depth, Key, Setting
 from everyformer.interop.family import Family, Top, register
@@ -146,7 +146,7 @@ def families(name: str, title: str, silent: dict[str, Any], fixed: dict[str, Any
         Family(
             name=name,
             system="t5",
-            make=halves.encoder(t5),
+            make=variants.encoder(t5),
             settings=settings("embedding", "backbone"),
             table=reader,
             tops={

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from everyformer.designs import Design
-from everyformer.interop import bart, halves
+from everyformer.interop import bart, variants
 from everyformer.interop.config import Config, Custom, Key
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Keyless
@@ -83,13 +83,13 @@ register(
     Family(
         name="whisper",
         system="whisper",
-        make=halves.encoder(whisper),
+        make=variants.encoder(whisper),
         settings=(
             *bart.stack("encoder", "depth"),
             replace(MELS, at="embedding.mels"),
             Custom(frames, partial(write_frames, "embedding")),
         ),
-        table=lambda design: halves.alone(table(design), "encoder"),
+        table=lambda design: variants.alone(table(design), "encoder"),
         only={"use_weighted_layer_sum": False},
         tops={"WhisperForAudioClassification": CLASSIFIES},
         fixed={"encoder.embed_positions.weight": sines},
@@ -99,7 +99,7 @@ register(
     Family(
         name="whisper",
         system="whisper",
-        make=halves.decoder(whisper),
+        make=variants.decoder(whisper),
         settings=(
             *bart.stack("decoder", "decoder_depth"),
             Key("vocab_size", "embedding.vocabulary", "vocabulary"),

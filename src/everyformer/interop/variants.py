@@ -1,18 +1,30 @@
-"""One stack of an encoder-decoder alone: classes that only read, and classes that only write."""
+"""What classes are that differ from their system in one place: another part there, or one stack of two alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import wraps
+from typing import Any
 
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.interop.weights import Pair
 from everyformer.models import Model
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 _OURS = {"source": "embedding", "target": "embedding", "encoder": "backbone", "decoder": "backbone"}
+
+
+def exchanged(make: Callable[..., Design], place: str, part: Callable[..., Any]) -> Callable[..., Design]:
+    """What makes the same with another part at a place, of the options that stood there."""
+
+    @wraps(make)
+    def made(**options: object) -> Design:
+        whole = make(**options)
+        return whole.set(place, Spec(part, whole.get(place).options))
+
+    return made
 
 
 def encoder(make: Callable[..., Design]) -> Callable[..., Design]:
