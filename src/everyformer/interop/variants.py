@@ -4,67 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.interop.weights import Pair
 from everyformer.models import Model
+from everyformer.published.upon import Make, upon
 from everyformer.specs import Spec, spec
 
 _OURS = {"source": "embedding", "target": "embedding", "encoder": "backbone", "decoder": "backbone"}
 
 
-def exchanged(make: Callable[..., Design], place: str, part: Callable[..., Any]) -> Callable[..., Design]:
+def exchanged(make: Make, place: str, part: Callable[..., Any]) -> Make:
     """What makes the same with another part at a place, of the options that stood there."""
 
-    @wraps(make)
-    def made(**options: object) -> Design:
-        whole = make(**options)
-        return whole.set(place, Spec(part, whole.get(place).options))
+    @upon(make)
+    def other(design: Design) -> Design:
+        return design.set(place, Spec(part, design.get(place).options))
 
-    return made
+    return other
 
 
-def encoder(make: Callable[..., Design]) -> Callable[..., Design]:
+def encoder(make: Make) -> Make:
     """What makes the encoder alone of the options of the whole."""
 
-    @wraps(make)
-    def alone(**options: object) -> Design:
-        whole = make(**options).spec
+    @upon(make)
+    def reader(design: Design) -> Design:
+        whole = design.spec
+        embedding, body = whole.get("source"), whole.get("encoder")
         return Design(
-            spec(
-                Model,
-                width=whole.get("width"),
-                embedding=whole.get("source"),
-                backbone=whole.get("encoder"),
-                start=whole.get("start"),
-            )
+            spec(Model, width=whole.get("width"), embedding=embedding, backbone=body, start=whole.get("start"))
         )
 
-    return alone
+    return reader
 
 
-def decoder(make: Callable[..., Design]) -> Callable[..., Design]:
+def decoder(make: Make) -> Make:
     """What makes the decoder alone, which then attends to nothing but what it wrote."""
 
-    @wraps(make)
-    def alone(**options: object) -> Design:
-        whole = make(**options).spec
-        body, head = whole.get("decoder"), whole.get("head")
+    @upon(make)
+    def writer(design: Design) -> Design:
+        whole, body = design.spec, design.get("decoder")
         return Design(
             spec(
                 Model,
                 width=whole.get("width"),
-                embedding=spec(Text, **(whole.get("target") or whole.get("source")).options),
+                embedding=spec(Text, **whole.get("target").options),
                 backbone=body.but(blocks=tuple(block.but(cross=()) for block in body.get("blocks"))),
-                head=head.but(bias=False),
+                head=whole.get("head").but(bias=False),
                 start=whole.get("start"),
             )
         )
 
-    return alone
+    return writer
 
 
 def alone(pairs: Iterable[Pair], stack: str) -> list[Pair]:
