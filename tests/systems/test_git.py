@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from transformers import GitConfig, GitForCausalLM
+from PIL import Image
+from tokenizers.implementations import BertWordPieceTokenizer
+from transformers import GitConfig, GitForCausalLM, ViTImageProcessorPil
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
@@ -20,7 +22,15 @@ TINY = {
 
 def captioners():
     vision = {**SIZES, "hidden_size": 16, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
-    config = GitConfig(**SIZES, vision_config=vision, vocab_size=71, max_position_embeddings=24, pad_token_id=0)
+    config = GitConfig(
+        **SIZES,
+        vision_config=vision,
+        vocab_size=71,
+        max_position_embeddings=24,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     theirs = perturb(GitForCausalLM(config), std=0.2)
     return theirs, from_transformers(theirs)
 
@@ -45,6 +55,22 @@ def test_the_same_words_with_and_without_a_cache(beams):
         said = generate(ours, pictures, bos=begin, eos=None, pad=0, max_tokens=8, cache=cache, strategy=strategy)
         assert said == expected[:, 3:].tolist()
     assert len({*map(tuple, said)}) > 1, "the captions should differ"
+
+
+def test_a_checkpoint_says_what_a_file_shows(tmp_path):
+    theirs, _ = captioners()
+    theirs.save_pretrained(tmp_path)
+    words = BertWordPieceTokenizer({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, **{f"word{i}": i for i in range(3, 71)}})
+    words.save(str(tmp_path / "tokenizer.json"))
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
+    processor.save_pretrained(tmp_path)
+    picture = Image.fromarray(torch.randint(256, (20, 24, 3), dtype=torch.uint8).numpy())
+    picture.save(tmp_path / "a.png")
+    said = ef.Checkpoint.open(tmp_path).generate([tmp_path / "a.png"], max_tokens=6)
+    given = processor(picture, return_tensors="pt")["pixel_values"]
+    expected = theirs.generate(pixel_values=given, input_ids=torch.tensor([[1]]), max_new_tokens=6, do_sample=False)
+    assert said == [words.decode(expected[0, 1:].tolist())]
+    assert said[0].split()
 
 
 @torch.no_grad()
