@@ -15,7 +15,7 @@ from everyformer.edits import swap
 from everyformer.errors import DoesNotFit, UnknownName
 from everyformer.feedforward import MLP, Adaptive, Projected
 from everyformer.registry import method
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 
 @method(
@@ -54,11 +54,11 @@ def acm(
     generator = torch.Generator().manual_seed(seed)
     for path in found:
         old = made.get_submodule(path)
-        adaptive = spec(
-            Adaptive, learners=learners, hidden=_share(old, learners, path), activation=old.spec.get("activation"),
-            bias=old.down.bias is not None,
-        )  # fmt: skip
-        swap(made, path, spec(Projected, projection=adaptive), seed=seed)
+        options = {
+            "learners": learners, "hidden": _share(old, learners, path), "activation": old.spec.get("activation"),
+            "bias": old.down.bias is not None,
+        }  # fmt: skip
+        swap(made, path, spec(Projected, projection=Spec(Adaptive, options)), seed=seed)
         part = made.get_submodule(path).projection
         take(part, old)
         inputs, answers = given[path]

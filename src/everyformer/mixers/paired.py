@@ -13,6 +13,7 @@ from everyformer.mixers.attention import Attention
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
+from everyformer.units import Units
 
 
 @part("mixers")
@@ -47,8 +48,9 @@ class PairedAttention(Attention):
         self.query = nn.Linear(width, self.sizes[0], bias=bias)
         self.key_value = nn.Linear(width, sum(self.sizes[1:]), bias=bias)
 
-    def units(self) -> None:
-        """None: its maps are not those of attention."""
+    def units(self) -> Units:
+        """Its heads."""
+        return self.head_units(query=self.sizes[:1], key_value=self.sizes[1:])
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from those of the memory that it may see."""
