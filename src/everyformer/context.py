@@ -68,10 +68,15 @@ class Context:
         """Keep and reorder the sequences of cache and memory."""
         if self.cache is not None:
             self.cache.select(rows)
-        self.memory = {name: _rows(tokens, rows) for name, tokens in self.memory.items()}
-        if self.condition is not None:
-            self.condition = self.condition.index_select(0, rows)
+        kept = self.rows(rows)
+        self.memory, self.condition = kept.memory, kept.condition
         self.lowered.clear()
+
+    def rows(self, rows: Tensor) -> Self:
+        """This context for some of the sequences, its cache left out."""
+        memory = {name: rows_of(tokens, rows) for name, tokens in self.memory.items()}
+        condition = None if self.condition is None else self.condition.index_select(0, rows)
+        return self.replace(memory=memory, condition=condition, cache=None, lowered={})
 
 
 def sizes(*shape: int) -> tuple[int | str, ...]:
@@ -79,7 +84,9 @@ def sizes(*shape: int) -> tuple[int | str, ...]:
     return tuple(size if isinstance(size, int) else str(size) for size in shape)
 
 
-def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
+def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
+    """Some of the sequences of a batch, in that order."""
+
     def pick(x: Tensor | None) -> Tensor | None:
         return x if x is None or x.shape[0] == 1 != tokens.batch else x.index_select(0, rows)
 
@@ -90,7 +97,7 @@ def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
         weights=pick(tokens.weights),
         origin=pick(tokens.origin),
         marked=pick(tokens.marked),
-        source=None if tokens.source is None else _rows(tokens.source, rows),
+        source=None if tokens.source is None else rows_of(tokens.source, rows),
     )
 
 

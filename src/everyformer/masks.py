@@ -191,14 +191,19 @@ def _draws(mask: Random) -> Tensor:
     """(blocks, count): different blocks for each block, by hashed numbers, which a compiled graph can hold."""
     at = torch.arange(mask.blocks)
     mixed = at[:, None] * 0x9E3779B1 + at * 0x85EBCA77 + (mask.seed + 1) * 0xC2B2AE3D & 0xFFFFFFFF
-    for shift, factor in ((15, 0x85EBCA77), (13, 0xC2B2AE3D)):
-        mixed = (mixed ^ mixed >> shift) * factor & 0xFFFFFFFF
-    chance = (mixed ^ mixed >> 16).double() / 2**32
+    chance = scrambled(mixed).double() / 2**32
     if mask.besides is not None:
         first = torch.arange(mask.blocks) * mask.size
         last = first + mask.size - 1
         chance = chance + mask.besides.touches((first[:, None], last[:, None]), (first[None], last[None]))
     return chance.argsort(-1)[:, : mask.count]
+
+
+def scrambled(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """Numbers of 32 bits as others, which look drawn at random and are the same each time."""
+    for shift, factor in ((15, 0x85EBCA77), (13, 0xC2B2AE3D)):
+        numbers = (numbers ^ numbers >> shift) * factor & 0xFFFFFFFF
+    return numbers ^ numbers >> 16
 
 
 @dataclass(frozen=True)

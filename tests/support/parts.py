@@ -39,7 +39,17 @@ _asking = _block.but(
     mixer=None,
     cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),),
 )
+_across = _block.but(mixer=None, cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="across"),))
+_round = ef.spec(ef.backbones.Round, local=(_block,), read=_across, outer=(_block,), write=_across)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
+_pair = ef.spec(
+    ef.backbones.PairedBlock,
+    mixer=ef.spec(ef.mixers.PairedAttention, heads=HEADS),
+    feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
+)
+_partial = _block.but(
+    mixer=ef.spec(ef.mixers.PartialAttention, heads=HEADS, steps=(ef.spec(ef.scores.Added),)), feedforward=None
+)
 
 _towers: dict[str, Any] = {
     "picture": ef.spec(
@@ -83,15 +93,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Elastic": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "rate": 0.0},
     "backbones.Encoder": {"blocks": (_block, _block)},
+    "backbones.FreeLatent": {"bits": 3, "block": _pair, "encoder": _pair},
+    "backbones.FirstScores": {"heads": HEADS, "body": ef.spec(ef.backbones.Encoder, blocks=(_partial,))},
+    "backbones.Interleaved": {"group": 2, "latents": 2, "rounds": (_round,)},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.Multiscale": {
         "patch": 2,
         "outer": ef.spec(ef.backbones.Encoder, blocks=(_block,)),
         "inner": ef.spec(ef.backbones.Encoder, blocks=(_block,)),
     },
+    "backbones.PairedBlock": dict(_pair.options),
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
+    "backbones.Round": dict(_round.options),
     "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("feedforward",)},
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.WordBlock": {
@@ -100,6 +115,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "outer": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),
     },
     "embeddings.ActivatedPatches": {"patch": 4, "image": 16},
+    "backbones.Skipping": {
+        "blocks": (_block.but(feedforward=None), _block.but(mixer=None)),
+        "router": ef.spec(ef.feedforward.TopK, k=1),
+    },
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
     "embeddings.ConvStem": {"image": 16},
@@ -138,6 +157,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
     "heads.MLPHead": {"classes": 3},
+    "heads.FutureHead": {
+        "vocabulary": VOCABULARY,
+        "ahead": 3,
+        "pseudo": 2,
+        "decoder": ef.spec(
+            ef.backbones.Decoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+    },
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
+from everyformer.backbones.interleaved import Round
 from everyformer.backbones.loops import Entrance
 from everyformer.backbones.sharing import ScaleLayer
 from everyformer.context import Context
@@ -177,6 +178,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return torch.cat(
             [each.values for each in part([whole, whole.update(whole.values.tanh())] * (HEADS // 2), shared)]
         )
+    if isinstance(part, Round):
+        return part(*rounded(whole), shared)[0]
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
     if isinstance(part, Chunker):
@@ -190,6 +193,13 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Pool):
         return part(whole)
     return part(whole.values)
+
+
+def rounded(whole: Tokens) -> tuple[Tensor, ...]:
+    """Groups of two tokens with two latents each, which of the tokens are real, and the latents before the first group."""
+    values = whole.values.unflatten(1, (-1, 2))
+    latents = values.tanh()
+    return values, latents, torch.ones(values.shape[:3], dtype=torch.bool), latents[:, :1]
 
 
 def position(part: Position, whole: Any, shared: Any) -> Tensor:

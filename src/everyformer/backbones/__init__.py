@@ -7,13 +7,17 @@ from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
+from everyformer.backbones.first_scores import FirstScores
 from everyformer.backbones.folding import fold
+from everyformer.backbones.interleaved import Interleaved, Round
+from everyformer.backbones.latent import FreeLatent, PairedBlock
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
+from everyformer.backbones.skipping import Skipping
 from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import (
     ConvMerging,
@@ -27,7 +31,7 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
-    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
+    "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PairedBlock", "PassingClassBlock",
+    "PatchMerging", "Project", "Pyramid", "QueryPooling", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
 from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
+from everyformer.heads.future import FutureHead
 from everyformer.heads.maps import LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
@@ -13,7 +14,7 @@ from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenH
 
 __all__ = [
     "AttentionPool", "Beside", "BoxQueries", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken",
-    "ForecastHead", "LastToken", "LeadingMean", "LeadingMix", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
-    "MaskTransformer", "Mean", "Narrow", "PoolHead", "ProbePool", "Reassembled", "ReassembledClasses", "Refined",
-    "SelectiveFusion", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "WordsBeside",
+    "ForecastHead", "FutureHead", "LastToken", "LeadingMean", "LeadingMix", "LinearDecoder", "MLPDecoder", "MLPHead",
+    "MaskQueries", "MaskTransformer", "Mean", "Narrow", "PoolHead", "ProbePool", "Reassembled", "ReassembledClasses",
+    "Refined", "SelectiveFusion", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip

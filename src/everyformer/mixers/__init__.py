@@ -34,6 +34,7 @@ from everyformer.mixers.gated_convolution import GatedConvolution
 from everyformer.mixers.gated_linear import GatedLinearAttention
 from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.identity import Identity
+from everyformer.mixers.inception import Inception
 from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.lean import lean_attention
 from everyformer.mixers.linear import LinearAttention
@@ -42,6 +43,8 @@ from everyformer.mixers.marked import GlobalLocal, LongformerAttention
 from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
+from everyformer.mixers.paired import PairedAttention
+from everyformer.mixers.partial import PartialAttention, PartialCrossAttention
 from everyformer.mixers.placed import PlacedAttention, PlacedCrossAttention
 from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
@@ -68,9 +71,9 @@ __all__ = [
     "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
     "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
-    "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
+    "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "Inception", "LatentAttention",
     "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
-    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention",
+    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "PartialAttention", "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention",
     "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing",
     "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal",
     "SegmentAttention", "SlimAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",

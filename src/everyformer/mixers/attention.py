@@ -163,12 +163,12 @@ class Attention(_Attention):
         return self.qkv(tokens.values)
 
     def operands(self, qkv: Float[Tensor, "B N E"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, H, N, K), keys and values (B, G, N, K), not yet turned by where they stand."""
+        """Queries (B, H, N, K), keys (B, G, N, K) and values (B, P, N, K), not yet turned by where they stand."""
         query, key, value = qkv.split(self.sizes, -1)
         query, key = self.split(query, self.heads), self.split(key, self.key_heads)
         if self.query_key_norm is not None:
             query, key = self.query_key_norm[0](query), self.query_key_norm[1](key)
-        return query, key, self.split(value, self.key_heads)
+        return query, key, self.split(value, -1)
 
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
         context = context.layer(self) if "attended" in self.capabilities else context

@@ -1,6 +1,7 @@
 """Whole models: what stands at the root of a design."""
 
 from everyformer.models.branches import TwoBranches
+from everyformer.models.deep_scale import DeepScale
 from everyformer.models.long_source import LongSource, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
@@ -10,6 +11,6 @@ from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 from everyformer.models.towers import BiasedTowers, TwoTowers
 
 __all__ = [
-    "BiasedTowers", "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Prefixed", "Seq2Seq", "Torch",
-    "TwoBranches", "TwoTowers", "Xavier", "unlimiformer",
+    "BiasedTowers", "DeepScale", "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Prefixed", "Seq2Seq",
+    "Torch", "TwoBranches", "TwoTowers", "Xavier", "unlimiformer",
 ]  # fmt: skip

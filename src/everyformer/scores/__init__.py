@@ -2,10 +2,10 @@
 
 from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax
 from everyformer.scores.slots import Persistent
-from everyformer.scores.steps import HandedOn, KeyBias, LengthScale, MixScores, MixWeights, SoftCap
+from everyformer.scores.steps import Added, HandedOn, HeadMLP, KeyBias, LengthScale, MixScores, MixWeights, SoftCap
 from everyformer.scores.toeplitz import DistanceFactors
 
 __all__ = [
-    "Clipped", "DistanceFactors", "Entmax", "HandedOn", "KeyBias", "LengthScale", "MixScores", "MixWeights", "Persistent",
+    "Added", "Clipped", "DistanceFactors", "Entmax", "HandedOn", "HeadMLP", "KeyBias", "LengthScale", "MixScores", "MixWeights", "Persistent",
     "Power", "ReLU", "Sigmoid", "Sink", "SoftCap", "Sparsemax",
 ]  # fmt: skip

@@ -111,8 +111,46 @@ class HandedOn(ScoreStep):
 
     def scores(self, scores: Scores, at: Scored) -> Scores:
         """The sum of the scores of all layers so far."""
-        key = "handed on", self.name, sizes(*scores.shape)
+        key = handed(self.name, scores)
         if key in at.context.lowered:
             scores = scores + at.context.lowered[key]
         at.context.lowered[key] = scores
         return scores
+
+
+@part("scores")
+class Added(ScoreStep):
+    """A layer adds the scores that a body handed on under a `name`, and hands on none (Zheng et al., PartialFormer, 2024)."""
+
+    piecewise = False
+
+    def __init__(self, heads: int, width: int, *, name: str = "first") -> None:
+        super().__init__(heads, width)
+        self.name = name
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The sum of both; the scores alone where none were handed on."""
+        key = handed(self.name, scores)
+        return scores + at.context.lowered[key] if key in at.context.lowered else scores
+
+
+@part("scores")
+class HeadMLP(ScoreStep):
+    """W2 relu(W1 s) over the heads: the scores of a few become those of `to` heads (Zheng et al., PartialFormer, 2024).
+
+    The values then stand in `to` heads.
+    """
+
+    def __init__(self, heads: int, width: int, *, to: int | None = None) -> None:
+        super().__init__(heads, width)
+        self.up = nn.Linear(heads, to or heads)
+        self.down = nn.Linear(to or heads, to or heads)
+
+    def scores(self, scores: Scores, at: Scored) -> Float[Tensor, "B P N M"]:
+        """The scores of all heads."""
+        return self.down(self.up(scores.movedim(1, -1)).relu()).movedim(-1, 1)
+
+
+def handed(name: str, scores: Scores) -> tuple[object, ...]:
+    """Where the scores of this shape that layers hand on under a name are kept in `context.lowered`."""
+    return "handed on", name, sizes(*scores.shape)
