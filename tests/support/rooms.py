@@ -28,6 +28,7 @@ from everyformer.contracts import (
     mix,
 )  # fmt: skip
 from everyformer.embeddings.finish import lead
+from everyformer.embeddings.tables import Table
 from everyformer.grids import as_map, as_tokens
 from everyformer.heads.pools import Pool
 from everyformer.mixers import Directions, FeatureMap
@@ -36,7 +37,7 @@ from everyformer.mixers.lowering import Lowered
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from everyformer.tokens import Tokens
-from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
+from support.parts import COUNT, HEADS, VOCABULARY, WIDTH, context, names, tokens
 
 ROOMS = (
     "embeddings",
@@ -101,6 +102,8 @@ def prepared(
         }
         inputs = batch.pop("inputs")
         return lambda x: _values(part(x, **batch)), inputs
+    if isinstance(part, Table):
+        return part, torch.randint(part.vocabulary, (3, COUNT), generator=torch.Generator().manual_seed(seed))
     if isinstance(part, Reduction):
         return reducing(part, dtype, width=width, seed=seed)
     grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)

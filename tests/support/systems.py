@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "2d-ssm": {**_PICTURES, "patch": 4},
     "albert": {**_TEXT, "hidden": 48, "length": 16, "table_width": 16},
     "algoformer": {"vocabulary": 20, "width": 32, "turns": 2, "heads": 4, "length": 16},
+    "alone": {**_TEXT, "hidden": 48, "inner": 24},
     "ast": {"classes": 3, "mels": 12, "frames": 20, "patch": 4, "stride": 3, "width": 32, "depth": 2, "heads": 4},
     "bart": {**_TEXT, "hidden": 48, "length": 16},
     "beit": {**_PICTURES, "patch": 4},

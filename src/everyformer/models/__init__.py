@@ -1,14 +1,17 @@
 """Whole models: what stands at the root of a design."""
 
 from everyformer.models.branches import TwoBranches
+from everyformer.models.encoders import encoder_of
 from everyformer.models.long_source import LongSource, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 from everyformer.models.towers import TwoTowers
+from everyformer.models.visual import frozen_glyphs
+from everyformer.models.warm import SharedSeq2Seq, bert2bert
 
 __all__ = [
-    "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "Torch", "TwoBranches", "TwoTowers", "Xavier",
-    "unlimiformer",
+    "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches",
+    "TwoTowers", "Xavier", "bert2bert", "encoder_of", "frozen_glyphs", "unlimiformer",
 ]  # fmt: skip
