@@ -81,7 +81,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
     "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("feedforward",)},
+    "backbones.Spelled": {
+        "chunks": ef.spec(ef.backbones.FixedChunks, length=3),
+        "encoder": _encoder.but(blocks=(_block,)),
+        "inner": _encoder.but(blocks=(_block,)),
+        "decoder": _encoder.but(blocks=(_block,)),
+        "inner_width": 48,
+    },
     "backbones.Stage": {"blocks": (_block, _block)},
+    "backbones.Summed": {"bodies": (_encoder.but(blocks=(_block,)),) * 2},
     "backbones.WordBlock": {
         "words": 2,
         "inner": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=2)),
@@ -110,6 +118,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
     "embeddings.RealFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ResidualStem": {"image": 16},
+    "embeddings.SpelledText": {"vocabulary": VOCABULARY},
     "embeddings.StandardStem": {"image": 16, "groups": 2},
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TiedText": {"vocabulary": VOCABULARY},
@@ -193,6 +202,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
     "models.Seq2Seq": _seq2seq,
+    "models.SharedSeq2Seq": _seq2seq,
     "models.TwoTowers": {
         "picture": ef.spec(
             ef.models.Model,

@@ -183,7 +183,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
     if isinstance(part, Chunker):
-        return part(whole.values, whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool))
+        real = whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool)
+        return part(whole.replace(marked=real & (torch.arange(whole.count) % 2 == 0)), real)
     if isinstance(part, Entrance):
         return part(whole, whole.update(whole.values.tanh()), 2)
     if isinstance(part, Residual):

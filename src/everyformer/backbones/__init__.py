@@ -2,7 +2,7 @@
 
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
-from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
+from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, MarkedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
@@ -14,7 +14,9 @@ from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
+from everyformer.backbones.spelled import Spelled
 from everyformer.backbones.stacks import Decoder, Encoder
+from everyformer.backbones.summed import Summed
 from everyformer.backbones.transitions import (
     ConvMerging,
     DepthwiseMerging,
@@ -27,7 +29,7 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
-    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
+    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "MarkedChunks", "Multiscale", "ParallelBlock", "PassingClassBlock",
+    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Spelled", "Stage",
+    "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

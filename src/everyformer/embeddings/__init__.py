@@ -10,9 +10,9 @@ from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
-from everyformer.embeddings.tables import BinaryFilters, FixedVectors, RealFilters
 from everyformer.embeddings.t2t import TokensToToken
-from everyformer.embeddings.text import MarkedText, Text, TiedText
+from everyformer.embeddings.tables import BinaryFilters, FixedVectors, RealFilters
+from everyformer.embeddings.text import MarkedText, SpelledText, Text, TiedText
 from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
@@ -20,5 +20,5 @@ __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "FixedVectors", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "RealFilters", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
-    "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
+    "SpelledText", "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

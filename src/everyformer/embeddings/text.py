@@ -140,3 +140,20 @@ class MarkedText(Text):
             raise BadInput(f"marked of shape {tuple(marked.shape)} beside ids of shape {tuple(inputs.shape)}")
         first = (tokens.places[..., 0] < self.leading).expand(inputs.shape)
         return tokens.replace(marked=first if marked is None else first | marked)
+
+
+@part("embeddings")
+class SpelledText(Text):
+    """Text of which every word is spelled out behind a mark, the last id of the vocabulary; the marks are marked tokens."""
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Int[Tensor, "B N"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B N"] | None = None,
+        lengths: Int[Tensor, " S"] | None = None,
+    ) -> Tokens:
+        """Tokens of ids (B, N), or of packed ids (1, T) with the `lengths` of the sequences."""
+        tokens = super().forward(inputs, context, mask=mask, lengths=lengths)
+        return tokens.replace(marked=inputs == self.vocabulary - 1)

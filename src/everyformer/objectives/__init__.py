@@ -4,7 +4,7 @@ from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.classes import Classification
 from everyformer.objectives.contrastive import Contrastive
 from everyformer.objectives.depth import ScaleInvariant
-from everyformer.objectives.distillation import Distillation, HardDistillation
+from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, TokenPruning
@@ -13,7 +13,7 @@ from everyformer.objectives.sets import Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
+    "AlignedDistillation", "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
     "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses", "Places",
     "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip
