@@ -2,13 +2,35 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
+from support.agreement import FIXTURES
 from support.parity import ids, perturb
 from support.parts import close, make
 from support.systems import tiny
+
+
+@pytest.mark.parametrize(("name", "kind"), [("BinaryFilters", "binary"), ("RealFilters", "real")])
+def test_equals_the_authors_class(name, kind):
+    kept = {key.removeprefix(f"{kind}."): each for key, each in load_file(FIXTURES / "alone.safetensors").items()}
+    table = getattr(ef.embeddings, name)(8, 11, hidden=12, books=3, codes=5)
+    table.load_state_dict(
+        {
+            "base": kept["weight.weight"][0],
+            "up.weight": kept["weight.weight_matrices.0"],
+            "down.weight": kept["weight.weight_matrices.1"],
+            "codebooks": kept["codebooks"],
+            "chosen": kept["chosen"],
+        }
+    )
+    close(table.rows(), kept["output"])
+    (table.rows() * kept["cotangent"]).sum().backward()
+    close(table.base.grad, kept["gradient.weight"][0])
+    close(table.up.weight.grad, kept["gradient.weight_matrices.0"])
+    close(table.down.weight.grad, kept["gradient.weight_matrices.1"])
 
 
 def by_hand(table, word, binary):

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import everyformer as ef
 from everyformer.tokens import Tokens
+from support.agreement import FIXTURES
 from support.parity import ids, perturb
 from support.parts import close, make, tokens
 from support.systems import tiny
@@ -50,26 +52,29 @@ def test_the_recurrence_is_torch_s_lstm():
     close(one, other)
 
 
-def expansion(made, x):
-    """The official code of ExpansionNet v2 for one sequence, its two sides and groups one after the other."""
-    z = made.query.weight @ made.key(x).T / x.shape[1] ** 0.5
-    sides = []
-    for sign, value in ((1, made.values[0]), (-1, made.values[1])):
-        shares = torch.clamp(sign * z, min=0)
-        spread = torch.stack([row / (row.sum() + 1e-9) for row in shares]) @ value(x) + made.shift.weight
-        found, start = 0, 0
-        for length in made.lengths:
-            group = shares[start : start + length].T
-            found = found + torch.stack([row / (row.sum() + 1e-9) for row in group]) @ spread[start : start + length]
-            start += length
-        sides.append(found / len(made.lengths))
-    gate = torch.sigmoid(made.gate(x))
-    return gate * sides[0] + (1 - gate) * sides[1]
-
-
-def test_static_expansion_is_the_official_code():
-    made, given = make("mixers.StaticExpansion", lengths=(3, 5)), tokens()
-    close(made(given), torch.stack([expansion(made, row) for row in given.values]))
+def test_static_expansion_equals_the_authors_class():
+    kept = load_file(FIXTURES / "expansion.safetensors")
+    made = ef.mixers.StaticExpansion(8, lengths=(3, 5))
+    theirs = {
+        "query": "query_exp_vectors",
+        "shift": "bias_exp_vectors",
+        "key": "key_embed",
+        "gate": "selector_embed",
+        "values.0": "class_a_embed",
+        "values.1": "class_b_embed",
+    }
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            place, _, kind = name.rpartition(".")
+            parameter.copy_(kept[f"weight.{theirs[place]}.{kind}"])
+    values = kept["input"].clone().requires_grad_()
+    output = made(Tokens(values))
+    close(output, kept["output"])
+    (output * kept["cotangent"]).sum().backward()
+    close(values.grad, kept["gradient.input"])
+    for name, parameter in made.named_parameters():
+        place, _, kind = name.rpartition(".")
+        close(parameter.grad, kept[f"gradient.{theirs[place]}.{kind}"])
 
 
 def test_the_gated_window_is_a_convolution_and_its_gate():
