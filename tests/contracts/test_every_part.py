@@ -65,9 +65,9 @@ def test_gradient_is_the_derivative(name: str) -> None:
         pytest.skip("rounding has no derivative; it lets the gradient pass as it is")
     part = make(name, width=16).double()
     call, values = prepared(part, torch.float64, width=16)
-    if not values.is_floating_point():
+    if not values.is_floating_point() and list(part.parameters()):
         call, values = by_parameter(part, call, values)
-    if not call(values.requires_grad_()).requires_grad:
+    if not values.is_floating_point() or not call(values.requires_grad_()).requires_grad:
         pytest.skip("its answer does not depend on values, and it has no parameters")
     assert torch.autograd.gradcheck(call, (values,), fast_mode=True)
 

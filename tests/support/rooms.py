@@ -29,6 +29,7 @@ from everyformer.contracts import (
     mix,
 )  # fmt: skip
 from everyformer.embeddings.finish import lead
+from everyformer.embeddings.tables import Table
 from everyformer.grids import as_map, as_tokens
 from everyformer.heads.pools import Pool
 from everyformer.mixers import Directions, FeatureMap
@@ -37,7 +38,7 @@ from everyformer.mixers.lowering import Lowered
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from everyformer.tokens import Tokens
-from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
+from support.parts import COUNT, HEADS, VOCABULARY, WIDTH, context, names, tokens
 
 ROOMS = (
     "embeddings",
@@ -102,6 +103,8 @@ def prepared(
         }
         inputs = batch.pop("inputs")
         return lambda x: _values(part(x, **batch)), inputs
+    if isinstance(part, Table):
+        return part, torch.randint(part.vocabulary, (3, COUNT), generator=torch.Generator().manual_seed(seed))
     if isinstance(part, Reduction):
         return reducing(part, dtype, width=width, seed=seed)
     grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)
@@ -183,7 +186,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
     if isinstance(part, Chunker):
-        return part(whole.values, whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool))
+        real = whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool)
+        return part(whole.replace(marked=real & (torch.arange(whole.count) % 2 == 0)), real)
     if isinstance(part, Entrance):
         return part(whole, whole.update(whole.values.tanh()), 2)
     if isinstance(part, Residual):

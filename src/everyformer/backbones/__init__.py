@@ -2,7 +2,7 @@
 
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
-from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
+from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, MarkedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
@@ -18,7 +18,9 @@ from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.skipping import Skipping
+from everyformer.backbones.spelled import Spelled
 from everyformer.backbones.stacks import Decoder, Encoder
+from everyformer.backbones.summed import Summed
 from everyformer.backbones.transitions import (
     ConvMerging,
     DepthwiseMerging,
@@ -31,7 +33,8 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PairedBlock", "PassingClassBlock",
-    "PatchMerging", "Project", "Pyramid", "QueryPooling", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
+    "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved", "LeavingMerging", "Loop",
+    "MarkedChunks", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project",
+    "Pyramid", "QueryPooling", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
+    "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

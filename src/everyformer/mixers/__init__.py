@@ -18,6 +18,7 @@ from everyformer.mixers.directions import (
     MixtureDirections,
     OrthogonalDirections,
 )
+from everyformer.mixers.expansion import StaticExpansion
 from everyformer.mixers.factored import FactorAttention
 from everyformer.mixers.features import (
     CosineFeatures,
@@ -56,6 +57,7 @@ from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
 from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
+from everyformer.mixers.sequential import GatedWindow, LongShortTerm
 from everyformer.mixers.slim import SlimAttention
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.subsampled import SubsampledAttention
@@ -70,13 +72,14 @@ __all__ = [
     "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention",
     "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
-    "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
-    "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "Inception", "LatentAttention",
-    "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
-    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "PartialAttention", "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention",
-    "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing",
-    "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal",
-    "SegmentAttention", "SlimAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
-    "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "lean_attention", "ring_attention",
-    "sequence_over",
+    "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
+    "GeneratedDirections", "GlobalLocal", "Hyena", "Identity", "Inception", "IndependentDirections",
+    "InvertedBottleneck", "LatentAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm",
+    "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
+    "OrthogonalDirections", "PairedAttention", "PartialAttention", "PartialCrossAttention", "PlacedAttention",
+    "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention",
+    "RandomMixing", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention",
+    "RoutedGlobal", "SegmentAttention", "SlimAttention", "Spread", "StateSpace", "StaticExpansion",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
+    "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

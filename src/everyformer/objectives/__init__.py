@@ -5,7 +5,7 @@ from everyformer.objectives.budget import Budgeted
 from everyformer.objectives.classes import Classification
 from everyformer.objectives.contrastive import Contrastive, EachPair
 from everyformer.objectives.depth import ScaleInvariant
-from everyformer.objectives.distillation import Distillation, HardDistillation
+from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
 from everyformer.objectives.future import FutureTokens
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import PixelClasses
@@ -15,7 +15,8 @@ from everyformer.objectives.sets import Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Boxes", "Budgeted", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "EachPair", "Forecast",
-    "FutureTokens", "HardDistillation", "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "Masks", "NextToken",
-    "Objective", "PixelClasses", "Places", "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
+    "AlignedDistillation", "Boxes", "Budgeted", "ClassesAndWords", "Classification", "Contrastive", "Distillation",
+    "EachPair", "Forecast", "FutureTokens", "HardDistillation", "HiddenPixels", "HiddenWords", "Loss", "MaskedToken",
+    "Masks", "NextToken", "Objective", "PixelClasses", "Places", "RewardedPruning", "ScaleInvariant",
+    "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import inspect
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,8 @@ def compare(
 
     `designs` are names from the recipe's `compare.designs`, or systems, which take the options of the recipe's design
     that they know. A result is what a run's result.json holds with `name`, `latency_ms` (one sample, forward),
-    `throughput` (samples a second in batches of 64) and `curve`; all of them are written to compare.json.
+    `throughput` (samples a second in batches of 64), `curve`, and `figures`, the metrics that are shown, the first of which
+    ranks: `compare.figures`, or the one that counts. All of them are written to compare.json.
     """
     folder = Path(folder)
     recipes = variants(recipe, designs)
@@ -58,36 +59,48 @@ def compare(
         check(each)
     if not overwrite:
         _check_same(folder, recipes)
-    task = task or _opened(recipe)
-    _check_fit(recipes, task)
+    tasks = _tasks(recipes, task)
+    _check_fit(recipes, tasks)
     display = Display(recipe.name, progress)
     runs = {}
     for name, each in recipes.items():
         display.say(f"\n{name}")
         place = folder / name
         give_back()
-        runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=task)
-    return measured(runs, folder / "compare.json", task)
+        runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=tasks[name])
+    return measured(runs, folder / "compare.json", tasks, recipe.compare.get("figures"))
 
 
-def measured(runs: Mapping[str, Run], file: Path, task: Task | None = None) -> list[dict[str, Any]]:
+def measured(
+    runs: Mapping[str, Run],
+    file: Path,
+    tasks: Mapping[str, Task] | None = None,
+    figures: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
     """The results of runs with their speeds and learning curves, written to a file; all scored on the same samples.
 
-    Without a `task`, that of each run is opened again, one for all runs on the same data.
+    Without `tasks`, that of each run is opened again, one for all runs on the same data. `figures` are the metrics that are
+    shown, each better as the one that counts is.
     """
-    if len({(run.result["samples"], run.result["hash"]) for run in runs.values()}) > 1:
+    if len({run.result["hash"] for run in runs.values()}) > 1:
         raise EveryformerError(
             f"the runs in '{file.parent}' were scored on different samples; train them again (--overwrite), or compare "
             "settings that leave the test part as it is"
         )
-    opened: dict[str, Task] = {}
-    results = []
-    for name, run in runs.items():
-        data = json.dumps(run.recipe.data, sort_keys=True)
-        opened[data] = task or opened.get(data) or _opened(run.recipe)
-        results.append(_result(name, run, opened[data]))
+    tasks = tasks or _tasks({name: run.recipe for name, run in runs.items()})
+    results = [_result(name, run, tasks[name], figures) for name, run in runs.items()]
     write_json(file, results)
     return results
+
+
+def _tasks(recipes: Mapping[str, Recipe], task: Task | None = None) -> dict[str, Task]:
+    """The task of each recipe, one for all that have the same data; `task`, where it is given, for all of them."""
+    opened: dict[str, Task] = {}
+    found = {}
+    for name, recipe in recipes.items():
+        data = json.dumps(recipe.data, sort_keys=True)
+        found[name] = opened[data] = task or opened.get(data) or _opened(recipe)
+    return found
 
 
 def _opened(recipe: Recipe) -> Task:
@@ -99,13 +112,13 @@ def _opened(recipe: Recipe) -> Task:
 def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, Recipe]:
     """The recipe of each design, by name.
 
-    A variant writes what differs in `design`, and under `training` what differs there. One of another system keeps the
-    options of the recipe's design that its system knows.
+    A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system
+    keeps the options of the recipe's design that its system knows.
     """
     written: Mapping[str, Any] = recipe.compare.get("designs", {})
     for key in recipe.compare:
-        if key != "designs":
-            raise UnknownName("key of compare", key, ["designs"])
+        if key not in ("designs", "figures"):
+            raise UnknownName("key of compare", key, ["designs", "figures"])
     chosen = list(written) if designs is None else list(designs)
     if not chosen:
         raise EveryformerError(
@@ -121,7 +134,7 @@ def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, 
 
 def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     changes = dict(differs)
-    training = changes.pop("training", {})
+    training, data = changes.pop("training", {}), changes.pop("data", {})
     known = [f.name for f in dataclasses.fields(Training)]
     for key in training:
         if key not in known:
@@ -134,6 +147,7 @@ def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(
         recipe,
         name=f"{recipe.name}: {name}",
+        data={**recipe.data, **data},
         design={**base, **changes},
         training=dataclasses.replace(recipe.training, **training),
         compare={},
@@ -151,22 +165,33 @@ def _check_same(folder: Path, recipes: Mapping[str, Recipe]) -> None:
             )
 
 
-def _check_fit(recipes: Mapping[str, Recipe], task: Task) -> None:
+def _check_fit(recipes: Mapping[str, Recipe], tasks: Mapping[str, Task]) -> None:
     """Build every design without weights, so that one that does not fit stops the comparison before it begins."""
     for name, recipe in recipes.items():
         try:
-            design_for(recipe.design, task.facts).build(device="meta")
+            design_for(recipe.design, tasks[name].facts).build(device="meta")
         except DoesNotFit as error:
             raise DoesNotFit(f"design '{name}': {error.message}", error.path) from None
 
 
-def _result(name: str, run: Run, task: Task) -> dict[str, Any]:
+def _result(name: str, run: Run, task: Task, figures: Sequence[str] | None) -> dict[str, Any]:
+    figures = [run.result["metric"]] if figures is None else list(figures)
+    for figure in figures:
+        if figure not in run.result["metrics"]:
+            raise UnknownName("figure (compare.figures)", figure, run.result["metrics"])
     shown = [
         {"right": kind == "right", **_with_picture(example)}
         for kind, examples in run.result["examples"].items()
         for example in examples
     ]
-    return {**run.result, "name": name, "examples": shown, **speed(run.model, task), "curve": curve(run)}
+    return {
+        **run.result,
+        "name": name,
+        "figures": figures,
+        "examples": shown,
+        **speed(run.model, task),
+        "curve": curve(run),
+    }
 
 
 def _with_picture(example: Mapping[str, Any]) -> dict[str, Any]:
