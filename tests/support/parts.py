@@ -71,6 +71,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Elastic": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "rate": 0.0},
     "backbones.Encoder": {"blocks": (_block, _block)},
+    "backbones.Landmarks": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "block": 2},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.Multiscale": {
         "patch": 2,
@@ -80,6 +81,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
+    "backbones.Reversible": {"blocks": (ef.spec(ef.backbones.ReversibleBlock),) * 2},
     "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("feedforward",)},
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.WordBlock": {
@@ -160,6 +162,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.CombinerAttention": {"segment": 2},
     "mixers.FixedPointAttention": {"iterations": 1},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
+    "mixers.LSHAttention": {"buckets": 2},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},

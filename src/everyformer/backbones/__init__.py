@@ -8,11 +8,13 @@ from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardB
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
+from everyformer.backbones.landmarks import Landmarks
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
+from everyformer.backbones.reversible import Reversible, ReversibleBlock
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.stacks import Decoder, Encoder
 from everyformer.backbones.transitions import (
@@ -27,7 +29,7 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
-    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
+    "FixedChunks", "Fused", "Injection", "Landmarks", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
+    "PatchMerging", "Project", "Pyramid", "QueryPooling", "Reversible", "ReversibleBlock", "ScaleLayer", "Sentences", "SharingStage", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -72,6 +72,21 @@ class Wrapped(Form):
 
 
 @dataclass(frozen=True)
+class Within(Form):
+    """Theirs has an axis of length one at place `axis`, which ours has not."""
+
+    axis: int
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return theirs[0].squeeze(self.axis)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, with the axis put back."""
+        return [ours.unsqueeze(self.axis)]
+
+
+@dataclass(frozen=True)
 class Pointwise(Form):
     """A linear map (E, D), where ours is a convolution of single cells (E, D, 1, 1)."""
 

@@ -3,6 +3,7 @@
 from everyformer.mixers.attention import Attention, CrossAttention
 from everyformer.mixers.bigbird import BigBirdAttention
 from everyformer.mixers.bottleneck import InvertedBottleneck
+from everyformer.mixers.codes import HashFeatures, SharedLinearAttention, fit_codes
 from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
@@ -32,8 +33,10 @@ from everyformer.mixers.fourier import FourierMixer
 from everyformer.mixers.gated_attention import GatedAttention
 from everyformer.mixers.gated_convolution import GatedConvolution
 from everyformer.mixers.gated_linear import GatedLinearAttention
+from everyformer.mixers.hashed import ChunkedLSHAttention, LSHAttention
 from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.identity import Identity
+from everyformer.mixers.landmarks import LandmarkAttention
 from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.lean import lean_attention
 from everyformer.mixers.linear import LinearAttention
@@ -63,17 +66,17 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, Spread, Windows
 
 __all__ = [
-    "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
+    "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention",
     "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention",
     "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
     "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
-    "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
-    "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
+    "GlobalLocal", "HashFeatures", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
+    "LSHAttention", "LandmarkAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
     "MultiResolution", "NystromAttention", "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention",
     "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing",
     "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal",
-    "SegmentAttention", "SlimAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
-    "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "lean_attention", "ring_attention",
+    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
+    "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention",
     "sequence_over",
 ]  # fmt: skip
