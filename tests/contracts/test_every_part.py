@@ -59,7 +59,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_gradient_is_the_derivative(name: str) -> None:
-    if issubclass(spec_of(name).part, (HashFeatures, InputGrid)):
+    if issubclass(spec_of(name).part, (HashFeatures, InputGrid)) or "Spiking" in name:
         pytest.skip("rounding has no derivative; it lets the gradient pass as it is")
     part = make(name, width=16).double()
     call, values = prepared(part, torch.float64, width=16)
@@ -93,7 +93,7 @@ class Caller(nn.Module):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_bfloat16_stays_near(name: str) -> None:
-    if name in ("mixers.HashFeatures", "mixers.SharedLinearAttention", "reduction.DynamicViT"):
+    if name in ("mixers.HashFeatures", "mixers.SharedLinearAttention", "reduction.DynamicViT") or "Spiking" in name:
         pytest.skip("it decides between values that are nearly the same, and rounding with it")
     wanted = run(make(name))
     got = run(make(name).bfloat16(), torch.bfloat16).float()

@@ -1,6 +1,6 @@
 """Parts that change each token on its own."""
 
-from everyformer.feedforward.dense import MLP, Gated, Pointwise
+from everyformer.feedforward.dense import MLP, Gated, NormedMLP, Pointwise
 from everyformer.feedforward.experts import Experts
 from everyformer.feedforward.kan import FourierKAN, RadialKAN, SineKAN, SplineKAN
 from everyformer.feedforward.memory import MemoryLayer
@@ -10,6 +10,6 @@ from everyformer.feedforward.routers import ExpertChoice, TopK
 from everyformer.feedforward.sparse import SparseCoding
 
 __all__ = [
-    "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer", "NestedGated", "NestedMLP",
+    "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer", "NestedGated", "NestedMLP", "NormedMLP",
     "Pattention", "Pointwise", "Projected", "RadialKAN", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
 ]  # fmt: skip

@@ -39,6 +39,7 @@ from everyformer.mixers.identity import Identity
 from everyformer.mixers.landmarks import LandmarkAttention
 from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.lean import lean_attention
+from everyformer.mixers.legendre import LegendreMemory
 from everyformer.mixers.linear import LinearAttention
 from everyformer.mixers.low_rank import Linformer
 from everyformer.mixers.marked import GlobalLocal, LongformerAttention
@@ -57,6 +58,7 @@ from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
 from everyformer.mixers.routed import RoutedGlobal
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.slim import SlimAttention
+from everyformer.mixers.spiking import SpikingLegendreMemory, SpikingMLP
 from everyformer.mixers.state_space import StateSpace
 from everyformer.mixers.subsampled import SubsampledAttention
 from everyformer.mixers.subspace import SubspaceAttention
@@ -72,11 +74,11 @@ __all__ = [
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
     "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
     "GlobalLocal", "HashFeatures", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
-    "LSHAttention", "LandmarkAttention", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
+    "LSHAttention", "LandmarkAttention", "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
     "MultiResolution", "NystromAttention", "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention",
     "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing",
     "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal",
-    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
+    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
     "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention",
     "sequence_over",
 ]  # fmt: skip
