@@ -32,6 +32,7 @@ _block = ef.spec(
     mixer=ef.spec(ef.mixers.Attention, heads=HEADS),
     feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
 )
+_series = ef.spec(ef.embeddings.TimeSteps, variates=3, lookback=12)
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
 _asking = _block.but(
@@ -93,6 +94,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
     "embeddings.ConvStem": {"image": 16},
+    "embeddings.ConvSteps": {"variates": 3, "lookback": 12},
     "embeddings.FrameConvs": {"mels": 12, "frames": 20, "convs": 2},
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
@@ -152,6 +154,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.SelectiveFusion": {"hidden": 16},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
+    "heads.StepHead": {"horizon": 4, "variates": 3},
     "heads.TiedHead": {"vocabulary": VOCABULARY},
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
@@ -174,11 +177,24 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.RandomMixing": {"grid": GRID},
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},
+    "mixers.SpectralDictionary": {"atoms": 6, "length": 8, "window": 4},
     "mixers.Spread": {"size": 2},
     "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
     "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
     "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
+    "models.Forecaster": {
+        "width": WIDTH,
+        "source": _series,
+        "target": _series,
+        "encoder": _encoder,
+        "decoder": ef.spec(
+            ef.backbones.Encoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+        "head": ef.spec(ef.heads.StepHead, horizon=4, variates=3),
+        "horizon": 4,
+        "known": 6,
+    },
     "models.LongSource": {**_seq2seq, "length": 4},
     "models.MaskedAutoencoder": {
         "width": WIDTH,

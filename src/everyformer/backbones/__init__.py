@@ -6,6 +6,7 @@ from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
+from everyformer.backbones.distilling import Distilling
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
 from everyformer.backbones.landmarks import Landmarks
@@ -28,7 +29,7 @@ from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
-    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
+    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks", "Elastic", "Encoder",
     "FixedChunks", "Fused", "Injection", "Landmarks", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
     "PatchMerging", "Project", "Pyramid", "QueryPooling", "Reversible", "ReversibleBlock", "ScaleLayer", "Sentences", "SharingStage", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",

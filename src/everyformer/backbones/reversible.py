@@ -77,7 +77,8 @@ class Reversible(Backbone):
         """Both streams after all blocks."""
         context = context or Context()
         tokens = tokens.update(tokens.values.repeat(1, 1, 2))
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling() and context.cache is None:
+        learning = torch.is_grad_enabled() and context.cache is None
+        if learning and not tokens.values.is_meta and not torch.compiler.is_compiling():
             values = _Reversed.apply(tokens.values, self.blocks, tokens, context, *self.blocks.parameters())
             return tokens.update(values)
         for block in self.blocks:

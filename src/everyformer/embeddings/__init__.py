@@ -9,7 +9,7 @@ from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
-from everyformer.embeddings.series import TimeSteps, Variates
+from everyformer.embeddings.series import ConvSteps, TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.text import MarkedText, Text, TiedText
@@ -17,7 +17,7 @@ from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "AnchoredPatches", "Bytes", "ConvStem", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
+    "ActivatedPatches", "AnchoredPatches", "Bytes", "ConvStem", "ConvSteps", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "SpikingFrameConvs",    "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -22,15 +24,13 @@ class FrameConvs(Finish):
     Liu et al., LMUFormer, 2024, section 3.1 and official code. `frames` is the length that an example has; any other is taken.
     """
 
-    def __init__(
-        self, width: int, *, mels: int = 128, frames: int = 128, convs: int = 4, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, *, mels: int = 128, frames: int = 128, convs: int = 4, dropout: float = 0.0) -> None:
         super().__init__(width, positions=None, dropout=dropout)
         if convs < 1:
             raise ValueError(f"convs is at least 1; given {convs}")
         self.mels, self.frames = mels, frames
         widths = [mels, *(width,) * convs]
-        self.convs = nn.ModuleList(_over_three(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = nn.ModuleList(_over_three(a, b) for a, b in pairwise(widths))
         self.places = _over_three(width, width)
         self.after = nn.ModuleList(self.activation(width) for _ in range(convs))
 
@@ -61,9 +61,7 @@ class FrameConvs(Finish):
 class SpikingFrameConvs(FrameConvs):
     """The same with spiking neurons: spikes(norm(conv)) throughout (Liu et al., LMUFormer, 2024, section 3.2)."""
 
-    def __init__(
-        self, width: int, *, mels: int = 128, frames: int = 128, convs: int = 4, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, *, mels: int = 128, frames: int = 128, convs: int = 4, dropout: float = 0.0) -> None:
         super().__init__(width, mels=mels, frames=frames, convs=convs, dropout=dropout)
         self.last = Firing(width)
 

@@ -39,6 +39,7 @@ SHAPES = {
     "reformer": _SMALL,
     "retnet": _SMALL,
     "rwkv": _SMALL,
+    "spectral-dictionary-lm": ("design.size=nano", "design.width=64"),
     "ssa": _SMALL,
     "transformer-mgk": _SMALL,
     "urpe": _SMALL,

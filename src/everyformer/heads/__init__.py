@@ -3,7 +3,7 @@
 from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
 from everyformer.heads.depths import Reassembled, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
-from everyformer.heads.forecast import ForecastHead
+from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.maps import LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
@@ -13,6 +13,6 @@ from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Tran
 __all__ = [
     "AttentionPool", "BoxQueries", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
     "LastToken", "LeadingMean", "LeadingMix", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "Mean",
-    "Narrow", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "TiedHead", "TokenHead", "Transform",
+    "Narrow", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "StepHead", "TiedHead", "TokenHead", "Transform",
     "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
+from everyformer.mixers.dictionary import SpectralDictionary
 from everyformer.mixers.differential import DifferentialAttention
 from everyformer.mixers.directions import (
     Directions,
@@ -49,6 +50,7 @@ from everyformer.mixers.nystrom import NystromAttention
 from everyformer.mixers.placed import PlacedAttention, PlacedCrossAttention
 from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
+from everyformer.mixers.prob_sparse import ProbSparse
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, ReducedAttention
@@ -76,9 +78,9 @@ __all__ = [
     "GlobalLocal", "HashFeatures", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
     "LSHAttention", "LandmarkAttention", "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",
     "MultiResolution", "NystromAttention", "OrthogonalDirections", "PlacedAttention", "PlacedCrossAttention",
-    "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProjectedAttention", "RandomMixing",
+    "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing",
     "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal",
-    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
+    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "SubsampledAttention", "SubspaceAttention",
     "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention",
     "sequence_over",
 ]  # fmt: skip
