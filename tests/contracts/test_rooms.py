@@ -274,8 +274,8 @@ def test_layers_of_different_heads_share_what_they_can() -> None:
 def test_a_head_ignores_padding_and_takes_packed(name: str, left: int, prefix: int) -> None:
     if prefix and left:
         pytest.skip("leading tokens stand before any padding")
-    if name in ("heads.ForecastHead", "heads.CellHead") or getattr(make(name), "needs_grid", False):
-        pytest.skip("its tokens are variates or cells: a batch has as many in every sample")
+    if name in ("heads.ForecastHead", "heads.CellHead", "heads.StepHead") or getattr(make(name), "needs_grid", False):
+        pytest.skip("its tokens are variates, steps or cells: a batch has as many in every sample")
     if prefix < make(name).leads:
         with pytest.raises(ef.BadInput, match="lead"):
             make(name)(padded(left, prefix=prefix))

@@ -37,6 +37,12 @@ _DISTILBERT = {
     "num_labels": CLASSES,
 }  # fmt: skip
 _BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "num_labels": CLASSES, **_END}
+_REFORMER = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "attention_head_size": 6, "feed_forward_size": 48,
+    "attn_layers": ["local", "lsh"], "axial_pos_shape": [4, 8], "axial_pos_embds_dim": [12, 20], "is_decoder": True,
+    "max_position_embeddings": 32, "num_buckets": [2, 4], "num_hashes": 2, "hash_seed": 3, "local_attn_chunk_length": 16,
+    "lsh_attn_chunk_length": 32,
+}  # fmt: skip
 _MODERNBERT = {
     **_ENCODER, **_END, "cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 3, "global_attn_every_n_layers": 2,
     "local_attention": 4,
@@ -502,6 +508,8 @@ CASES = [
     Case("MBartForCausalLM", "MBartConfig", _BART, whole_text(3, 13)),
     Case("MarianForCausalLM", "MarianConfig", {**_BART, "activation_function": "swish"}, whole_text(3, 13)),
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
+    *_all("ReformerModelWithLMHead ReformerModel", "ReformerConfig", _REFORMER, text),
+    Case("ReformerModelWithLMHead", "ReformerConfig", {**_REFORMER, "axial_pos_embds": False, "num_buckets": 8}, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
     *_all("SwinForImageClassification SwinModel", "SwinConfig", _SWIN, large_pictures),

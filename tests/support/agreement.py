@@ -40,8 +40,10 @@ def same_answers(answer, expected):
 
 def same_gradients(ours, pairs, given, nothing=()):
     """Compare the gradients of our model with those `given` under their names; those of `nothing` are zero in both."""
-    found = {name: tensor.grad for name, tensor in tensors(ours).items()}
-    for name, spoken in resolve(ours, pairs).items():
+    found = {name: tensor.grad for name, tensor in tensors(ours).items() if isinstance(tensor, torch.nn.Parameter)}
+    spoken_of = resolve(ours, pairs)
+    for name in found:
+        spoken = spoken_of[name]
         pair = next(each for each in spoken if all(theirs in given for theirs in each.theirs))
         wanted = pair.read(given)
         if isinstance(pair.form, Leading):  # a token and its place among the positions have the same gradient
@@ -86,7 +88,8 @@ def same_as_function(model, function, *inputs, **fields):
     answer, expected = model(*inputs, **fields), function(parameters, *inputs, **fields)
     same_answers(answer, expected)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    found = torch.autograd.grad((answer * weights).sum(), list(parameters.values()))
-    wanted = torch.autograd.grad((expected * weights).sum(), list(parameters.values()))
-    for name, one, other in zip(parameters, found, wanted, strict=True):
+    learnt = {name: each for name, each in parameters.items() if isinstance(each, torch.nn.Parameter)}
+    found = torch.autograd.grad((answer * weights).sum(), list(learnt.values()))
+    wanted = torch.autograd.grad((expected * weights).sum(), list(learnt.values()))
+    for name, one, other in zip(learnt, found, wanted, strict=True):
         close(one, other, f"gradient of {name}")

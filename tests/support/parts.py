@@ -32,6 +32,7 @@ _block = ef.spec(
     mixer=ef.spec(ef.mixers.Attention, heads=HEADS),
     feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
 )
+_series = ef.spec(ef.embeddings.TimeSteps, variates=3, lookback=12)
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
 _asking = _block.but(
@@ -96,6 +97,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.FreeLatent": {"bits": 3, "block": _pair, "encoder": _pair},
     "backbones.FirstScores": {"heads": HEADS, "body": ef.spec(ef.backbones.Encoder, blocks=(_partial,))},
     "backbones.Interleaved": {"group": 2, "latents": 2, "rounds": (_round,)},
+    "backbones.Landmarks": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "block": 2},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.Multiscale": {
         "patch": 2,
@@ -107,6 +109,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
     "backbones.Round": dict(_round.options),
+    "backbones.Reversible": {"blocks": (ef.spec(ef.backbones.ReversibleBlock),) * 2},
     "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("feedforward",)},
     "backbones.Spelled": {
         "chunks": ef.spec(ef.backbones.FixedChunks, length=3),
@@ -131,6 +134,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
     "embeddings.BinaryFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ConvStem": {"image": 16},
+    "embeddings.ConvSteps": {"variates": 3, "lookback": 12},
+    "embeddings.FrameConvs": {"mels": 12, "frames": 20, "convs": 2},
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
     "embeddings.MaskedPatches": {"patch": 4, "image": 16},
@@ -150,6 +155,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.RealFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ResidualStem": {"image": 16},
     "embeddings.SpelledText": {"vocabulary": VOCABULARY},
+    "embeddings.SpikingFrameConvs": {"mels": 12, "frames": 20, "convs": 2},
     "embeddings.StandardStem": {"image": 16, "groups": 2},
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TiedText": {"vocabulary": VOCABULARY},
@@ -163,6 +169,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "beside": (ef.spec(ef.heads.ClassHead, classes=3),),
         "names": ("next",),
     },
+    "feedforward.NormedMLP": {"norm": ef.spec(ef.norms.LayerNorm), "ratio": 1.5},
     "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},
@@ -204,6 +211,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.SelectiveFusion": {"hidden": 16},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
+    "heads.StepHead": {"horizon": 4, "variates": 3},
     "heads.TiedHead": {"vocabulary": VOCABULARY},
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
@@ -217,6 +225,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.CombinerAttention": {"segment": 2},
     "mixers.FixedPointAttention": {"iterations": 1},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
+    "mixers.LSHAttention": {"buckets": 2},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
@@ -225,12 +234,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.RandomMixing": {"grid": GRID},
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},
+    "mixers.SpectralDictionary": {"atoms": 6, "length": 8, "window": 4},
     "mixers.Spread": {"size": 2},
     "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
     "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
     "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
     "models.BiasedTowers": _towers,
+    "models.Forecaster": {
+        "width": WIDTH,
+        "source": _series,
+        "target": _series,
+        "encoder": _encoder,
+        "decoder": ef.spec(
+            ef.backbones.Encoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+        "head": ef.spec(ef.heads.StepHead, horizon=4, variates=3),
+        "horizon": 4,
+        "known": 6,
+    },
     "models.LongSource": {**_seq2seq, "length": 4},
     "models.MaskedAutoencoder": {
         "width": WIDTH,

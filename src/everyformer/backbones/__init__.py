@@ -6,16 +6,19 @@ from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, Ma
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
+from everyformer.backbones.distilling import Distilling
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.first_scores import FirstScores
 from everyformer.backbones.folding import fold
 from everyformer.backbones.interleaved import Interleaved, Round
+from everyformer.backbones.landmarks import Landmarks
 from everyformer.backbones.latent import FreeLatent, PairedBlock
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
+from everyformer.backbones.reversible import Reversible, ReversibleBlock
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.skipping import Skipping
 from everyformer.backbones.spelled import Spelled
@@ -32,9 +35,10 @@ from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
-    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved", "LeavingMerging", "Loop",
-    "MarkedChunks", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project",
-    "Pyramid", "QueryPooling", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
+    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks",
+    "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved",
+    "Landmarks", "LeavingMerging", "Loop", "MarkedChunks", "Multiscale", "PairedBlock", "ParallelBlock",
+    "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Reversible", "ReversibleBlock",
+    "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks",
+    "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

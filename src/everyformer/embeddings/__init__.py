@@ -3,12 +3,13 @@
 from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, SpectrogramPatches
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
+from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
 from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
-from everyformer.embeddings.series import TimeSteps, Variates
+from everyformer.embeddings.series import ConvSteps, TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.tables import BinaryFilters, FixedVectors, RealFilters
@@ -17,8 +18,9 @@ from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "FixedVectors", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
-    "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
-    "QuadPatches", "RealFilters", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
-    "SpelledText", "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
+    "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "FixedVectors",
+    "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "PairStem",
+    "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
+    "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText",
+    "SpikingFrameConvs", "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Parts that change each token on its own."""
 
 from everyformer.feedforward.adaptive import Adaptive
-from everyformer.feedforward.dense import MLP, Gated, Pointwise
+from everyformer.feedforward.dense import MLP, Gated, NormedMLP, Pointwise
 from everyformer.feedforward.experts import Experts
 from everyformer.feedforward.kan import FourierKAN, RadialKAN, SineKAN, SplineKAN
 from everyformer.feedforward.memory import MemoryLayer
@@ -11,6 +11,7 @@ from everyformer.feedforward.routers import CappedTopK, ExpertChoice, SampleGate
 from everyformer.feedforward.sparse import SparseCoding
 
 __all__ = [
-    "Adaptive", "CappedTopK", "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer", "NestedGated", "NestedMLP",
-    "Pattention", "Pointwise", "Projected", "RadialKAN", "SampleGate", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
+    "Adaptive", "CappedTopK", "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer",
+    "NestedGated", "NestedMLP", "NormedMLP", "Pattention", "Pointwise", "Projected", "RadialKAN", "SampleGate",
+    "SineKAN", "SparseCoding", "SplineKAN", "TopK",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from everyformer.heads.beside import Beside
 from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
 from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
-from everyformer.heads.forecast import ForecastHead
+from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
 from everyformer.heads.maps import LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
@@ -16,5 +16,6 @@ __all__ = [
     "AttentionPool", "Beside", "BoxQueries", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken",
     "ForecastHead", "FutureHead", "LastToken", "LeadingMean", "LeadingMix", "LinearDecoder", "MLPDecoder", "MLPHead",
     "MaskQueries", "MaskTransformer", "Mean", "Narrow", "PoolHead", "ProbePool", "Reassembled", "ReassembledClasses",
-    "Refined", "SelectiveFusion", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "WordsBeside",
+    "Refined", "SelectiveFusion", "StepHead", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped",
+    "WordsBeside",
 ]  # fmt: skip

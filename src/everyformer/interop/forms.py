@@ -72,19 +72,6 @@ class Wrapped(Form):
 
 
 @dataclass(frozen=True)
-class Single(Form):
-    """A number that theirs has as a list of one."""
-
-    def read(self, theirs: Sequence[Tensor]) -> Tensor:
-        """Our number."""
-        return theirs[0].squeeze(0)
-
-    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
-        """Their list."""
-        return [ours[None]]
-
-
-@dataclass(frozen=True)
 class Uncounted(Form):
     """How many batches a norm has seen, which theirs, whose norms are frozen, does not say: made of nothing."""
 
@@ -95,6 +82,21 @@ class Uncounted(Form):
     def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
         """Nothing."""
         return []
+
+
+@dataclass(frozen=True)
+class Within(Form):
+    """Theirs has an axis of length one at place `axis`, which ours has not."""
+
+    axis: int
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return theirs[0].squeeze(self.axis)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, with the axis put back."""
+        return [ours.unsqueeze(self.axis)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from everyformer.models.branches import TwoBranches
 from everyformer.models.deep_scale import DeepScale
 from everyformer.models.encoders import encoder_of
+from everyformer.models.forecaster import Forecaster
 from everyformer.models.long_source import LongSource, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
@@ -14,7 +15,7 @@ from everyformer.models.visual import frozen_glyphs
 from everyformer.models.warm import SharedSeq2Seq, bert2bert
 
 __all__ = [
-    "BiasedTowers", "DeepScale", "FanIn", "LongSource", "MaskedAutoencoder", "Model", "Normal", "Prefixed", "Seq2Seq",
-    "SharedSeq2Seq", "Torch", "TwoBranches", "TwoTowers", "Xavier", "bert2bert", "encoder_of", "frozen_glyphs",
-    "unlimiformer",
+    "BiasedTowers", "DeepScale", "FanIn", "Forecaster", "LongSource", "MaskedAutoencoder", "Model", "Normal",
+    "Prefixed", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoTowers", "Xavier", "bert2bert", "encoder_of",
+    "frozen_glyphs", "unlimiformer",
 ]  # fmt: skip
