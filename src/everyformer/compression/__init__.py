@@ -1,17 +1,21 @@
 """A trained model into a smaller or faster one."""
 
 from everyformer.compression.adapters import LoRA, train_adapters
+from everyformer.compression.axformer import axformer
 from everyformer.compression.gptq import gptq
+from everyformer.compression.importance import head_pruning, layer_pruning
 from everyformer.compression.inputs import EachToken, Fixed, InputGrid
 from everyformer.compression.int8 import Int8
 from everyformer.compression.low_rank import LowRank
 from everyformer.compression.migration import awq, os_plus, smoothquant
+from everyformer.compression.optin import optin
 from everyformer.compression.pruning import sparsegpt, wanda
 from everyformer.compression.quantized import Quantized
 from everyformer.compression.rounding import int8, rtn
 from everyformer.compression.sparse import Sparse
+from everyformer.compression.vtrans import vtrans
 
 __all__ = [
-    "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "awq", "gptq", "int8",
-    "os_plus", "rtn", "smoothquant", "sparsegpt", "train_adapters", "wanda",
+    "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "awq", "axformer", "gptq",
+    "head_pruning", "int8", "layer_pruning", "optin", "os_plus", "rtn", "smoothquant", "sparsegpt", "train_adapters", "vtrans", "wanda",
 ]  # fmt: skip
