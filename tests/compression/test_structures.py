@@ -135,10 +135,12 @@ def test_units_that_nothing_reads_go_first() -> None:
     found, batch = prunable(model, "**"), {"inputs": data[0]["inputs"]}
     with torch.no_grad():
         worth = importance(model, found, batch)
-    assert not worth[MIXER][[0, 3]].any() and not worth[FEEDFORWARD][[1, 2, 9]].any()
+    assert not worth[MIXER][[0, 3]].any()
+    assert not worth[FEEDFORWARD][[1, 2, 9]].any()
     assert (worth["backbone.blocks.1.mixer"] > 0).all()
     told = sensitivity(model, data, Classification(), found)
-    assert not told[MIXER][[0, 3]].any() and (told[MIXER][[1, 2]] > 0).all()
+    assert not told[MIXER][[0, 3]].any()
+    assert (told[MIXER][[1, 2]] > 0).all()
     small = ef.compression.optin(model, data, keep=0.97)
     assert small.get_submodule(MIXER).heads == 2
     assert flops(on_meta(ef.Design(small.spec)), batch)[""] <= 0.97 * work(model, found, batch)[0]

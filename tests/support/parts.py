@@ -71,6 +71,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Elastic": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "rate": 0.0},
     "backbones.Encoder": {"blocks": (_block, _block)},
+    "backbones.LinearExpansion": {"block": _block, "depth": 3},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.Multiscale": {
         "patch": 2,

@@ -8,6 +8,7 @@ from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardB
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
+from everyformer.backbones.learngene import LinearExpansion
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
@@ -27,7 +28,7 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
+    "FixedChunks", "Fused", "Injection", "LeavingMerging", "LinearExpansion", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
     "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

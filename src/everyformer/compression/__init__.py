@@ -2,10 +2,12 @@
 
 from everyformer.compression.adapters import LoRA, train_adapters
 from everyformer.compression.axformer import axformer
+from everyformer.compression.factors import DenseSparse, StraightThrough, dsformer
 from everyformer.compression.gptq import gptq
 from everyformer.compression.importance import head_pruning, layer_pruning
 from everyformer.compression.inputs import EachToken, Fixed, InputGrid
 from everyformer.compression.int8 import Int8
+from everyformer.compression.learngene import tleg
 from everyformer.compression.low_rank import LowRank
 from everyformer.compression.migration import awq, os_plus, smoothquant
 from everyformer.compression.optin import optin
@@ -13,9 +15,11 @@ from everyformer.compression.pruning import sparsegpt, wanda
 from everyformer.compression.quantized import Quantized
 from everyformer.compression.rounding import int8, rtn
 from everyformer.compression.sparse import Sparse
+from everyformer.compression.vocabulary import idt5
 from everyformer.compression.vtrans import vtrans
 
 __all__ = [
-    "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "awq", "axformer", "gptq",
-    "head_pruning", "int8", "layer_pruning", "optin", "os_plus", "rtn", "smoothquant", "sparsegpt", "train_adapters", "vtrans", "wanda",
+    "DenseSparse", "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "StraightThrough",
+    "awq", "axformer", "dsformer", "gptq", "head_pruning", "idt5", "int8", "layer_pruning", "optin", "os_plus", "rtn",
+    "smoothquant", "sparsegpt", "tleg", "train_adapters", "vtrans", "wanda",
 ]  # fmt: skip

@@ -162,7 +162,7 @@ class Sink(Normaliser):
 class TopK(_Unweighted):
     """Softmax over the `count` largest scores of a query, 0 for the others (Zhao et al., Explicit Sparse Transformer, 2019)."""
 
-    def __init__(self, heads: int, width: int, *, count: int = 8) -> None:
+    def __init__(self, heads: int, width: int, *, count: int = 4) -> None:
         super().__init__(heads, width)
         if count < 1:
             raise ValueError(f"each query sees at least one key; given count={count}")
