@@ -45,17 +45,16 @@ def test_mt5_becomes_as_small_as_the_paper_says() -> None:
 def tokenizer(kind: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+    special = ["<pad>", "</s>", "<unk>"]
+    words = sorted({f"▁{word}" for text in TEXTS for word in text.split()})
+    pieces = [*special, *words, "▁s", "at", "og", "er", *sorted({"▁", *"".join(TEXTS)} - {" "})]
+    made = Tokenizer(models.BPE(unk_token="<unk>"))
     if kind == "unigram":
-        made = Tokenizer(models.Unigram())
-        trainer: Any = trainers.UnigramTrainer(
-            vocab_size=45, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"
-        )
-        made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    else:
-        made = Tokenizer(models.BPE(unk_token="<unk>"))
-        trainer = trainers.BpeTrainer(vocab_size=45, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False)
-        made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    made.train_from_iterator(TEXTS, trainer)
+        made = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], unk_id=2))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    if kind == "bpe":
+        made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=60, special_tokens=special, show_progress=False))
+    made.add_special_tokens(special)
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return made
 

@@ -13,6 +13,7 @@ from everyformer.compression.migration import awq, os_plus, smoothquant
 from everyformer.compression.optin import optin
 from everyformer.compression.pruning import sparsegpt, wanda
 from everyformer.compression.quantized import Quantized
+from everyformer.compression.repquant import repquant
 from everyformer.compression.rounding import int8, rtn
 from everyformer.compression.sparse import Sparse
 from everyformer.compression.vocabulary import idt5
@@ -20,6 +21,6 @@ from everyformer.compression.vtrans import vtrans
 
 __all__ = [
     "DenseSparse", "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "StraightThrough",
-    "awq", "axformer", "dsformer", "gptq", "head_pruning", "idt5", "int8", "layer_pruning", "optin", "os_plus", "rtn",
+    "awq", "axformer", "dsformer", "gptq", "head_pruning", "idt5", "int8", "layer_pruning", "optin", "os_plus", "repquant", "rtn",
     "smoothquant", "sparsegpt", "tleg", "train_adapters", "vtrans", "wanda",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ def asked_twice(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]
 
 
 @cache
+@torch.enable_grad()
 def learnt() -> nn.Module:
     """A decoder of two layers that answers such questions."""
     model = ef.create(

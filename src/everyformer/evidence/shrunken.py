@@ -65,7 +65,7 @@ def dsformer_learns() -> Finding:
 )
 def dsformer_is_denser() -> Finding:
     """Bytes of the maps; low rank of as many, both as they are found and the factors after 200 steps."""
-    model, data = gpt()
+    model = gpt()[0]
     paths = [*linears(model, BLOCKS)]
     figures = {"as trained": loss(model), "factors": loss(factored(0)), "factors, trained": loss(factored(200))}
     size = memory(factored(0))

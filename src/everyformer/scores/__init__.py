@@ -2,10 +2,10 @@
 
 from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax, TopK
 from everyformer.scores.slots import Persistent
-from everyformer.scores.steps import HandedOn, KeyBias, LengthScale, MixScores, MixWeights, SoftCap
+from everyformer.scores.steps import HandedOn, KeyBias, LengthScale, LogRounded, MixScores, MixWeights, SoftCap
 from everyformer.scores.toeplitz import DistanceFactors
 
 __all__ = [
-    "Clipped", "DistanceFactors", "Entmax", "HandedOn", "KeyBias", "LengthScale", "MixScores", "MixWeights", "Persistent",
+    "Clipped", "DistanceFactors", "Entmax", "HandedOn", "KeyBias", "LengthScale", "LogRounded", "MixScores", "MixWeights", "Persistent",
     "Power", "ReLU", "Sigmoid", "Sink", "SoftCap", "Sparsemax", "TopK",
 ]  # fmt: skip
