@@ -150,7 +150,7 @@ def test_units_that_nothing_reads_go_first() -> None:
 
 
 def test_sensitivity_is_the_mean_size_of_the_gradient_at_a_gate() -> None:
-    """By the difference of losses at gates a little off, sample by sample (equation 2)."""
+    """By the difference of losses at gates a little off, sample by sample."""
     model, data = vit().double(), batches(3)
     data[0]["inputs"] = data[0]["inputs"].double()
     wanted = torch.zeros(4)

@@ -36,7 +36,7 @@ def test_logits_are_those_of_before_at_the_tokens_that_stay(name: str) -> None:
 
 
 def test_mt5_becomes_as_small_as_the_paper_says() -> None:
-    """582 M parameters with 250,112 tokens, 244 M with about 30 thousand: 58 % fewer (table 1)."""
+    """582 M parameters with 250,112 tokens, 244 M with about 30 thousand: 58 % fewer (abstract)."""
     sizes = [parameters(on_meta(ef.design("t5", "v1.1-base", vocabulary=count))) for count in (250112, 30000)]
     assert sizes[0] == pytest.approx(582e6, rel=0.005)
     assert sizes[1] == pytest.approx(244e6, rel=0.005)

@@ -17,7 +17,7 @@ from everyformer.tokens import Tokens
 class LinearExpansion(Backbone):
     """`depth` blocks whose weights are a linear function of their place: base + l / depth * slope, l from 0.
 
-    Xia et al., Transformer as Linear Expansion of Learngene, 2024, section 3.2. Two blocks are stored, `block.0` the base and
+    Xia et al., Transformer as Linear Expansion of Learngene, 2024. Two blocks are stored, `block.0` the base and
     `block.1` the slope, which begins as zeros: layers that are all alike.
     """
 

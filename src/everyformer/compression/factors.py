@@ -133,7 +133,7 @@ class _Factors(LinearMap):
 
 @part("compression")
 class DenseSparse(_Factors):
-    """S D x + b: D of `rank` atoms, S with `nonzeros` in each row, of which values and places are kept (section 3).
+    """S D x + b: D of `rank` atoms, S with `nonzeros` in each row, of which values and places are kept.
 
     It takes over a map by orthogonal matching pursuit. S is multiplied as a dense matrix, so that it saves bytes and
     little time.
@@ -162,7 +162,7 @@ class DenseSparse(_Factors):
 class StraightThrough(_Factors):
     """The same while it is trained: all of S is learnt, its largest in each row are used, and the gradient passes as if all were.
 
-    (The straight-through factorizer, section 4.)
+    (The straight-through factorizer.)
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True, *, rank: int = 16, nonzeros: int = 4) -> None:

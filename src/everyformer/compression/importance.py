@@ -44,7 +44,7 @@ def head_pruning(
 def sensitivity(
     model: nn.Module, batches: list[dict[str, Tensor]], objective: Objective, found: Mapping[str, Units]
 ) -> Scores:
-    """The mean over the samples of |dL / d gate| (equation 2), in each layer divided by their Euclidean norm."""
+    """The mean over the samples of |dL / d gate|, in each layer divided by their Euclidean norm."""
     gates = {path: torch.ones(units.count, requires_grad=True) for path, units in found.items()}
     totals = {path: torch.zeros(units.count) for path, units in found.items()}
     made = copy.deepcopy(model).eval().requires_grad_(False)
@@ -69,7 +69,7 @@ def sensitivity(
 def layer_pruning(
     model: nn.Module, calibration: Calibration, *, drop: int = 1, paths: str = "backbone.blocks.*"
 ) -> nn.Module:
-    """Section 2.3: a copy of the model without the `drop` blocks of the least influence."""
+    """A copy of the model without the `drop` blocks of the least influence."""
     made = copy.deepcopy(model).eval()
     worth = influence(made, batches_of(calibration, model), paths)
     if not 0 <= drop < len(worth):
@@ -85,7 +85,7 @@ def _number(path: str) -> int:
 
 @torch.no_grad()
 def influence(model: nn.Module, batches: list[dict[str, Tensor]], paths: str) -> dict[str, float]:
-    """1 - the mean cosine of a token before and after each block (equation 1), by path."""
+    """1 - the mean cosine of a token before and after each block (block influence), by path."""
     blocks = {path: model.get_submodule(path) for path in design_of(model).find(paths)}
     if not blocks or not all(path.rpartition(".")[2].isdigit() for path in blocks):
         raise UnknownName("list of blocks", paths, [path for path, _ in design_of(model).walk() if path[-1:].isdigit()])

@@ -87,7 +87,7 @@ def _later(path: str, levels: list[str]) -> list[str]:
 
 
 def apart(before: Float[Tensor, "B N D"], after: Float[Tensor, "B N D"]) -> Float[Tensor, ""]:
-    """|| G(F) - G(F') ||^2, G the cosines of tokens of the batch with each other (Hao et al., 2022, equation 6).
+    """|| G(F) - G(F') ||^2, G the cosines of tokens of the batch with each other (manifold distillation, Hao et al., 2022).
 
     Of more than 768 tokens as many, evenly spaced.
     """

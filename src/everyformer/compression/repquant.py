@@ -82,7 +82,7 @@ def with_rounded_weights(model: nn.Module, paths: str, bits: int) -> nn.Module:
 
 
 def reparameterised(grid: Grid) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], Grid]:
-    """Of a grid of channels the mean one, and by what to scale and shift what is rounded (section 4.1, equations 8 to 10).
+    """Of a grid of channels the mean one, and by what to scale and shift what is rounded.
 
     (x - shift) / scale has on the mean grid the whole numbers that x has on its own.
     """
@@ -97,7 +97,7 @@ def clips(
 ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
     """The least and largest value of each channel that a grid is to reach, by gradient descent on the error of W x.
 
-    A share of each end, the sigmoid of a learnt number, is kept (learnable dual clipping, section 4.2); of both ends the
+    A share of each end, the sigmoid of a learnt number, is kept (learnable dual clipping); of both ends the
     larger where the middle cannot be moved.
     """
     low, high = (-seen.reach, seen.reach) if together else (seen.low, seen.high)

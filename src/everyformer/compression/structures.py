@@ -99,7 +99,7 @@ def allocate(
     scores: Scores, each: Mapping[str, float], found: Mapping[str, Units], budget: float
 ) -> dict[str, list[int]]:
     """The units that stay: of each kind those with the highest scores, and so many heads, what is left of the budget
-    going to hidden units, that the sum of all scores is the largest (Khaki and Plataniotis, OPTIN, 2024, algorithm 1).
+    going to hidden units, that the sum of all scores is the largest (Khaki and Plataniotis, OPTIN, 2024, their code).
 
     `each` is what one unit of a part costs. The best unit of every part stays in any case.
     """

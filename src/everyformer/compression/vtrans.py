@@ -24,7 +24,7 @@ TINY = 1e-8
 
 
 class Noisy(nn.Module):
-    """Gates mu + sigma eps, eps of a standard normal distribution: one for each unit (Dai et al., VIBNet, 2018, equation 6)."""
+    """Gates mu + sigma eps, eps of a standard normal distribution: one for each unit (Dai et al., VIBNet, 2018)."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Noisy(nn.Module):
         return self.log_variance - (self.mean.square() + TINY).log()
 
     def information(self) -> Float[Tensor, ""]:
-        """1/2 sum log(1 + mu^2 / sigma^2), what all of them let through at most (VIBNet, equation 13)."""
+        """1/2 sum log(1 + mu^2 / sigma^2), what all of them let through at most (VIBNet's closed form)."""
         return (1 + self.mean.square() / (self.log_variance.exp() + TINY)).log().sum() / 2
 
     def kept(self) -> Float[Tensor, " U"]:

@@ -61,7 +61,7 @@ def dsformer_learns() -> Finding:
 @evidence(
     "dsformer",
     kind="claim",
-    claim="At equal storage dense-sparse factors lose less than low rank, and training them through the selection mends more (section 5).",
+    claim="At equal storage dense-sparse factors lose less than low rank, and training them through the selection mends more.",
 )
 def dsformer_is_denser() -> Finding:
     """Bytes of the maps; low rank of as many, both as they are found and the factors after 200 steps."""
@@ -153,7 +153,7 @@ def _first_layers(depth: int) -> nn.Module:
     "tleg",
     kind="claim",
     claim="Models of other depths begun from the two layers are ahead after little training of those begun at random or with an "
-    "ancestor's first layers (tables 1 and 2).",
+    "ancestor's first layers.",
 )
 def learngene_begins_well() -> Finding:
     """Depths 4 and 8 after 40 steps on digits."""

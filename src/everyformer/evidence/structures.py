@@ -169,7 +169,7 @@ def axformer_is_no_worse() -> Finding:
 @evidence(
     "layer-pruning",
     kind="claim",
-    claim="The layer that changes the direction of its tokens least is the one whose absence costs least (section 4).",
+    claim="The layer that changes the direction of its tokens least is the one whose absence costs least.",
 )
 def least_turned() -> Finding:
     """A GPT of 4 layers after 600 steps on Shakespeare: the loss without each of them, and without the one that is chosen."""

@@ -99,7 +99,7 @@ class KeyBias(ScoreStep):
 @part("scores")
 class LogRounded(ScoreStep):
     """Each weight as the nearest 2^(-q / octave), q of `bits`; one too small for the last q as 0 (Li et al., RepQ-ViT, 2023,
-    section 3.3): an octave of 1 is a shift of bits, of 2 a shift and, for odd q, a factor of sqrt(2).
+    their code): an octave of 1 is a shift of bits, of 2 a shift and, for odd q, a factor of sqrt(2).
 
     The gradient is that of the identity.
     """
