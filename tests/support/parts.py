@@ -117,6 +117,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.Variates": {"variates": 3, "lookback": 12},
     "embeddings.WaveConvs": {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40},
     "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
+    "heads.BasisTransforms": {"classes": 3, "old": 8, "extra": 4},
     "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},

@@ -1,4 +1,4 @@
-"""Evidence for smaller vocabularies, factored weights and layers made of two: on Shakespeare, and on digits."""
+"""Evidence for smaller vocabularies, factored weights, layers made of two and vectors kept comparable: Shakespeare and digits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import everyformer as ef
 from everyformer.backbones import LinearExpansion
-from everyformer.compression import LowRank, dsformer, idt5, tleg
+from everyformer.compression import LowRank, bt2, dsformer, idt5, tleg
 from everyformer.compression.calibration import BLOCKS, linears
 from everyformer.costs import memory, on_meta, parameters
 from everyformer.data import Task, find_task
@@ -21,7 +22,7 @@ from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import SHORT, trigrams_of_shakespeare
 from everyformer.evidence.pretrained import SIZE, descend, task
 from everyformer.evidence.runs import trained
-from everyformer.objectives import Classification, Distillation, NextToken
+from everyformer.objectives import BackwardCompatible, Classification, Distillation, NextToken
 from everyformer.recipe import load_recipe
 from everyformer.specs import spec
 
@@ -168,4 +169,67 @@ def learngene_begins_well() -> Finding:
     said = "; ".join(
         f"{name}: " + ", ".join(f"{v:.4f} at {d}" for d, v in each.items()) for name, each in found.items()
     )
+    return Finding("holds" if held else "does not hold at this scale", said, figures)
+
+
+class _Embedder(nn.Module):
+    """What the head of a classifier reads, of length one."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.model.head.pool(self.model.features(inputs)), dim=-1)
+
+
+def _precision(queries: torch.Tensor, gallery: torch.Tensor, labels: torch.Tensor) -> float:
+    """Mean average precision of finding the same class, the query itself left out."""
+    scores = (F.normalize(queries, dim=-1) @ F.normalize(gallery, dim=-1).T).fill_diagonal_(-2)
+    order = scores.argsort(1, descending=True)[:, :-1]
+    right = (labels[order] == labels[:, None]).float()
+    ranks = torch.arange(1, right.shape[1] + 1)
+    return float(((right.cumsum(1) / ranks * right).sum(1) / right.sum(1)).mean())
+
+
+@evidence(
+    "bt2",
+    kind="claim",
+    claim="Old vectors are found by new ones better than by old ones, and new ones by new ones as well as without the constraint; "
+    "without more dimensions they are not.",
+)
+def old_galleries_are_found() -> Finding:
+    """Digits: an old model that saw the classes 0 to 4, a new one for all; mean average precision on the test pictures."""
+    data = task()
+    every = data.batch("train", range(data.size("train")))
+    few = (every["labels"] < 5).nonzero().flatten()
+    size = {**SIZE, "classes": 10}
+    old: Any = ef.create("vit", seed=0, **{**size, "width": 32, "depth": 1})
+    adam = torch.optim.AdamW(old.parameters(), lr=2e-3)
+    for step in range(150):
+        rows = few[torch.randint(len(few), (128,), generator=torch.Generator().manual_seed(step))]
+        loss = Classification()(old.train(), {name: each[rows] for name, each in every.items()})
+        adam.zero_grad()
+        (loss.total / loss.count).backward()
+        adam.step()
+    new: Any = ef.create("vit", seed=1, **{**size, "width": 32})
+    descend(new, Classification(), data, data.size("train"), 250, 0)
+    vectors = {"old": _Embedder(old.eval()), "new": _Embedder(new.eval())}
+    for name, extra in (("bt2", 16), ("no more dimensions", 0)):
+        model = bt2(new, old=32, extra=extra)
+        objective = BackwardCompatible()
+        objective.teach(vectors["old"], vectors["new"])
+        descend(model, objective, data, data.size("train"), 250, 0)
+        vectors[name] = model.eval()
+    test = data.batch("test", range(data.size("test")))
+    with torch.no_grad():
+        told = {name: each(test["inputs"]) for name, each in vectors.items()}
+    figures = {"old by old": _precision(told["old"], told["old"], test["labels"])}
+    for name in ("bt2", "no more dimensions"):
+        figures[f"old by {name}"] = _precision(told[name][:, :32], told["old"], test["labels"])
+        figures[f"{name} by {name}"] = _precision(told[name], told[name], test["labels"])
+    figures["new by new"] = _precision(told["new"], told["new"], test["labels"])
+    held = figures["old by bt2"] > figures["old by old"] and figures["bt2 by bt2"] > figures["new by new"] - 0.01
+    held &= figures["bt2 by bt2"] > figures["no more dimensions by no more dimensions"]
+    said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
     return Finding("holds" if held else "does not hold at this scale", said, figures)

@@ -1,6 +1,7 @@
 """Parts that turn Tokens into an answer."""
 
 from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
+from everyformer.heads.compatible import BasisTransforms
 from everyformer.heads.depths import Reassembled, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
@@ -11,7 +12,7 @@ from everyformer.heads.queries import BoxQueries, MaskQueries
 from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Transform
 
 __all__ = [
-    "AttentionPool", "BoxQueries", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
+    "AttentionPool", "BasisTransforms", "BoxQueries", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
     "LastToken", "LeadingMean", "LeadingMix", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "Mean",
     "Narrow", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "TiedHead", "TokenHead", "Transform",
     "UPerHead", "UShaped", "WordsBeside",
