@@ -29,8 +29,8 @@ class LinearExpansion(Backbone):
         self.block = nn.ModuleList(self.make("block", block, width) for _ in range(2))
         for each in self.block[1].modules():
             each.own_init = True  # type: ignore[assignment]
-        for each in self.block[1].parameters():
-            nn.init.zeros_(each)
+        for weight in self.block[1].parameters():
+            nn.init.zeros_(weight)
 
     def weights(self, layer: int, depth: int) -> dict[str, Tensor]:
         """The weights of a layer, counted from 0, among `depth`."""

@@ -208,8 +208,9 @@ def dsformer(
     if steps < 0:
         raise BadInput(f"the factors are trained for no steps or some; given {steps}")
     chosen = [*linears(model, paths)]
-    options = {"rank": rank, "nonzeros": nonzeros}
-    made = swap(copy.deepcopy(model).eval(), chosen, spec(StraightThrough, **options)).requires_grad_(False)
+    made = swap(
+        copy.deepcopy(model).eval(), chosen, spec(StraightThrough, rank=rank, nonzeros=nonzeros)
+    ).requires_grad_(False)
     for path in chosen:
         made.get_submodule(path).requires_grad_(True)
     adam = torch.optim.Adam([p for p in made.parameters() if p.requires_grad], lr)
@@ -218,4 +219,4 @@ def dsformer(
         adam.zero_grad()
         (loss.total / loss.count).backward()
         adam.step()
-    return swap(made, chosen, spec(DenseSparse, **options)).requires_grad_(True)
+    return swap(made, chosen, spec(DenseSparse, rank=rank, nonzeros=nonzeros)).requires_grad_(True)

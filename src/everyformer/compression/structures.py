@@ -107,7 +107,7 @@ def allocate(
     ranked: dict[str, list[_Ranked]] = {units.name: [] for units in found.values()}
     for path, units in found.items():
         ranked[units.name] += _ranked(path, scores[path])
-    first, second = [*(sorted(units, reverse=True) for units in ranked.values()), []][:2]
+    first, second = [*(sorted(units, reverse=True) for _, units in sorted(ranked.items())), []][:2]
     must = sum(unit[0] for unit in second)
     spent = [*accumulate((each[unit[2]] for unit in second), initial=0.0)]
     gained = [*accumulate((unit[1] for unit in second), initial=0.0)]
