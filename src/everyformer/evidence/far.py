@@ -16,20 +16,20 @@ from everyformer.context import Context
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.generation import H2O, TOVA, Sinks, SnapKV
 
-SYMBOLS, PAIRS, FILLER = 24, 6, 40
+SYMBOLS, PAIRS, FILLER = 12, 4, 24
 LENGTH = 2 * PAIRS + FILLER + 2 * PAIRS
 KEEP = LENGTH // 4
-STEPS = 1200
+STEPS = 1500
 
 
-def asked_twice(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def asked_twice(batch: int, filler: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Keys with their values, a filler, all keys, and all keys again in another order; labels are the values, else -100."""
     keys = torch.rand(batch, SYMBOLS, generator=generator).argsort(1)[:, :PAIRS]
     values = torch.randint(SYMBOLS, 2 * SYMBOLS, (batch, PAIRS), generator=generator)
-    filler = torch.randint(2 * SYMBOLS, 3 * SYMBOLS, (batch, FILLER), generator=generator)
+    between = torch.randint(2 * SYMBOLS, 3 * SYMBOLS, (batch, filler), generator=generator)
     orders = [torch.rand(batch, PAIRS, generator=generator).argsort(1) for _ in range(2)]
     asked = torch.cat(orders, 1)
-    shown = torch.cat((torch.stack((keys, values), -1).flatten(1), filler), 1)
+    shown = torch.cat((torch.stack((keys, values), -1).flatten(1), between), 1)
     inputs = torch.cat((shown, keys.gather(1, asked)), 1)
     return inputs, torch.cat((torch.full_like(shown, -100), values.gather(1, asked)), 1)
 
@@ -37,7 +37,7 @@ def asked_twice(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]
 @cache
 @torch.enable_grad()
 def learnt() -> nn.Module:
-    """A decoder of two layers that answers such questions."""
+    """A decoder of two layers that answers such questions, after fillers of any length up to the longest."""
     model = ef.create(
         "llama", "nano", vocabulary=3 * SYMBOLS, width=64, hidden=172, depth=2, heads=4, key_heads=4, seed=0
     )
@@ -46,7 +46,8 @@ def learnt() -> nn.Module:
     for step in range(STEPS):
         for group in adam.param_groups:
             group["lr"] = 3e-3 * min(1.0, step / 50) * (1 - step / STEPS)
-        inputs, labels = asked_twice(32, generator)
+        filler = int(torch.randint(FILLER + 1, (), generator=generator))
+        inputs, labels = asked_twice(32, filler, generator)
         adam.zero_grad()
         F.cross_entropy(model(inputs).flatten(0, 1), labels.flatten(), ignore_index=-100).backward()
         adam.step()
@@ -56,7 +57,7 @@ def learnt() -> nn.Module:
 @torch.no_grad()
 def recalled(policy: Policy | None) -> float:
     """The share of the second questions that are answered, one by one, after all before them came at once."""
-    inputs, labels = asked_twice(256, torch.Generator().manual_seed(1))
+    inputs, labels = asked_twice(256, FILLER, torch.Generator().manual_seed(1))
     model: Any = learnt()
     context, prompt = Context(cache=Cache(policy)), LENGTH - PAIRS
     model.decode(inputs[:, :prompt], context, last=True)
