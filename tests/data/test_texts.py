@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,8 @@ def test_a_prompt_goes_on_past_the_window(tmp_path: Path) -> None:
     tiny = TINY["language-modelling"](tmp_path)
     (answer,) = tiny.task.predict(tiny.model, ["the dog"], decoding={"max_tokens": 50})
     assert len(answer["text"]) == 50
+    (answer,) = tiny.task.predict(tiny.model, ["the dog"], decoding={"max_tokens": 9, "pattern": "(the|dog){2}"})
+    assert re.fullmatch("(the|dog){2}", answer["text"])
     with pytest.raises(BadInput, match="an empty prompt"):
         tiny.task.predict(tiny.model, [""])
 

@@ -98,6 +98,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.FirstScores": {"heads": HEADS, "body": ef.spec(ef.backbones.Encoder, blocks=(_partial,))},
     "backbones.Interleaved": {"group": 2, "latents": 2, "rounds": (_round,)},
     "backbones.Landmarks": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "block": 2},
+    "backbones.LinearExpansion": {"block": _block, "depth": 3},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.Multiscale": {
         "patch": 2,
@@ -170,6 +171,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "names": ("next",),
     },
     "feedforward.NormedMLP": {"norm": ef.spec(ef.norms.LayerNorm), "ratio": 1.5},
+    "heads.BasisTransforms": {"classes": 3, "old": 8, "extra": 4},
     "heads.CellHead": {"outputs": 3},
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},

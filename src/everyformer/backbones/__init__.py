@@ -13,6 +13,7 @@ from everyformer.backbones.folding import fold
 from everyformer.backbones.interleaved import Interleaved, Round
 from everyformer.backbones.landmarks import Landmarks
 from everyformer.backbones.latent import FreeLatent, PairedBlock
+from everyformer.backbones.learngene import LinearExpansion
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
@@ -37,8 +38,8 @@ __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks",
     "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved",
-    "Landmarks", "LeavingMerging", "Loop", "MarkedChunks", "Multiscale", "PairedBlock", "ParallelBlock",
-    "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Reversible", "ReversibleBlock",
-    "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks",
-    "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
+    "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "Multiscale", "PairedBlock",
+    "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Reversible",
+    "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
+    "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

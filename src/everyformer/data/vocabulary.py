@@ -57,6 +57,12 @@ class Vocabulary:
         """How many bytes of UTF-8 the tokens stand for, also where they cut a character."""
         return len(self.decode(ids).encode())
 
+    def pieces(self) -> tuple[str, ...]:
+        """The text of each token inside a text; "" for those that are none, or a part of a character."""
+        from everyformer.generation.grammar import pieces_of
+
+        return pieces_of(self.decode, self.size, int(self.encode("a")[-1]))
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
         (folder / FILE).write_text(json.dumps(self.plain(), ensure_ascii=False))

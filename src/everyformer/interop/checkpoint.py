@@ -164,8 +164,17 @@ class Checkpoint:
         if not isinstance(head, TokenHead):
             raise BadInput(f"a checkpoint of {self.top} answers with vectors; use embed")
         chosen = Decoding.of(decoding or {})
-        said = self.generate(texts, strategy=chosen.strategy, max_tokens=chosen.max_tokens)
+        strategy = chosen.for_pieces(self._pieces)
+        held = {"policy": chosen.policy, "storage": chosen.storage}
+        said = self.generate(texts, strategy=strategy, max_tokens=chosen.max_tokens, **held)
         return [{"input": text, "text": each} for text, each in zip(texts, said, strict=True)]
+
+    def _pieces(self) -> tuple[str, ...]:
+        """The text of each token."""
+        from everyformer.generation.grammar import pieces_of
+
+        before = self.tokenizer.encode("a", add_special_tokens=False).ids[-1]
+        return pieces_of(self.tokenizer.decode, self.model.head.vocabulary, before)
 
     @torch.no_grad()
     def _classes(self, texts: Sequence[Any]) -> list[dict[str, Any]]:

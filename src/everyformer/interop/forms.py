@@ -85,7 +85,7 @@ class Uncounted(Form):
 
 
 @dataclass(frozen=True)
-class Within(Form):
+class Squeezed(Form):
     """Theirs has an axis of length one at place `axis`, which ours has not."""
 
     axis: int

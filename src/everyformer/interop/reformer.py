@@ -9,7 +9,7 @@ from everyformer.designs import Design
 from everyformer.errors import DoesNotFit
 from everyformer.interop.config import Always, Config, Custom, Key, Setting
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Within
+from everyformer.interop.forms import Squeezed
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
 from everyformer.mixers import Attention
@@ -27,8 +27,8 @@ def table(design: Design) -> list[Pair]:
     return [
         *layer("embedding.table", "embeddings.word_embeddings", bias=False),
         *layer("embedding.positions.table", f"{places}.embedding", bias=False),
-        Pair("embedding.positions.rows.weight", (f"{places}.weights.0",), Within(1)),
-        Pair("embedding.positions.columns.weight", (f"{places}.weights.1",), Within(0)),
+        Pair("embedding.positions.rows.weight", (f"{places}.weights.0",), Squeezed(1)),
+        Pair("embedding.positions.columns.weight", (f"{places}.weights.1",), Squeezed(0)),
         *layer(f"{BLOCK}.mixer.qkv", *(f"{own}.{name}" for name in ("query", "key", "value")), bias=False),
         *layer(f"{BLOCK}.mixer.query_key", f"{own}.query_key", bias=False),
         *layer(f"{BLOCK}.mixer.value", f"{own}.value", bias=False),

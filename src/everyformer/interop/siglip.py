@@ -8,7 +8,7 @@ from everyformer.designs import Design
 from everyformer.heads import ClassHead, Mean
 from everyformer.interop.config import Config, Depth, Inner, Key, Labels, Square, Within, Written, labels
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Rows, Within, Wrapped
+from everyformer.interop.forms import Rows, Squeezed, Wrapped
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.pyramids import CHANNELS
 from everyformer.interop.vit import BLOCK
@@ -99,8 +99,8 @@ def table(design: Design) -> list[Pair]:
     return [
         *(pair.inside("picture").under("vision_model.") for pair in picture()),
         *(pair.inside("text").under("text_model.") for pair in text()),
-        Pair("scale", ("logit_scale",), Within(0)),
-        Pair("shift", ("logit_bias",), Within(0)),
+        Pair("scale", ("logit_scale",), Squeezed(0)),
+        Pair("shift", ("logit_bias",), Squeezed(0)),
     ]
 
 

@@ -3,6 +3,7 @@
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.budget import Budgeted
 from everyformer.objectives.classes import Classification
+from everyformer.objectives.compatible import BackwardCompatible
 from everyformer.objectives.contrastive import Contrastive, EachPair
 from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
@@ -10,13 +11,14 @@ from everyformer.objectives.future import FutureTokens
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, TokenPruning
+from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
 from everyformer.objectives.series import Forecast
 from everyformer.objectives.sets import Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "AlignedDistillation", "Boxes", "Budgeted", "ClassesAndWords", "Classification", "Contrastive", "Distillation",
-    "EachPair", "Forecast", "FutureTokens", "HardDistillation", "HiddenPixels", "HiddenWords", "Loss", "MaskedToken",
-    "Masks", "NextToken", "Objective", "PixelClasses", "Places", "RewardedPruning", "ScaleInvariant",
-    "SequenceToSequence", "TokenPruning",
+    "AlignedDistillation", "BackwardCompatible", "Boxes", "Budgeted", "ClassesAndWords", "Classification",
+    "Contrastive", "Distillation", "EachPair", "Forecast", "FutureTokens", "HardDistillation", "HiddenPixels",
+    "HiddenWords", "HybridDistillation", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses",
+    "Places", "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip

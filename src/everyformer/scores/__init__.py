@@ -1,11 +1,21 @@
 """Parts that turn the scores of attention into weights: normalisers, steps around them, keys and values beside the tokens'."""
 
-from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax
+from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax, TopK
 from everyformer.scores.slots import Persistent
-from everyformer.scores.steps import Added, HandedOn, HeadMLP, KeyBias, LengthScale, MixScores, MixWeights, SoftCap
+from everyformer.scores.steps import (
+    Added,
+    HandedOn,
+    HeadMLP,
+    KeyBias,
+    LengthScale,
+    LogRounded,
+    MixScores,
+    MixWeights,
+    SoftCap,
+)
 from everyformer.scores.toeplitz import DistanceFactors
 
 __all__ = [
-    "Added", "Clipped", "DistanceFactors", "Entmax", "HandedOn", "HeadMLP", "KeyBias", "LengthScale", "MixScores", "MixWeights", "Persistent",
-    "Power", "ReLU", "Sigmoid", "Sink", "SoftCap", "Sparsemax",
+    "Added", "Clipped", "DistanceFactors", "Entmax", "HandedOn", "HeadMLP", "KeyBias", "LengthScale", "LogRounded",
+    "MixScores", "MixWeights", "Persistent", "Power", "ReLU", "Sigmoid", "Sink", "SoftCap", "Sparsemax", "TopK",
 ]  # fmt: skip

@@ -97,6 +97,27 @@ class KeyBias(ScoreStep):
 
 
 @part("scores")
+class LogRounded(ScoreStep):
+    """Each weight as the nearest 2^(-q / octave), q of `bits`; one too small for the last q as 0 (Li et al., RepQ-ViT, 2023,
+    their code): an octave of 1 is a shift of bits, of 2 a shift and, for odd q, a factor of sqrt(2).
+
+    The gradient is that of the identity.
+    """
+
+    def __init__(self, heads: int, width: int, *, bits: int = 4, octave: int = 2) -> None:
+        super().__init__(heads, width)
+        if bits < 1 or octave < 1:
+            raise ValueError(f"bits and octave are at least 1; given {bits} and {octave}")
+        self.bits, self.octave = bits, octave
+
+    def weights(self, weights: Scores, at: Scored) -> Scores:
+        """The rounded weights."""
+        codes = (-self.octave * weights.detach().log2()).round()
+        near = torch.exp2(-codes.clamp(min=0) / self.octave).masked_fill(codes >= 2**self.bits, 0.0)
+        return weights + (near - weights).detach()
+
+
+@part("scores")
 class HandedOn(ScoreStep):
     """A layer adds the scores of the layer before and hands on its own (He et al., RealFormer, 2021, equation 2).
 

@@ -144,7 +144,10 @@ class LanguageModelling(Readable):
         return [{"input": prompt, "text": self._continue(model, prompt, chosen)} for prompt in inputs]
 
     def _continue(self, model: nn.Module, prompt: str, chosen: Decoding) -> str:
-        """The continuation; once a window is full, its later half is what the model still sees."""
+        """The continuation; once a window is full, its later half is what the model still sees.
+
+        One that must match a pattern ends with its window.
+        """
         ids = self.vocabulary.encode(prompt).tolist()
         if not ids:
             raise BadInput("an empty prompt; give at least one character to go on from")
@@ -156,7 +159,10 @@ class LanguageModelling(Readable):
                 seen = seen[-max(1, length // 2) :] if len(seen) == length else seen
                 most = min(length - len(seen), chosen.max_tokens - len(said))
                 given = torch.tensor([seen], device=device)
-                said += chosen.generate(model, given, bos=None, eos=None, pad=0, max_tokens=most)[0]
+                pieces = self.vocabulary.pieces
+                said += chosen.generate(model, given, bos=None, eos=None, pad=0, max_tokens=most, pieces=pieces)[0]
+                if chosen.pattern is not None:
+                    break
         return self.vocabulary.decode(said)
 
 
