@@ -22,6 +22,10 @@ class Context:
     """Which token may see which, at the place where a part stands: set by the backbone."""
     memory: dict[str, Tokens] = field(default_factory=dict)
     """What cross-attention attends to, by name ('encoder' for an encoder's output)."""
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    """Which tokens of a memory each query may see, (B, N, M), by the name of the memory; all of one that is not named."""
+    grids: tuple[tuple[int, int], ...] | None = None
+    """The grids that the tokens fill one after the other, where they are the cells of several levels."""
     condition: Tensor | None = None
     """(B, D) or (B, N, D): what adaptive norms are conditioned on (time, class)."""
     cache: Cache | None = None
@@ -67,6 +71,7 @@ class Context:
         if self.cache is not None:
             self.cache.select(rows)
         self.memory = {name: _rows(tokens, rows) for name, tokens in self.memory.items()}
+        self.seen = {name: seen.index_select(0, rows) for name, seen in self.seen.items()}
         if self.condition is not None:
             self.condition = self.condition.index_select(0, rows)
         self.lowered.clear()

@@ -76,6 +76,14 @@ _CLIP = {
 }  # fmt: skip
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
 _SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
+_MASK2FORMER = {
+    "backbone_config": {
+        **_SWIN, "model_type": "swin", "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4],
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    },
+    "feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 48, "encoder_layers": 2,
+    "decoder_layers": 5, "num_attention_heads": 4, "dim_feedforward": 40, "num_queries": 6, "num_labels": CLASSES,
+}  # fmt: skip
 _CONVNEXT = {**_PYRAMID, "hidden_sizes": [8, 16], "num_stages": 2, "layer_scale_init_value": 0.5}
 _POOLFORMER = {
     "depths": [1, 2], "hidden_sizes": [8, 16], "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2],
@@ -380,6 +388,7 @@ CASES = [
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
+    Case("Mask2FormerForUniversalSegmentation", "Mask2FormerConfig", _MASK2FORMER, large_pictures),
     Case("SwinForImageClassification", "SwinConfig", _SWIN, large_pictures),
     Case("SwinForImageClassification", "SwinConfig", {**_SWIN, "qkv_bias": False, "depths": [2, 1]}, large_pictures),
     Case("Swinv2ForImageClassification", "Swinv2Config", _SWIN, large_pictures),

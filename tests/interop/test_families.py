@@ -25,6 +25,9 @@ def answer_of(output):
         return output.logits[..., None]
     if "start_logits" in output:
         return torch.stack((output.start_logits, output.end_logits), -1)
+    if "masks_queries_logits" in output:
+        named, masks = output.class_queries_logits.softmax(-1)[..., :-1], output.masks_queries_logits.sigmoid()
+        return torch.einsum("bqc,bqhw->bchw", named, masks).log()
     if "predicted_depth" in output:
         return output.predicted_depth[:, None]
     return next(output[name] for name in _ANSWERS if output.get(name) is not None)

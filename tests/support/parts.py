@@ -14,6 +14,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import MapHead, Mixer, Transition
+from everyformer.heads import Pixels
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -40,6 +41,15 @@ _asking = _block.but(
     cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),),
 )
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
+_together = ef.spec(
+    ef.heads.LevelsTogether,
+    places=ef.spec(ef.positions.ScaledSinusoidal),
+    body=_block.but(
+        mixer=ef.spec(ef.mixers.DeformableAttention, heads=HEADS, points=2, places=ef.spec(ef.positions.Carried))
+    ),
+    levels=1,
+    groups=4,
+)
 
 _seq2seq = {
     "width": WIDTH,
@@ -130,6 +140,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "body": _asking,
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.LevelsTogether": {**_together.options},
+    "heads.MaskedQueries": {
+        "classes": 3,
+        "queries": 5,
+        "hidden": WIDTH,
+        "pixels": _together,
+        "blocks": (_asking, _asking),
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
     "heads.MaskQueries": {
         "classes": 3,
         "queries": 5,
@@ -158,6 +177,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
     },
     "mixers.CombinerAttention": {"segment": 2},
+    "mixers.DeformableAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
     "mixers.FixedPointAttention": {"iterations": 1},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
@@ -254,6 +274,8 @@ def place_for(name: str, width: int = WIDTH) -> tuple[Any, ...]:
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if issubclass(find_part(name), MapHead):
         return ((width, width),)
+    if issubclass(find_part(name), Pixels):
+        return (width, width), width
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
     return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]

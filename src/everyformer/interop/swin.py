@@ -23,8 +23,7 @@ from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.weights import Pair, layer
 
 MIXER = f"{BLOCK}.mixer.mixer"
-SETTINGS = (
-    Labels("head.classes"),
+BODY = (
     Square("image_size", "embedding.image", "image"),
     Square("patch_size", "embedding.patch", "patch"),
     CHANNELS,
@@ -38,7 +37,8 @@ SETTINGS = (
     Key("attention_probs_dropout_prob", f"{MIXER}.dropout", "attention_dropout", default=0.0),
     DropPath(),
 )
-"""What configs of both versions say."""
+"""What configs of both versions say of the body."""
+SETTINGS = (Labels("head.classes"), *BODY)
 
 
 def read_bias(config: Config) -> dict[str, Any]:

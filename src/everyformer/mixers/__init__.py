@@ -8,6 +8,7 @@ from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
+from everyformer.mixers.deformable import DeformableAttention
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.differential import DifferentialAttention
 from everyformer.mixers.directions import (
@@ -65,7 +66,7 @@ from everyformer.mixers.windows import Anchored, Spread, Windows
 __all__ = [
     "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
     "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention",
-    "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
+    "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
     "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
     "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",

@@ -9,11 +9,11 @@ from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, Hidde
 from everyformer.objectives.pixels import PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, TokenPruning
 from everyformer.objectives.series import Forecast
-from everyformer.objectives.sets import Boxes, Masks
+from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
+    "BinaryMasks", "Boxes", "ClassesAndWords", "Classification", "Contrastive", "Distillation", "Forecast", "HardDistillation",
     "HiddenPixels", "HiddenWords", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses", "Places",
     "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning",
 ]  # fmt: skip
