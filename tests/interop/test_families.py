@@ -13,9 +13,12 @@ from interop.cases import CASES, ids_of
 from support.agreement import close, same_answers
 
 each_case = pytest.mark.parametrize("case", CASES, ids=ids_of(CASES))
-_IDLE = ("bert.pooler.weight", "bert.pooler.bias", "embeddings.position_ids", "coder.embed_positions.weight")
-"""What theirs makes whether it is used or not: BigBird's pooler below a head, MRA's numbers of places,
-Marian's sines."""
+_IDLE = (
+    "bert.pooler.weight", "bert.pooler.bias", "embeddings.position_ids", "coder.embed_positions.weight",
+    "swin.layernorm.weight", "swin.layernorm.bias", "criterion.empty_weight",
+)  # fmt: skip
+"""What theirs makes whether it is used or not: BigBird's pooler below a head, MRA's numbers of places, Marian's sines, the
+last norm of a body whose stages are read, the weights of a loss."""
 _ANSWERS = ("logits", "logits_per_image", "pooler_output", "last_hidden_state")
 
 

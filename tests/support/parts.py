@@ -178,6 +178,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "mixers.CombinerAttention": {"segment": 2},
     "mixers.DeformableAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
+    "mixers.FilledWindows": {"size": 3, "shift": 1},
     "mixers.FixedPointAttention": {"iterations": 1},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},

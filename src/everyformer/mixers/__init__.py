@@ -61,13 +61,13 @@ from everyformer.mixers.subspace import SubspaceAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
-from everyformer.mixers.windows import Anchored, Spread, Windows
+from everyformer.mixers.windows import Anchored, FilledWindows, Spread, Windows
 
 __all__ = [
     "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
     "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention",
     "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
-    "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
+    "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention", "FourierFeatures", "FourierMixer",
     "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
     "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",
     "LinearAttention", "Linformer", "LocalInteraction", "LongformerAttention", "MixtureDirections", "MixtureKeys",

@@ -10,7 +10,7 @@ from everyformer.designs import Design
 from everyformer.embeddings import ResidualStem
 from everyformer.feedforward import MLP
 from everyformer.heads import LevelsTogether, MaskedQueries, MaskQueries
-from everyformer.mixers import DeformableAttention
+from everyformer.mixers import DeformableAttention, FilledWindows
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PostNorm
 from everyformer.positions import Carried, ScaledSinusoidal
@@ -129,6 +129,7 @@ def mask2former(
         classes=classes, image=image, patch=patch, channels=channels, width=width, depths=depths, heads=heads,
         window=window, ratio=ratio, dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path,
     )  # fmt: skip
+    body = body.swap("backbone.stages.*.blocks.*.mixer", lambda old: spec(FilledWindows, **old.options))
     block = masked_block(decoder_heads, mlp, spec(PostNorm))
     head = spec(
         MaskedQueries, classes=classes, pixels=deformable_pixels(pixel_depth, decoder_heads, pixel_mlp, levels, groups),
