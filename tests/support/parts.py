@@ -61,6 +61,14 @@ _seq2seq = {
     ),
     "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
 }
+_by_levels = {
+    "classes": 3,
+    "queries": 5,
+    "hidden": WIDTH,
+    "pixels": _together,
+    "blocks": (_asking, _asking),
+    "norm": ef.spec(ef.norms.LayerNorm),
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
     "backbones.Apart": {"body": _block},
@@ -140,15 +148,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "body": _asking,
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.LevelQueries": _by_levels,
+    "heads.MaskedQueries": _by_levels,
     "heads.LevelsTogether": {**_together.options},
-    "heads.MaskedQueries": {
-        "classes": 3,
-        "queries": 5,
-        "hidden": WIDTH,
-        "pixels": _together,
-        "blocks": (_asking, _asking),
-        "norm": ef.spec(ef.norms.LayerNorm),
-    },
     "heads.MaskQueries": {
         "classes": 3,
         "queries": 5,

@@ -8,12 +8,12 @@ from transformers.models.mask2former import modeling_mask2former as theirs_code
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.costs import on_meta, parameters
-from everyformer.heads.masks import inside
 from everyformer.interop import live
 from everyformer.objectives import BinaryMasks
 from everyformer.tokens import Tokens
 from interop.cases import CASES
 from support.agreement import close, equal
+from support.parts import make
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,9 @@ def test_a_query_sees_what_its_mask_covers_and_all_where_that_is_nothing():
     masks = torch.full((1, 2, 4, 4), -1.0)
     masks[0, 0, 0, 0] = 1.0
     memory = Tokens(torch.zeros(1, 16, 1), grid=(4, 4))
-    assert inside(masks, memory)[0, 0].nonzero().flatten().tolist() == [0]
-    assert inside(masks, memory)[0, 1].all()
+    seen = make("heads.MaskedQueries").seen(masks, memory)["cells"]
+    assert seen[0, 0].nonzero().flatten().tolist() == [0]
+    assert seen[0, 1].all()
 
 
 def test_cross_attention_sees_what_the_context_says():

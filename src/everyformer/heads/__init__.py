@@ -5,7 +5,7 @@ from everyformer.heads.depths import Reassembled, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
 from everyformer.heads.maps import LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
-from everyformer.heads.masks import MaskedQueries, MaskQueries
+from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
@@ -14,7 +14,7 @@ from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Tran
 
 __all__ = [
     "AttentionPool", "BoxQueries", "CellHead", "ClassHead", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
-    "LastToken", "LeadingMean", "LeadingMix", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
+    "LastToken", "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
     "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "Pixels", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "TiedHead", "TokenHead", "Transform",
     "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip

@@ -99,10 +99,9 @@ class MaskQueries(_Masks):
 
 
 @part("heads")
-class MaskedQueries(_Masks):
-    """Queries that say a mask before the first of the `blocks` and after each, and look, in the next, only inside it
-    (Cheng et al., Mask2Former, 2022, section 3.2, equation 3): at the maps that `pixels` gives, in turn from coarse to
-    fine. A query whose mask is empty looks at all cells.
+class LevelQueries(_Masks):
+    """Queries that say a class and a mask before the first of the `blocks` and after each, and look, in each, at one of the
+    maps that `pixels` gives, in turn from coarse to fine: at all its cells.
 
     The blocks read the memory "cells". `hidden` is the width of queries and maps; `level_norm`, if any, stands before each
     level of the body.
@@ -139,15 +138,24 @@ class MaskedQueries(_Masks):
         queries = Tokens(self.queries(every).expand(len(cells), -1, -1), positions=self.places(every)[None])
         layers = [self.told(queries.values, cells)]
         for block, memory in zip(self.blocks, cycle(memories)):
-            seen = inside(layers[-1][1], memory)
-            queries = block(queries, Context(memory={CELLS: memory}, seen={CELLS: seen}))
+            queries = block(queries, Context(memory={CELLS: memory}, seen=self.seen(layers[-1][1].detach(), memory)))
             layers.append(self.told(queries.values, cells))
         classes, masks = zip(*layers, strict=True)
         return self.pixels_of((torch.stack(classes), torch.stack(masks)), context)
 
+    def seen(self, masks: Float[Tensor, "B N Y X"], memory: Tokens) -> dict[str, Bool[Tensor, "B N M"]]:
+        """Which cells of a memory each query may see, by the masks that they said last; all where it is not said."""
+        return {}
 
-def inside(masks: Float[Tensor, "B N Y X"], memory: Tokens) -> Bool[Tensor, "B N M"]:
-    """Which cells of a memory are in the mask of each query: those of at least even odds, all where there are none."""
-    assert memory.grid is not None
-    likely = (resized(masks.detach(), memory.grid) >= 0).flatten(2)
-    return likely | ~likely.any(-1, keepdim=True)
+
+@part("heads")
+class MaskedQueries(LevelQueries):
+    """Queries that look only inside the masks that they said last, at maps in turn from coarse to fine (Cheng et al.,
+    Mask2Former, 2022, section 3.2, equation 3). A query whose mask is empty looks at all cells.
+    """
+
+    def seen(self, masks: Float[Tensor, "B N Y X"], memory: Tokens) -> dict[str, Bool[Tensor, "B N M"]]:
+        """The cells that are in the mask of each query with at least even odds, all where there are none."""
+        assert memory.grid is not None
+        likely = (resized(masks, memory.grid) >= 0).flatten(2)
+        return {CELLS: likely | ~likely.any(-1, keepdim=True)}

@@ -30,9 +30,7 @@ class DeformableAttention(Mixer):
 
     capabilities = frozenset({"grid", "ordered"})
 
-    def __init__(
-        self, width: int, *, places: Spec[Position], heads: int = 8, levels: int = 1, points: int = 4
-    ) -> None:
+    def __init__(self, width: int, *, places: Spec[Position], heads: int = 8, levels: int = 1, points: int = 4) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}; give other heads")

@@ -183,9 +183,7 @@ class BinaryMasks(_MaskSets):
     2022, section 3.3), over all pixels where the authors draw some to save memory.
     """
 
-    def __init__(
-        self, *, none: float = 0.1, classes: float = 2.0, entropy: float = 5.0, dice: float = 5.0
-    ) -> None:
+    def __init__(self, *, none: float = 0.1, classes: float = 2.0, entropy: float = 5.0, dice: float = 5.0) -> None:
         super().__init__(none, (classes, entropy, dice))
 
     @staticmethod
