@@ -23,18 +23,37 @@ Said = tuple[Float[Tensor, "*L B N E"], Float[Tensor, "*L B N Y X"]]
 """The logits of the classes of queries, the last of them for none, and those of their masks."""
 
 
-class _Masks(MapHead):
-    """Base: what a query says, and what is a pixel by what all of them say (Cheng et al., MaskFormer, 2021, section 3).
+class MaskSet(MapHead):
+    """Base: what is a pixel by what all queries say (Cheng et al., MaskFormer, 2021, section 3.4).
 
     `classes` (L, B, N, V + 1) and `masks` (L, B, N, Y, X), the logits after every layer, are noted for an objective that
     matches them with what is there.
     """
 
+    def __init__(self, widths: tuple[int, ...], levels: tuple[int, ...] | None, classes: int) -> None:
+        super().__init__(widths, levels)
+        self.classes = classes
+
+    def odds(self, masks: Float[Tensor, "B N Y X"]) -> Float[Tensor, "B N Y X"]:
+        """How likely each pixel is in each mask."""
+        return masks.sigmoid()
+
+    def pixels_of(self, layers: Said, context: Context | None) -> Float[Tensor, "B V Y X"]:
+        """The log of p(class) p(mask) in the last layer, summed over the queries; all layers are noted."""
+        classes, masks = layers
+        if context is not None and context.notes is not None:
+            context.notes |= {"classes": classes, "masks": masks}
+        shares = torch.einsum("bnv,bnyx->bvyx", classes[-1].softmax(-1)[..., :-1], self.odds(masks[-1]))
+        return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
+
+
+class _Masks(MaskSet):
+    """Base: a query's class is a linear map of it, and its mask what a perceptron of it has in common with each cell."""
+
     def __init__(
         self, widths: tuple[int, ...], levels: tuple[int, ...] | None, classes: int, norm: Spec[Norm], hidden: int
     ) -> None:
-        super().__init__(widths, levels)
-        self.classes = classes
+        super().__init__(widths, levels, classes)
         self.norm: Norm = self.make("norm", norm, hidden)
         self.classify = nn.Linear(hidden, classes + 1)
         self.mask = Perceptron(hidden, hidden, hidden, hidden)
@@ -43,14 +62,6 @@ class _Masks(MapHead):
         """What queries say on a map."""
         values = self.norm(queries)
         return self.classify(values), torch.einsum("...bnd,bdyx->...bnyx", self.mask(values), cells)
-
-    def pixels_of(self, layers: Said, context: Context | None) -> Float[Tensor, "B V Y X"]:
-        """The log of p(class) p(mask) in the last layer, summed over the queries (section 3.4); all layers are noted."""
-        classes, masks = layers
-        if context is not None and context.notes is not None:
-            context.notes |= {"classes": classes, "masks": masks}
-        shares = torch.einsum("bnv,bnyx->bvyx", classes[-1].softmax(-1)[..., :-1], masks[-1].sigmoid())
-        return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
 
 
 @part("heads")

@@ -87,22 +87,10 @@ class Boxes(_Sets):
         return self.l1 * apart - likely - self.giou * (share - beyond)
 
 
-class _MaskSets(_Sets):
-    """Base: cross entropy of every query, and for those that are matched with a class that is there what `pixel` says of
-    each pixel of their masks, and Dice; `weights` are those of the three, in the matching too.
-
-    Labels are a map of classes, -100 counting for nothing. Each layer of a body is matched and trained alike. Counted by
-    samples, each the mean over its classes.
+class MaskSets(_Sets):
+    """Base: classes and masks of queries against a map of classes, -100 counting for nothing. Each layer of a body is
+    matched and trained alike. Counted by samples, each the mean over its classes.
     """
-
-    def __init__(self, none: float, weights: tuple[float, float, float]) -> None:
-        super().__init__(none)
-        self.weights = weights
-
-    @staticmethod
-    def pixel(logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each pixel where the mask is, and where it is not."""
-        raise NotImplementedError
 
     def forward(self, model: nn.Module, batch: Mapping[str, Any]) -> Loss:
         """The loss summed over the samples and the layers."""
@@ -119,14 +107,43 @@ class _MaskSets(_Sets):
         self, logits: Float[Tensor, "B N V"], masks: Float[Tensor, "B N y x"], labels: Int[Tensor, "B Y X"]
     ) -> Float[Tensor, " B"]:
         """The loss of each sample by the answers of one layer."""
-        classes = logits.shape[-1] - 1
-        check_classes(labels, classes)
+        raise NotImplementedError
+
+
+def present(
+    labels: Int[Tensor, "B Y X"], classes: int
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Float[Tensor, "B T Y X"]]:
+    """The classes of each map, those with most pixels first, which of them are there, and their masks."""
+    check_classes(labels, classes)
+    real = labels != IGNORED
+    counts = F.one_hot(labels.clamp(min=0).flatten(1), classes).mul(real.flatten(1)[..., None]).sum(1)
+    counts, kinds = counts.sort(dim=1, descending=True, stable=True)
+    most = max(1, int((counts > 0).sum(1).max()))
+    kinds, there = kinds[:, :most], counts[:, :most] > 0
+    return kinds, there, (labels[:, None] == kinds[..., None, None]).float()
+
+
+class _Separate(MaskSets):
+    """Base for masks that know nothing of each other: cross entropy of every query, and for those that are matched with a
+    class that is there what `pixel` says of each pixel of their masks, and Dice; `weights` are those of the three, in the
+    matching too.
+    """
+
+    def __init__(self, none: float, weights: tuple[float, float, float]) -> None:
+        super().__init__(none)
+        self.weights = weights
+
+    @staticmethod
+    def pixel(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each pixel where the mask is, and where it is not."""
+        raise NotImplementedError
+
+    def one(
+        self, logits: Float[Tensor, "B N V"], masks: Float[Tensor, "B N y x"], labels: Int[Tensor, "B Y X"]
+    ) -> Float[Tensor, " B"]:
+        """The loss of each sample by the answers of one layer."""
+        kinds, there, truth = present(labels, logits.shape[-1] - 1)
         real = labels != IGNORED
-        counts = F.one_hot(labels.clamp(min=0).flatten(1), classes).mul(real.flatten(1)[..., None]).sum(1)
-        counts, kinds = counts.sort(dim=1, descending=True, stable=True)
-        most = max(1, int((counts > 0).sum(1).max()))
-        kinds, there = kinds[:, :most], counts[:, :most] > 0
-        truth = (labels[:, None] == kinds[..., None, None]).float()
         query = matched(self.cost(logits, masks, truth, real, kinds), there)
         index = query.clamp(min=0)[..., None, None].expand(-1, -1, *masks.shape[2:])
         found = resized(masks.gather(1, index), labels.shape[1:]).flatten(2)
@@ -162,7 +179,7 @@ class _MaskSets(_Sets):
 
 
 @part("objectives")
-class Masks(_MaskSets):
+class Masks(_Separate):
     """Cross entropy of the classes of queries, focal loss and Dice of their masks (Cheng et al., MaskFormer, 2021, section
     3.2 and B.1).
     """
@@ -178,7 +195,7 @@ class Masks(_MaskSets):
 
 
 @part("objectives")
-class BinaryMasks(_MaskSets):
+class BinaryMasks(_Separate):
     """Cross entropy of the classes of queries, binary cross entropy and Dice of their masks (Cheng et al., Mask2Former,
     2022, section 3.3), over all pixels where the authors draw some to save memory.
     """

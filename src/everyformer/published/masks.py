@@ -1,5 +1,5 @@
-"""Designs that say what each pixel is by a set of masks: MaskFormer (Cheng et al., 2021) and Mask2Former (Cheng et al.,
-2022).
+"""Designs that say what each pixel is by a set of masks: MaskFormer (Cheng et al., 2021), Mask2Former (Cheng et al., 2022)
+and kMaX-DeepLab (Yu et al., 2022).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from everyformer.contracts import Residual
 from everyformer.designs import Design
 from everyformer.embeddings import ResidualStem
 from everyformer.feedforward import MLP
-from everyformer.heads import LevelsTogether, MaskedQueries, MaskQueries
+from everyformer.heads import ClusterQueries, LevelsTogether, MaskedQueries, MaskQueries
 from everyformer.mixers import DeformableAttention, FilledWindows
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PostNorm
@@ -137,3 +137,49 @@ def mask2former(
         level_norm=spec(LayerNorm),
     )  # fmt: skip
     return body.remove("backbone.norm").set("head", head).set("start", spec(Xavier))
+
+
+@system(
+    "kmax-deeplab",
+    title="k-means Mask Transformer",
+    authors="Yu et al.",
+    year=2022,
+    arxiv="2207.04044",
+    idea="Queries are the centres of clusters: every cell goes wholly to one of them, which takes up the sum of its cells.",
+    tasks=("segmentation",),
+    default="r50",
+    sizes={"r50": {}},
+)
+def kmax_deeplab(
+    *,
+    classes: int = 133,
+    image: int = 512,
+    channels: int = 3,
+    stem: int = 64,
+    convs: tuple[int, ...] = (3, 4, 6, 3),
+    hidden: int = 256,
+    pixel_depth: int = 6,
+    pixel_mlp: int = 1024,
+    heads: int = 8,
+    mlp: int = 2048,
+    queries: int = 128,
+    depths: tuple[int, ...] = (2, 2, 2),
+    groups: int = 32,
+) -> Design:
+    """Section 3: `depths` are the steps of k-means at each level that is looked at. The pixel decoder is that of
+    Mask2Former, in the place of one of the authors' with axial attention, which takes pictures of one size alone.
+    """
+    pixels = deformable_pixels(pixel_depth, heads, pixel_mlp, len(depths), groups)
+    head = spec(
+        ClusterQueries, classes=classes, pixels=pixels, queries=queries, hidden=hidden, heads=heads, mlp=mlp, depths=depths
+    )  # fmt: skip
+    return Design(
+        spec(
+            Model,
+            width=stem,
+            embedding=spec(ResidualStem, channels=channels, image=image),
+            backbone=spec(Pyramid, stages=tuple(residual_stages(stem, convs))),
+            head=head,
+            start=spec(Xavier),
+        )
+    )
