@@ -158,7 +158,9 @@ class ClusterQueries(MaskSet):
             layers.append(said)
         layers.append(self.telling(F.gelu(self.named(centres)), F.gelu(self.masking(centres)), cells))
         classes, masks = zip(*layers, strict=True)
-        return self.pixels_of((torch.stack(classes), torch.stack([resized(m, cells.shape[2:]) for m in masks])), context)
+        return self.pixels_of(
+            (torch.stack(classes), torch.stack([resized(m, cells.shape[2:]) for m in masks])), context
+        )
 
     def odds(self, masks: Float[Tensor, "B N Y X"]) -> Float[Tensor, "B N Y X"]:
         """To which query each pixel belongs."""

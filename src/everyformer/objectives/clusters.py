@@ -25,9 +25,7 @@ class ClusterMasks(MaskSets):
     `none` is the least that a query counts for; `classes`, `dice` and `entropy` weigh the three.
     """
 
-    def __init__(
-        self, *, none: float = SMALL, classes: float = 3.0, dice: float = 3.0, entropy: float = 0.3
-    ) -> None:
+    def __init__(self, *, none: float = SMALL, classes: float = 3.0, dice: float = 3.0, entropy: float = 0.3) -> None:
         super().__init__(none)
         self.weights = classes, dice, entropy
 
