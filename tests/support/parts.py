@@ -61,6 +61,15 @@ _seq2seq = {
     ),
     "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
 }
+_clusters = {
+    "classes": 3,
+    "queries": 5,
+    "hidden": WIDTH,
+    "heads": HEADS,
+    "mlp": 48,
+    "depths": (1,),
+    "pixels": _together,
+}
 _by_levels = {
     "classes": 3,
     "queries": 5,
@@ -135,15 +144,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.WaveConvs": {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40},
     "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
     "heads.CellHead": {"outputs": 3},
-    "heads.ClusterQueries": {
-        "classes": 3,
-        "queries": 5,
-        "hidden": WIDTH,
-        "heads": HEADS,
-        "mlp": 48,
-        "depths": (1,),
-        "pixels": _together,
-    },
+    "heads.ClusterQueries": _clusters,
+    "heads.SoftClusterQueries": _clusters,
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},

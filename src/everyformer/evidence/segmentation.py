@@ -108,9 +108,13 @@ _SETS: dict[str, dict[str, Any]] = {
         "system": "mask2former", "width": 16, "depths": [1, 1, 2], "heads": [1, 2, 4], "window": 5, "levels": 2,
         "pixel_depth": 1, "pixel_mlp": 96, "decoder_depth": 2, "decoder_heads": 4, "drop_path": 0.0, **_QUERIES,
     },
+    "kmax-deeplab": {
+        "system": "kmax-deeplab", "stem": 8, "convs": [1, 1, 1], "hidden": 48, "pixel_depth": 1, "pixel_mlp": 96,
+        "heads": 4, "mlp": 96, "queries": 24, "depths": [1, 1], "groups": 8,
+    },
 }  # fmt: skip
 
-_STEPS = {"maskformer": 900, "mask2former": 500}
+_STEPS = {"maskformer": 900, "mask2former": 500, "kmax-deeplab": 300}
 """About a minute of one thread, counted in steps, so that a busy machine changes nothing."""
 
 
@@ -138,7 +142,7 @@ def _set_learns(system: str, of: str) -> Callable[[], Finding]:
     return run
 
 
-for _system, _of in (("maskformer", "masks"), ("mask2former", "binary masks")):
+for _system, _of in (("maskformer", "masks"), ("mask2former", "binary masks"), ("kmax-deeplab", "clusters")):
     evidence(_system, kind="learns", claim="A minute on CamVid gives three times the mIoU of the commonest class.")(
         _set_learns(_system, _of)
     )
@@ -165,3 +169,14 @@ def mask2former_masked() -> Finding:
     whole = _set("mask2former", "binary masks", "heads.LevelQueries")["metrics"]["miou"]
     verdict = "holds" if masked > whole else "does not hold at this scale"
     return Finding(verdict, f"mIoU {masked:.4f} against {whole:.4f}", {"masked": masked, "all cells": whole})
+
+
+@evidence(
+    "kmax-deeplab", kind="claim", claim="k-means is above cross-attention in its place, in as many steps."
+)
+def kmax_clusters() -> Finding:
+    """The same steps, in which every query takes a softmax over all cells."""
+    hard = _set("kmax-deeplab", "clusters")["metrics"]["miou"]
+    soft = _set("kmax-deeplab", "clusters", "heads.SoftClusterQueries")["metrics"]["miou"]
+    verdict = "holds" if hard > soft else "does not hold at this scale"
+    return Finding(verdict, f"mIoU {hard:.4f} against {soft:.4f}", {"k-means": hard, "cross-attention": soft})

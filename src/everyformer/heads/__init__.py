@@ -1,7 +1,7 @@
 """Parts that turn Tokens into an answer."""
 
 from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
-from everyformer.heads.clusters import ClusterQueries
+from everyformer.heads.clusters import ClusterQueries, SoftClusterQueries
 from everyformer.heads.depths import Reassembled, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead
@@ -16,6 +16,6 @@ from everyformer.heads.tokens import CellHead, Narrow, TiedHead, TokenHead, Tran
 __all__ = [
     "AttentionPool", "BoxQueries", "CellHead", "ClassHead", "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead",
     "LastToken", "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
-    "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "Pixels", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "TiedHead", "TokenHead", "Transform",
+    "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "Pixels", "PoolHead", "ProbePool", "Reassembled", "SelectiveFusion", "SoftClusterQueries", "TiedHead", "TokenHead", "Transform",
     "UPerHead", "UShaped", "WordsBeside",
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,8 @@ from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
 Centres = Float[Tensor, "B N D"]
+Share = Callable[[Float[Tensor, "B N M"]], Float[Tensor, "B N M"]]
+"""Logits of masks into what each query takes of each cell."""
 VOID = 0.9
 """How likely a query says nothing before anything is learnt."""
 
@@ -73,9 +77,9 @@ class Clustering(nn.Module):
     an MLP (Yu et al., kMaX-DeepLab, 2022, section 3.2, equation 5 and figure 3; their code for norms).
     """
 
-    def __init__(self, width: int, hidden: int, classes: int, heads: int, mlp: int) -> None:
+    def __init__(self, width: int, hidden: int, classes: int, heads: int, mlp: int, share: Share) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.share = heads, share
         self.enter = OfEach(hidden, hidden)
         self.enter_cells = of_cells(width, hidden)
         self.value = of_cells(hidden, hidden)
@@ -94,7 +98,7 @@ class Clustering(nn.Module):
         cells = F.gelu(self.enter_cells(F.gelu(cells)))
         asking = F.gelu(self.enter(centres))
         said = self.telling(asking, asking, cells)
-        gathered = assigned(said[1].flatten(2)) @ self.value(cells).flatten(2).mT
+        gathered = self.share(said[1].flatten(2)) @ self.value(cells).flatten(2).mT
         centres = centres + self.gather(self.gathered(gathered.mT).mT)
         centres = F.gelu(centres + self.meet(F.gelu(self.met(self.between(asking).mT).mT)))
         return F.gelu(centres + self.down(F.gelu(self.up(centres)))), said
@@ -121,6 +125,8 @@ class ClusterQueries(MaskSet):
     queries by the softmax over them.
     """
 
+    share: Share = staticmethod(assigned)
+
     def __init__(
         self,
         widths: tuple[int, ...],
@@ -142,7 +148,7 @@ class ClusterQueries(MaskSet):
             raise ValueError(f"depths is a number for each of {self.pixels.levels} levels; given {depths}")
         self.depths = depths
         self.centres = nn.Embedding(queries, hidden)
-        self.steps = nn.ModuleList(Clustering(hidden, hidden, classes, heads, mlp) for _ in range(sum(depths)))
+        self.steps = nn.ModuleList(Clustering(hidden, hidden, classes, heads, mlp, self.share) for _ in range(sum(depths)))
         self.named, self.masking = OfEach(hidden, hidden), OfEach(hidden, hidden)
         self.telling = Telling(hidden, hidden, classes)
 
@@ -165,3 +171,12 @@ class ClusterQueries(MaskSet):
     def odds(self, masks: Float[Tensor, "B N Y X"]) -> Float[Tensor, "B N Y X"]:
         """To which query each pixel belongs."""
         return masks.softmax(1)
+
+
+@part("heads")
+class SoftClusterQueries(ClusterQueries):
+    """The same, where every query takes a mean of all cells by a softmax over them, as cross-attention does: what k-means
+    stands in the place of (section 3.1, equation 1).
+    """
+
+    share: Share = staticmethod(partial(torch.softmax, dim=-1))
