@@ -171,9 +171,7 @@ def mask2former_masked() -> Finding:
     return Finding(verdict, f"mIoU {masked:.4f} against {whole:.4f}", {"masked": masked, "all cells": whole})
 
 
-@evidence(
-    "kmax-deeplab", kind="claim", claim="k-means is above cross-attention in its place, in as many steps."
-)
+@evidence("kmax-deeplab", kind="claim", claim="k-means is above cross-attention in its place, in as many steps.")
 def kmax_clusters() -> Finding:
     """The same steps, in which every query takes a softmax over all cells."""
     hard = _set("kmax-deeplab", "clusters")["metrics"]["miou"]

@@ -148,7 +148,9 @@ class ClusterQueries(MaskSet):
             raise ValueError(f"depths is a number for each of {self.pixels.levels} levels; given {depths}")
         self.depths = depths
         self.centres = nn.Embedding(queries, hidden)
-        self.steps = nn.ModuleList(Clustering(hidden, hidden, classes, heads, mlp, self.share) for _ in range(sum(depths)))
+        self.steps = nn.ModuleList(
+            Clustering(hidden, hidden, classes, heads, mlp, self.share) for _ in range(sum(depths))
+        )
         self.named, self.masking = OfEach(hidden, hidden), OfEach(hidden, hidden)
         self.telling = Telling(hidden, hidden, classes)
 

@@ -17,6 +17,7 @@ from everyformer.positions import Carried, ScaledSinusoidal
 from everyformer.published.detection import query_attention, query_decoder
 from everyformer.published.pyramids import residual_stages
 from everyformer.published.swin import swin
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
@@ -94,21 +95,19 @@ def deformable_pixels(depth: int, heads: int, mlp: int, levels: int, groups: int
         "swin-small": {"depths": (2, 2, 18, 2)},
         "swin-base": {"depths": (2, 2, 18, 2), "width": 128, "heads": (4, 8, 16, 32), "window": 12},
         "swin-large": {
-            "depths": (2, 2, 18, 2), "width": 192, "heads": (6, 12, 24, 48), "window": 12, "queries": 200,
+            "depths": (2, 2, 18, 2),
+            "width": 192,
+            "heads": (6, 12, 24, 48),
+            "window": 12,
+            "queries": 200,
         },
     },
-)  # fmt: skip
+)
+@upon(swin, image=512, drop_path=0.3)
 def mask2former(
+    design: Design,
     *,
     classes: int = 150,
-    image: int = 512,
-    patch: int = 4,
-    channels: int = 3,
-    width: int = 96,
-    depths: tuple[int, ...] = (2, 2, 6, 2),
-    heads: tuple[int, ...] = (3, 6, 12, 24),
-    window: int = 7,
-    ratio: float = 4.0,
     hidden: int = 256,
     levels: int = 3,
     pixel_depth: int = 6,
@@ -118,25 +117,18 @@ def mask2former(
     mlp: int = 2048,
     queries: int = 100,
     groups: int = 32,
-    dropout: float = 0.0,
-    attention_dropout: float = 0.0,
-    drop_path: float = 0.3,
 ) -> Design:
     """Section 3.2 on Swin; the answer is as fine as the first level. The `levels` coarsest ones are looked at, and the
     pixel decoder has `pixel_depth` blocks.
     """
-    body = swin(
-        classes=classes, image=image, patch=patch, channels=channels, width=width, depths=depths, heads=heads,
-        window=window, ratio=ratio, dropout=dropout, attention_dropout=attention_dropout, drop_path=drop_path,
-    )  # fmt: skip
-    body = body.swap("backbone.stages.*.blocks.*.mixer", lambda old: spec(FilledWindows, **old.options))
     block = masked_block(decoder_heads, mlp, spec(PostNorm))
     head = spec(
         MaskedQueries, classes=classes, pixels=deformable_pixels(pixel_depth, decoder_heads, pixel_mlp, levels, groups),
         blocks=(block,) * decoder_depth, norm=spec(LayerNorm), queries=queries, hidden=hidden,
         level_norm=spec(LayerNorm),
     )  # fmt: skip
-    return body.remove("backbone.norm").set("head", head).set("start", spec(Xavier))
+    design = design.swap("backbone.stages.*.blocks.*.mixer", lambda old: spec(FilledWindows, **old.options))
+    return design.remove("backbone.norm").set("head", head).set("start", spec(Xavier))
 
 
 @system(
@@ -150,13 +142,11 @@ def mask2former(
     default="r50",
     sizes={"r50": {}},
 )
+@upon(maskformer, classes=133, fixed={"decoder_depth": 1, "dropout": 0.0})
 def kmax_deeplab(
+    design: Design,
     *,
     classes: int = 133,
-    image: int = 512,
-    channels: int = 3,
-    stem: int = 64,
-    convs: tuple[int, ...] = (3, 4, 6, 3),
     hidden: int = 256,
     pixel_depth: int = 6,
     pixel_mlp: int = 1024,
@@ -173,13 +163,4 @@ def kmax_deeplab(
     head = spec(
         ClusterQueries, classes=classes, pixels=pixels, queries=queries, hidden=hidden, heads=heads, mlp=mlp, depths=depths
     )  # fmt: skip
-    return Design(
-        spec(
-            Model,
-            width=stem,
-            embedding=spec(ResidualStem, channels=channels, image=image),
-            backbone=spec(Pyramid, stages=tuple(residual_stages(stem, convs))),
-            head=head,
-            start=spec(Xavier),
-        )
-    )
+    return design.set("head", head)
