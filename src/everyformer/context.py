@@ -70,7 +70,7 @@ class Context:
         """Keep and reorder the sequences of cache and memory."""
         if self.cache is not None:
             self.cache.select(rows)
-        self.memory = {name: _rows(tokens, rows) for name, tokens in self.memory.items()}
+        self.memory = {name: chosen(tokens, rows) for name, tokens in self.memory.items()}
         self.seen = {name: seen.index_select(0, rows) for name, seen in self.seen.items()}
         if self.condition is not None:
             self.condition = self.condition.index_select(0, rows)
@@ -82,7 +82,9 @@ def sizes(*shape: int) -> tuple[int | str, ...]:
     return tuple(size if isinstance(size, int) else str(size) for size in shape)
 
 
-def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
+def chosen(tokens: Tokens, rows: Tensor) -> Tokens:
+    """The samples of `rows` alone."""
+
     def pick(x: Tensor | None) -> Tensor | None:
         return x if x is None or x.shape[0] == 1 != tokens.batch else x.index_select(0, rows)
 
@@ -93,7 +95,7 @@ def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
         weights=pick(tokens.weights),
         origin=pick(tokens.origin),
         marked=pick(tokens.marked),
-        source=None if tokens.source is None else _rows(tokens.source, rows),
+        source=None if tokens.source is None else chosen(tokens.source, rows),
     )
 
 

@@ -90,6 +90,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 3,
         "layers": (ef.spec(ef.backbones.ScaleLayer, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),),
     },
+    "backbones.ChosenDepth": {"blocks": (_block, _block), "least": 1, "chances": (0.0, 1.0)},
     "backbones.Chunked": {
         "encoder": _encoder.but(blocks=(_block,)),
         "inner": _encoder,

@@ -7,6 +7,7 @@ from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
+from everyformer.backbones.exits import ChosenDepth
 from everyformer.backbones.folding import fold
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
@@ -25,7 +26,7 @@ from everyformer.backbones.transitions import (
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
+    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
     "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
     "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",

@@ -1,6 +1,7 @@
 """A trained model into a smaller or faster one."""
 
 from everyformer.compression.adapters import LoRA, train_adapters
+from everyformer.compression.exits import eco_m2f
 from everyformer.compression.gptq import gptq
 from everyformer.compression.inputs import EachToken, Fixed, InputGrid
 from everyformer.compression.int8 import Int8
@@ -12,6 +13,6 @@ from everyformer.compression.rounding import int8, rtn
 from everyformer.compression.sparse import Sparse
 
 __all__ = [
-    "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "awq", "gptq", "int8",
+    "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse", "awq", "eco_m2f", "gptq", "int8",
     "os_plus", "rtn", "smoothquant", "sparsegpt", "train_adapters", "wanda",
 ]  # fmt: skip

@@ -102,7 +102,7 @@ def segformer_decoder_is_light() -> Finding:
 
 
 _QUERIES: dict[str, Any] = {"hidden": 48, "mlp": 96, "queries": 24, "groups": 8, "dropout": 0.0}
-_SETS: dict[str, dict[str, Any]] = {
+SETS: dict[str, dict[str, Any]] = {
     "maskformer": {"system": "maskformer", "stem": 8, "convs": [1, 1, 1], "decoder_depth": 1, "heads": 4, **_QUERIES},
     "mask2former": {
         "system": "mask2former", "width": 16, "depths": [1, 1, 2], "heads": [1, 2, 4], "window": 5, "levels": 2,
@@ -113,7 +113,7 @@ _SETS: dict[str, dict[str, Any]] = {
         "heads": 4, "mlp": 96, "queries": 24, "depths": [1, 1], "groups": 8,
     },
 }  # fmt: skip
-
+"""Small designs that say a set of masks."""
 _STEPS = {"maskformer": 900, "mask2former": 500, "kmax-deeplab": 300}
 """About a minute of one thread, counted in steps, so that a busy machine changes nothing."""
 
@@ -123,7 +123,7 @@ def _set(system: str, of: str, head: str | None = None) -> dict[str, Any]:
     """A small design that says a set of masks on the recipe's data, a minute of one thread, by a loss `of` masks or of
     pixels; `head` is another head of the same options.
     """
-    design = _SETS[system]
+    design = SETS[system]
     if head is not None:
         (options,) = to_plain(design_for(design, {"classes": 11}).get("head")).values()
         design = {**design, "edits": [{"swap": "head", "with": {head: options}}]}

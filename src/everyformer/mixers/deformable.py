@@ -53,7 +53,7 @@ class DeformableAttention(Mixer):
             self.offsets.bias.copy_(steps.expand(-1, self.levels, -1, -1).flatten())
         for module in (self.offsets, self.weights):
             nn.init.zeros_(module.weight)
-            module.own_init = True
+            module.own_init = True  # type: ignore[assignment]
         nn.init.zeros_(self.weights.bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
