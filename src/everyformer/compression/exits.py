@@ -87,7 +87,9 @@ def eco_m2f(
     cost = beta * torch.arange(found.shape[1], device=found.device)
     wanted = (found - cost).argmax(1)
     mean, scale = seen.mean(0), seen.std(0).clamp(min=1e-6)
-    gate = nn.Linear(seen.shape[1], found.shape[1]).to(seen.device)
+    gate = nn.Linear(seen.shape[1], found.shape[1], device=seen.device)
+    for parameter in gate.parameters():
+        nn.init.zeros_(parameter)
     optimiser = torch.optim.AdamW(gate.parameters(), lr=lr, weight_decay=0.1)
     with torch.enable_grad():
         for _ in range(steps):

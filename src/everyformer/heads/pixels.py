@@ -77,7 +77,8 @@ class LevelsTogether(Pixels):
         places = [self.places(each) + own for each, own in zip(given, level, strict=True)]
         tokens = Tokens(torch.cat([each.values for each in given], 1), positions=torch.cat(places, 1))
         grids = tuple((each.grid[0], each.grid[1]) for each in given if each.grid is not None)
-        values = self.body(tokens, Context(grids=grids)).values.split([each.count for each in given], 1)
+        inside = (context or Context()).replace(grids=grids, levels=None)
+        values = self.body(tokens, inside).values.split([each.count for each in given], 1)
         looked = [each.mT.unflatten(2, grid) for each, grid in zip(values, grids, strict=True)]
         cells = looked[-1]
         for lateral, smooth, each in zip(reversed(self.lateral), reversed(self.smooth), maps[-self.levels - 1 :: -1]):

@@ -78,7 +78,7 @@ class DeformableAttention(Mixer):
             at = 2 * (centres + offsets[..., level, :, :] / columns_rows) - 1
             seen = _sampled(cells.unflatten(1, grid), at)
             found = found + torch.einsum("bnhpk,bnhp->bnhk", seen, weights[..., level, :])
-        return self.output(F.pad(found.flatten(2), (0, 0, tokens.prefix, 0)))
+        return F.pad(self.output(found.flatten(2)), (0, 0, tokens.prefix, 0))
 
     def extra_repr(self) -> str:
         """Heads, levels and points."""
