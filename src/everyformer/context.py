@@ -22,6 +22,10 @@ class Context:
     """Which token may see which, at the place where a part stands: set by the backbone."""
     memory: dict[str, Tokens] = field(default_factory=dict)
     """What cross-attention attends to, by name ('encoder' for an encoder's output)."""
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    """Which tokens of a memory each query may see, (B, N, M), by the name of the memory; all of one that is not named."""
+    grids: tuple[tuple[int, int], ...] | None = None
+    """The grids that the tokens fill one after the other, where they are the cells of several levels."""
     condition: Tensor | None = None
     """(B, D) or (B, N, D): what adaptive norms are conditioned on (time, class)."""
     cache: Cache | None = None
@@ -69,14 +73,15 @@ class Context:
         if self.cache is not None:
             self.cache.select(rows)
         kept = self.rows(rows)
-        self.memory, self.condition = kept.memory, kept.condition
+        self.memory, self.seen, self.condition = kept.memory, kept.seen, kept.condition
         self.lowered.clear()
 
     def rows(self, rows: Tensor) -> Self:
         """This context for some of the sequences, its cache left out."""
         memory = {name: rows_of(tokens, rows) for name, tokens in self.memory.items()}
+        seen = {name: each.index_select(0, rows) for name, each in self.seen.items()}
         condition = None if self.condition is None else self.condition.index_select(0, rows)
-        return self.replace(memory=memory, condition=condition, cache=None, lowered={})
+        return self.replace(memory=memory, seen=seen, condition=condition, cache=None, lowered={})
 
 
 def sizes(*shape: int) -> tuple[int | str, ...]:

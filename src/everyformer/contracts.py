@@ -350,6 +350,17 @@ class MapHead(Head):
         """The same as maps, leading tokens left out."""
         return [as_map(each) for each in self.read(tokens, context)]
 
+    def for_levels(self, name: str, norm: Spec[Norm] | None) -> nn.ModuleList | None:
+        """A norm for each level that it reads, where there are any."""
+        return None if norm is None else nn.ModuleList(self.make(name, norm, width) for width in self.widths)
+
+
+def normed(norms: nn.ModuleList | None, maps: list[Float[Tensor, "B C Y X"]]) -> list[Float[Tensor, "B C Y X"]]:
+    """Maps, each normalised by its own norm, where there are any."""
+    if norms is None:
+        return maps
+    return [norm(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, each in zip(norms, maps, strict=True)]
+
 
 Layer = Callable[[Tokens], Tensor]
 """What a residual goes around: tokens into their update."""

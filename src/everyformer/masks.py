@@ -1,7 +1,8 @@
 """Which token may look at which: one vocabulary of masks for every mixer.
 
 A mask speaks of order: `allows(query, key)` is given the place of each query and each key in its own sequence and
-answers where the query may see the key. Padding and packing are not said here: they travel with the tokens.
+answers where the query may see the key. Padding and packing are not said here: they travel with the tokens; nor which
+tokens of a memory each query may see: that travels with the memory (`Context.seen`).
 `touches(query, key)` is given spans of places and answers where the mask may allow something between them, so that
 a kernel leaves out what it need not look at.
 """

@@ -92,6 +92,14 @@ _GIT = {
 _SIGLIP = {"vision_config": _VIT, "text_config": _ENCODER, "num_labels": CLASSES}
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
 _SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
+_MASK2FORMER = {
+    "backbone_config": {
+        **_SWIN, "model_type": "swin", "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4],
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    },
+    "feature_size": 64, "mask_feature_size": 64, "hidden_dim": 64, "encoder_feedforward_dim": 48, "encoder_layers": 2,
+    "decoder_layers": 5, "num_attention_heads": 4, "dim_feedforward": 40, "num_queries": 6, "num_labels": CLASSES,
+}  # fmt: skip
 _CONVNEXT = {**_PYRAMID, "hidden_sizes": [8, 16], "num_stages": 2, "layer_scale_init_value": 0.5}
 _POOLFORMER = {
     "depths": [1, 2], "hidden_sizes": [8, 16], "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2],
@@ -144,11 +152,13 @@ class Case:
     """What ours takes, and what theirs takes."""
     change: Callable[[Any], Any] = lambda model: model
     """What is done to the model that no config says."""
+    std: float = 0.2
+    """How far every parameter is moved from where it starts."""
 
     def make(self) -> Any:
         """The model, random."""
         torch.manual_seed(0)
-        return perturb(self.change(getattr(tf, self.name)(getattr(tf, self.config)(**self.options))), std=0.2)
+        return perturb(self.change(getattr(tf, self.name)(getattr(tf, self.config)(**self.options))), std=self.std)
 
 
 def untied(model: Any) -> Any:
@@ -513,6 +523,7 @@ CASES = [
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
     *_all("SwinForImageClassification SwinModel", "SwinConfig", _SWIN, large_pictures),
+    Case("Mask2FormerForUniversalSegmentation", "Mask2FormerConfig", _MASK2FORMER, large_pictures, std=0.1),
     Case("SwinForImageClassification", "SwinConfig", {**_SWIN, "qkv_bias": False, "depths": [2, 1]}, large_pictures),
     *_all("Swinv2ForImageClassification Swinv2Model", "Swinv2Config", _SWIN, large_pictures),
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),

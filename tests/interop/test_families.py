@@ -24,9 +24,12 @@ _IDLE = (
     "post_layernorm",
     "layers.0.residual_layer1.",
     "dpt.layernorm.",
+    "swin.layernorm.",
+    "criterion.empty_weight",
 )
-"""What theirs makes whether it is used or not: poolers below a head, MRA's numbers of places, Marian's sines,
-a decoder's attention to an encoder that is not there, the norm of CLIP's class token where the mean is read, DPT's last norm and the unit beside its coarsest level."""
+"""What theirs makes whether it is used or not: poolers below a head, MRA's numbers of places, Marian's sines, a decoder's
+attention to an encoder that is not there, the norm of CLIP's class token where the mean is read, DPT's last norm and the
+unit beside its coarsest level, the last norm of a Swin whose stages are read, the weights of a loss."""
 _LATER = ("FNet", "Mamba")
 """Where the first block of ours is the map of their embedding, and where theirs leaves the embedding out of its states."""
 _BODIES = {
@@ -59,6 +62,9 @@ def answer_of(output):
         return torch.cat((output.logits, output.pred_boxes), -1)
     if "reconstruction" in output:
         return torch.nn.functional.pixel_unshuffle(output.reconstruction, 8).flatten(2).mT  # the pixels of each patch
+    if "masks_queries_logits" in output:
+        named, masks = output.class_queries_logits.softmax(-1)[..., :-1], output.masks_queries_logits.sigmoid()
+        return torch.einsum("bqc,bqhw->bchw", named, masks).log()
     if "predicted_depth" in output:
         return output.predicted_depth[:, None]
     return next(output[name] for name in _ANSWERS if output.get(name) is not None)

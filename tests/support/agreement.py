@@ -52,10 +52,10 @@ def same_gradients(ours, pairs, given, nothing=()):
         close(found[name], wanted, f"gradient of {name}")
 
 
-def equal(ours, theirs, answer, expected, real=None):
+def equal(ours, theirs, answer, expected, real=None, nothing=()):
     """Compare answers where tokens are real, then the gradients of a random sum of them, tensor by tensor.
 
-    `theirs` is a live model of transformers or of timm.
+    `theirs` is a live model of transformers or of timm; the gradients of `nothing` are zero in both.
     """
     if real is not None:
         answer, expected = answer[real], expected[real]
@@ -65,9 +65,9 @@ def equal(ours, theirs, answer, expected, real=None):
     (expected * weights).sum().backward()
     given = {name: tensor.grad for name, tensor in tensors(theirs).items() if tensor.grad is not None}
     if hasattr(theirs, "config"):
-        return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given))
+        return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given), nothing)
     family = timm_family(theirs)
-    return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given)
+    return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given, nothing)
 
 
 def recorded(name, ours, pairs, nothing=(), fields=()):

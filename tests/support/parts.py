@@ -14,6 +14,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import MapHead, Mixer, Transition
+from everyformer.heads import Pixels
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -51,6 +52,15 @@ _pair = ef.spec(
 _partial = _block.but(
     mixer=ef.spec(ef.mixers.PartialAttention, heads=HEADS, steps=(ef.spec(ef.scores.Added),)), feedforward=None
 )
+_together = ef.spec(
+    ef.heads.LevelsTogether,
+    places=ef.spec(ef.positions.ScaledSinusoidal),
+    body=_block.but(
+        mixer=ef.spec(ef.mixers.DeformableAttention, heads=HEADS, points=2, places=ef.spec(ef.positions.Carried))
+    ),
+    levels=1,
+    groups=4,
+)
 
 _towers: dict[str, Any] = {
     "picture": ef.spec(
@@ -74,6 +84,23 @@ _seq2seq = {
     ),
     "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
 }
+_clusters = {
+    "classes": 3,
+    "queries": 5,
+    "hidden": WIDTH,
+    "heads": HEADS,
+    "mlp": 48,
+    "depths": (1,),
+    "pixels": _together,
+}
+_by_levels = {
+    "classes": 3,
+    "queries": 5,
+    "hidden": WIDTH,
+    "pixels": _together,
+    "blocks": (_asking, _asking),
+    "norm": ef.spec(ef.norms.LayerNorm),
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
     "backbones.Apart": {"body": _block},
@@ -86,6 +113,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 3,
         "layers": (ef.spec(ef.backbones.ScaleLayer, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),),
     },
+    "backbones.ChosenDepth": {"blocks": (_block, _block), "least": 1, "chances": (0.0, 1.0)},
     "backbones.Chunked": {
         "encoder": _encoder.but(blocks=(_block,)),
         "inner": _encoder,
@@ -173,6 +201,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "feedforward.NormedMLP": {"norm": ef.spec(ef.norms.LayerNorm), "ratio": 1.5},
     "heads.BasisTransforms": {"classes": 3, "old": 8, "extra": 4},
     "heads.CellHead": {"outputs": 3},
+    "heads.ClusterQueries": _clusters,
+    "heads.SoftClusterQueries": _clusters,
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
@@ -194,6 +224,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "body": _asking,
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.LevelQueries": _by_levels,
+    "heads.MaskedQueries": _by_levels,
+    "heads.LevelsTogether": {**_together.options},
     "heads.MaskQueries": {
         "classes": 3,
         "queries": 5,
@@ -225,6 +258,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
     },
     "mixers.CombinerAttention": {"segment": 2},
+    "mixers.DeformableAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
+    "mixers.FilledWindows": {"size": 3, "shift": 1},
     "mixers.FixedPointAttention": {"iterations": 1},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
     "mixers.LSHAttention": {"buckets": 2},
@@ -327,6 +362,8 @@ def place_for(name: str, width: int = WIDTH) -> tuple[Any, ...]:
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if issubclass(find_part(name), MapHead):
         return ((width, width),)
+    if issubclass(find_part(name), Pixels):
+        return (width, width), width
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
     return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]

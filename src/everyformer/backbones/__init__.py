@@ -8,6 +8,7 @@ from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardB
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.distilling import Distilling
 from everyformer.backbones.elastic import Elastic
+from everyformer.backbones.exits import ChosenDepth
 from everyformer.backbones.first_scores import FirstScores
 from everyformer.backbones.folding import fold
 from everyformer.backbones.interleaved import Interleaved, Round
@@ -35,11 +36,11 @@ from everyformer.backbones.transitions import (
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
-    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks",
-    "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection", "Interleaved",
-    "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "Multiscale", "PairedBlock",
-    "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling", "Reversible",
-    "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
+    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked", "ClassBlock",
+    "CoScale", "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "Distilling",
+    "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection",
+    "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "Multiscale",
+    "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling",
+    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled",
+    "Stage", "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from everyformer.compression.adapters import LoRA, train_adapters
 from everyformer.compression.adaptive import acm
 from everyformer.compression.axformer import axformer
 from everyformer.compression.compatible import bt2
+from everyformer.compression.exits import eco_m2f
 from everyformer.compression.factors import DenseSparse, StraightThrough, dsformer
 from everyformer.compression.gptq import gptq
 from everyformer.compression.importance import head_pruning, layer_pruning
@@ -23,7 +24,7 @@ from everyformer.compression.vtrans import vtrans
 
 __all__ = [
     "DenseSparse", "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse",
-    "StraightThrough", "acm", "awq", "axformer", "bt2", "dsformer", "gptq", "head_pruning", "idt5", "int8",
+    "StraightThrough", "acm", "awq", "axformer", "bt2", "dsformer", "eco_m2f", "gptq", "head_pruning", "idt5", "int8",
     "layer_pruning", "optin", "os_plus", "repquant", "rtn", "smoothquant", "sparsegpt", "tleg", "train_adapters",
     "vtrans", "wanda",
 ]  # fmt: skip

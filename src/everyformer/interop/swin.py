@@ -40,7 +40,7 @@ SETTINGS = (
     Key("attention_probs_dropout_prob", f"{MIXER}.dropout", "attention_dropout", default=0.0),
     DropPath(),
 )
-"""What configs of both versions say."""
+"""What configs of both versions say of the body."""
 
 
 def read_bias(config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
+from everyformer.mixers.deformable import DeformableAttention
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
 from everyformer.mixers.dictionary import SpectralDictionary
 from everyformer.mixers.differential import DifferentialAttention
@@ -72,22 +73,23 @@ from everyformer.mixers.subspace import SubspaceAttention
 from everyformer.mixers.table import TokenMatrix
 from everyformer.mixers.toeplitz import ToeplitzAttention
 from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
-from everyformer.mixers.windows import Anchored, Spread, Windows
+from everyformer.mixers.windows import Anchored, FilledWindows, Spread, Windows
 
 __all__ = [
     "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
     "ChunkedLSHAttention", "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures",
-    "CrossAttention", "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions",
-    "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures",
-    "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
-    "GeneratedDirections", "GlobalLocal", "HashFeatures", "Hyena", "Identity", "Inception", "IndependentDirections",
-    "InvertedBottleneck", "LSHAttention", "LandmarkAttention", "LatentAttention", "LegendreMemory", "LinearAttention",
-    "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys",
-    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "PartialAttention",
-    "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling",
-    "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SegmentAttention", "SharedLinearAttention",
-    "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace",
-    "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP",
-    "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
+    "CrossAttention", "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "DifferentialAttention",
+    "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows",
+    "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
+    "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal", "HashFeatures", "Hyena", "Identity",
+    "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LandmarkAttention",
+    "LatentAttention", "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm",
+    "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
+    "OrthogonalDirections", "PairedAttention", "PartialAttention", "PartialCrossAttention", "PlacedAttention",
+    "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse",
+    "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention",
+    "RingAttention", "RoutedGlobal", "SegmentAttention", "SharedLinearAttention", "SlimAttention",
+    "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "StaticExpansion",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
+    "fit_codes", "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

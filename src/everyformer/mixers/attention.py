@@ -286,7 +286,8 @@ class Attention(_Attention):
 class CrossAttention(_Attention):
     """Attention of the tokens over a memory in the context, an encoder's output (Vaswani et al., section 3.2.3).
 
-    `memory` names it; `memory_width` is its width where that differs from the tokens'.
+    `memory` names it; `memory_width` is its width where that differs from the tokens'. Where `context.seen` names the
+    memory, each token looks only at what it may see there.
     """
 
     capabilities = frozenset({"memory", "masked", "padding", "packed", "incremental", "causal"})
@@ -335,7 +336,8 @@ class CrossAttention(_Attention):
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))
         key, value = self._memory(memory, context)
-        return self.output(self._mix(query, key, value, lower_memory(memory), context))
+        lowered = lower_memory(memory, context.seen.get(self.memory))
+        return self.output(self._mix(query, key, value, lowered, context))
 
     def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """The queries of all heads."""
@@ -362,8 +364,9 @@ class CrossAttention(_Attention):
         """Queries, memory or both are packed: the s-th sequence attends to the s-th memory."""
         batch = memory if memory.lengths is None else unpack(memory)
         key, value = self.keys_values(batch)
+        lowered = lower_memory(batch, context.seen.get(self.memory))
         if tokens.lengths is None:
-            return self._mix(query, key, value, lower_memory(batch), context)
+            return self._mix(query, key, value, lowered, context)
         rows = unpack(tokens, query)
-        mixed = self._mix(rows.values, key, value, lower_memory(batch), context)
+        mixed = self._mix(rows.values, key, value, lowered, context)
         return mixed[rows.mask][None]

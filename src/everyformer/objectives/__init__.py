@@ -3,6 +3,7 @@
 from everyformer.objectives.base import Loss, Objective
 from everyformer.objectives.budget import Budgeted
 from everyformer.objectives.classes import Classification
+from everyformer.objectives.clusters import ClusterMasks
 from everyformer.objectives.compatible import BackwardCompatible
 from everyformer.objectives.contrastive import Contrastive, EachPair
 from everyformer.objectives.depth import ScaleInvariant
@@ -13,12 +14,13 @@ from everyformer.objectives.pixels import PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, TokenPruning
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
 from everyformer.objectives.series import Forecast
-from everyformer.objectives.sets import Boxes, Masks
+from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "AlignedDistillation", "BackwardCompatible", "Boxes", "Budgeted", "ClassesAndWords", "Classification",
-    "Contrastive", "Distillation", "EachPair", "Forecast", "FutureTokens", "HardDistillation", "HiddenPixels",
-    "HiddenWords", "HybridDistillation", "Loss", "MaskedToken", "Masks", "NextToken", "Objective", "PixelClasses",
-    "Places", "RewardedPruning", "ScaleInvariant", "SequenceToSequence", "TokenPruning", "hybrid_distillation",
+    "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
+    "Classification", "ClusterMasks", "Contrastive", "Distillation", "EachPair", "Forecast", "FutureTokens",
+    "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Loss", "MaskedToken", "Masks",
+    "NextToken", "Objective", "PixelClasses", "Places", "RewardedPruning", "ScaleInvariant", "SequenceToSequence",
+    "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip
