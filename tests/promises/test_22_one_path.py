@@ -29,10 +29,11 @@ def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor
 
 
 OTHERWISE = (
-    nn.BatchNorm1d, nn.BatchNorm2d, ef.mixers.SubsampledAttention, ef.norms.UnifiedNorm, ef.reduction.DynamicViT, ef.reduction.Patchout,
+    nn.BatchNorm1d, nn.BatchNorm2d, ef.backbones.FreeLatent, ef.feedforward.SampleGate, ef.mixers.SubsampledAttention, ef.norms.UnifiedNorm, ef.reduction.DynamicViT, ef.reduction.Patchout,
     ef.reduction.RandomDrop,
 )  # fmt: skip
-"""What is another function in training by its own definition: statistics of the batch, tokens left out at random."""
+"""What is another function in training by its own definition: statistics of the batch, tokens or layers left out at random,
+codes that are told."""
 
 
 def bare(*known: str) -> list[Any]:
