@@ -13,7 +13,7 @@ from everyformer.contracts import Position, ScoreStep
 from everyformer.generation.decoding import takes_padding
 from support.parts import close
 from support.rooms import example
-from support.systems import model_of, said, systems, takes, tiny
+from support.systems import idle, model_of, said, systems, takes, tiny
 
 
 def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor]:
@@ -85,7 +85,7 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
             wanted.add(path)
             module.register_forward_hook(lambda m, i, o, path=path: fired.add(path))
     said(model, batch_of(model))
-    assert wanted == fired
+    assert {path for path in wanted if not path.startswith(idle(model))} == fired
 
 
 @pytest.mark.parametrize("name", bare("beit", "dynamic-vit", "maxvit", "swin", "upernet", "urpe"))
@@ -103,7 +103,7 @@ def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> No
     close(answer, before, 0.0)
     (answer * torch.randn(answer.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
     for path, adapter in adapters.items():
-        assert adapter.grad is not None, path
+        assert adapter.grad is not None or path.startswith(idle(model)), path
 
 
 def _add(output: Any, adapter: torch.Tensor) -> Any:

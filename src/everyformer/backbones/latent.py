@@ -45,14 +45,25 @@ class PairedBlock(Block):
         context = context or Context()
         pair = context.memory.get("pair")
         if pair is not None:
-            given: list[Tokens] = []
-            self.residual[0](pair, lambda t: given.append(t) or torch.zeros_like(t.values), context)
-            context = context.replace(memory={**context.memory, "pair": given[0]})
+            context = context.replace(memory={**context.memory, "pair": _given(self.residual[0], pair, context)})
         return super().forward(tokens, context)
 
     def _mix(self, tokens: Tokens, context: Context) -> Tensor:
         alone = "pair" in context.memory and not isinstance(self.mixer, PairedAttention)
         return super()._mix(context.memory["pair"] if alone else tokens, context)
+
+
+def _given(residual: nn.Module, tokens: Tokens, context: Context) -> Tokens:
+    """What a residual gives its layer of these tokens."""
+    given = tokens
+
+    def layer(entered: Tokens) -> Tensor:
+        nonlocal given
+        given = entered
+        return torch.zeros_like(entered.values)
+
+    residual(tokens, layer, context)
+    return given
 
 
 @part("backbones")
@@ -91,7 +102,7 @@ class FreeLatent(Backbone):
         if self.training:
             scores = self.encode(tokens, context)
             self.divergence(tokens.update(self.above(scores)[..., None]).mean().mean())
-            told = draw_code(scores, context.generator) @ self.table.weight
+            told = draw_code(scores, context.generator) @ self.table(torch.arange(2**self.bits, device=scores.device))
         else:
             told = self.table(self.drawn(tokens, context))
         pair = tokens.update(tokens.values + told)
