@@ -13,7 +13,7 @@ from everyformer.contracts import Position, ScoreStep
 from everyformer.generation.decoding import takes_padding
 from support.parts import close
 from support.rooms import example
-from support.systems import model_of, said, systems, takes, tiny
+from support.systems import idle, model_of, said, systems, takes, tiny
 
 
 def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor]:
@@ -29,10 +29,11 @@ def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor
 
 
 OTHERWISE = (
-    nn.BatchNorm1d, nn.BatchNorm2d, ef.mixers.SubsampledAttention, ef.norms.UnifiedNorm, ef.reduction.DynamicViT, ef.reduction.Patchout,
+    nn.BatchNorm1d, nn.BatchNorm2d, ef.backbones.FreeLatent, ef.feedforward.SampleGate, ef.mixers.SubsampledAttention, ef.norms.UnifiedNorm, ef.reduction.DynamicViT, ef.reduction.Patchout,
     ef.reduction.RandomDrop,
 )  # fmt: skip
-"""What is another function in training by its own definition: statistics of the batch, tokens left out at random."""
+"""What is another function in training by its own definition: statistics of the batch, tokens or layers left out at random,
+codes that are told."""
 
 
 def bare(*known: str) -> list[Any]:
@@ -84,7 +85,7 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
             wanted.add(path)
             module.register_forward_hook(lambda m, i, o, path=path: fired.add(path))
     said(model, batch_of(model))
-    assert wanted == fired
+    assert {path for path in wanted if not path.startswith(idle(model))} == fired
 
 
 @pytest.mark.parametrize("name", bare("beit", "dynamic-vit", "maxvit", "swin", "upernet", "urpe"))
@@ -102,7 +103,7 @@ def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> No
     close(answer, before, 0.0)
     (answer * torch.randn(answer.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
     for path, adapter in adapters.items():
-        assert adapter.grad is not None, path
+        assert adapter.grad is not None or path.startswith(idle(model)), path
 
 
 def _add(output: Any, adapter: torch.Tensor) -> Any:

@@ -358,6 +358,16 @@ def model_of(design: Design, seed: int = 0) -> Any:
     return made
 
 
+def idle(model: nn.Module) -> tuple[str, ...]:
+    """The paths at which stands what works in training alone."""
+    return tuple(
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if isinstance(module, ef.backbones.FreeLatent)
+        for name in ("encoder", "asked", "score", "divergence")
+    )
+
+
 def takes(model: nn.Module, field: str) -> bool:
     """Whether the embedding of what goes in takes a field of a batch (mask, lengths)."""
     return field in inspect.signature(entrance(model).forward).parameters

@@ -104,6 +104,14 @@ def test_a_window_is_a_group():
     assert torch.equal(reach(silent(part), whole), own[:, None] == own)
 
 
+def test_windows_at_the_edge_may_be_smaller():
+    part, whole = body(group=(3, 2)), tokens(grid=True)
+    rows, columns = whole.positions[0].T
+    own = rows // 3 * 2 + columns // 2
+    assert torch.equal(reach(silent(part), whole), own[:, None] == own)
+    assert reach(body(group=(3, 2)), whole).all()
+
+
 def test_it_decodes_and_classifies():
     model = perturb(ef.create("fit", seed=0, **TEXT))
     inputs = ids(20, 2, 8)
@@ -133,8 +141,8 @@ def test_balanced_groups_make_the_work_of_the_power_four_thirds():
     ("call", "message"),
     [(lambda: body(group=0), "at least 1 token"), (lambda: body(group=2, latents=0), "1 latent"),
      (lambda: body(group=2)(tokens(), Context(mask=Window(1))), "no mask or a causal one"),
-     (lambda: body(group=(3, 2))(tokens(grid=True)), r"does not fall into windows of \(3, 2\)")],
-    ids=["group", "latents", "mask", "window"],
+     (lambda: body(group=(2, 2))(tokens(grid=True).replace(prefix=1)), "no place for 1 leading tokens")],
+    ids=["group", "latents", "mask", "leading"],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(call, message):
     with pytest.raises((ef.EveryformerError, ValueError), match=message):

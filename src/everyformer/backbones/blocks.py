@@ -74,7 +74,7 @@ class Block(Backbone):
             context = context.replace(attended=[])
         residuals = iter(self.residual)
         if self.mixer is not None:
-            tokens = next(residuals)(tokens, lambda t: mix(self.mixer, t, context), context)
+            tokens = next(residuals)(tokens, lambda t: self._mix(t, context), context)
         for reduction in self.between:
             tokens = reduction(tokens, context)
         for cross in self.cross:
@@ -82,6 +82,9 @@ class Block(Backbone):
         if self.feedforward is not None:
             tokens = next(residuals)(tokens, lambda t: self._feed(t, context), context)
         return tokens
+
+    def _mix(self, tokens: Tokens, context: Context) -> Tensor:
+        return mix(self.mixer, tokens, context)
 
     def _feed(self, tokens: Tokens, context: Context) -> Tensor:
         if isinstance(self.feedforward, Mixer):

@@ -126,16 +126,16 @@ class Interleaved(Backbone):
         return said.flatten(1, 2)[:, : values.shape[1]]
 
     def _windows(self, tokens: Tokens, window: tuple[int, int], context: Context) -> Tokens:
+        if tokens.prefix:
+            raise BadInput(f"windows have no place for {tokens.prefix} leading tokens; give the embedding first=0")
         cells = as_cells(tokens)
-        if tokens.prefix or any(side % part for side, part in zip(cells.shape[1:3], window, strict=True)):
-            raise BadInput(
-                f"a grid of {tuple(cells.shape[1:3])} with {tokens.prefix} leading tokens does not fall into windows of "
-                f"{window}; give sides that are multiples, and no leading tokens"
-            )
-        apart = cells.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0])).transpose(2, 3)
-        groups = apart.flatten(3, 4).flatten(1, 2)
-        said = self._run(groups, groups.new_ones(groups.shape[:3]).bool(), context)
-        return tokens.update(said.view_as(apart).transpose(2, 3).reshape(cells.shape).flatten(1, 2))
+        rows, columns = cells.shape[1:3]
+        lacking = (0, -columns % window[1], 0, -rows % window[0])
+        real = F.pad(cells.new_ones(len(cells), rows, columns).bool(), lacking)[..., None]
+        apart = _cut(F.pad(cells, (0, 0, *lacking)), window)
+        said = self._run(apart.flatten(3, 4).flatten(1, 2), _cut(real, window).flatten(3).flatten(1, 2), context)
+        whole = said.view_as(apart).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return tokens.update(whole[:, :rows, :columns].flatten(1, 2))
 
     def _run(self, values: Float[Tensor, "B t n D"], real: Bool[Tensor, "B t n"], context: Context) -> Tensor:
         batch, groups = values.shape[:2]
@@ -146,3 +146,8 @@ class Interleaved(Backbone):
         for each in self.rounds:
             values, latents = each(values, latents, real, first, context)
         return values
+
+
+def _cut(cells: Float[Tensor, "B Y X D"], window: tuple[int, int]) -> Float[Tensor, "B y x a b D"]:
+    """A map as windows of rows and columns."""
+    return cells.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0])).transpose(2, 3)

@@ -13,7 +13,7 @@ from everyformer.auxiliary import Auxiliary
 from everyformer.backbones.blocks import Block
 from everyformer.choices import straight_through
 from everyformer.context import Context, running_positions
-from everyformer.contracts import Backbone, FeedForward, normalise
+from everyformer.contracts import Backbone, FeedForward, Mixer, Residual
 from everyformer.feedforward import MLP
 from everyformer.masks import FULL, scrambled
 from everyformer.mixers import PairedAttention
@@ -25,15 +25,18 @@ from everyformer.tokens import Tokens
 
 @part("backbones")
 class PairedBlock(Block):
-    """A block whose keys and values are made of the memory "pair", under the norm of the tokens (Fleuret, 2025, section 3.2)."""
+    """A block whose keys and values are made of the memory "pair", as its residual gives it on (Fleuret, 2025, section 3.2).
+
+    A mixer that has no queries apart is given the pair alone.
+    """
 
     def __init__(
         self,
         width: int,
         *,
-        mixer: Spec[PairedAttention] = spec(PairedAttention),  # noqa: B008
+        mixer: Spec[Mixer] = spec(PairedAttention),  # noqa: B008
         feedforward: Spec[FeedForward] | None = spec(MLP),  # noqa: B008
-        residual: Spec[PreNorm] = spec(PreNorm),  # noqa: B008
+        residual: Spec[Residual] | tuple[Spec[Residual], ...] = spec(PreNorm),  # noqa: B008
     ) -> None:
         super().__init__(width, mixer=mixer, feedforward=feedforward, residual=residual)
 
@@ -42,9 +45,25 @@ class PairedBlock(Block):
         context = context or Context()
         pair = context.memory.get("pair")
         if pair is not None:
-            normed = pair.update(normalise(self.residual[0].norm, pair))  # type: ignore[arg-type]
-            context = context.replace(memory={**context.memory, "pair": normed})
+            context = context.replace(memory={**context.memory, "pair": _given(self.residual[0], pair, context)})
         return super().forward(tokens, context)
+
+    def _mix(self, tokens: Tokens, context: Context) -> Tensor:
+        alone = "pair" in context.memory and not isinstance(self.mixer, PairedAttention)
+        return super()._mix(context.memory["pair"] if alone else tokens, context)
+
+
+def _given(residual: nn.Module, tokens: Tokens, context: Context) -> Tokens:
+    """What a residual gives its layer of these tokens."""
+    given = tokens
+
+    def layer(entered: Tokens) -> Tensor:
+        nonlocal given
+        given = entered
+        return torch.zeros_like(entered.values)
+
+    residual(tokens, layer, context)
+    return given
 
 
 @part("backbones")
@@ -83,7 +102,7 @@ class FreeLatent(Backbone):
         if self.training:
             scores = self.encode(tokens, context)
             self.divergence(tokens.update(self.above(scores)[..., None]).mean().mean())
-            told = draw_code(scores, context.generator) @ self.table.weight
+            told = draw_code(scores, context.generator) @ self.table(torch.arange(2**self.bits, device=scores.device))
         else:
             told = self.table(self.drawn(tokens, context))
         pair = tokens.update(tokens.values + told)

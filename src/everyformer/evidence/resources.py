@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import everyformer as ef
 from everyformer.costs import flops, on_meta
+from everyformer.data import find_task
 from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import trigrams_of_shakespeare
@@ -21,6 +22,7 @@ from everyformer.objectives import Budgeted, Classification, FutureTokens
 from everyformer.objectives.base import LABELS
 from everyformer.objectives.budget import work
 from everyformer.published.brainformer import mutated
+from everyformer.recipe import load_recipe
 from everyformer.training.evolution import evolve
 
 _HEADS = (
@@ -49,16 +51,17 @@ def partialformer_against_narrow() -> Finding:
 
 
 @cache
-def _digits(**options: Any) -> float:
-    """Test accuracy of a design on digits by the recipe."""
-    return scored("digits", design=dict(options))["metrics"]["accuracy"]
+def _task(recipe: str) -> Any:
+    """The data of a recipe."""
+    loaded = load_recipe(recipe)
+    return find_task(loaded.task).open(**loaded.data)
 
 
 @evidence("fit", kind="learns", claim="Accuracy on handwritten digits is above logistic regression on pixels.")
 def fit_learns() -> Finding:
     """The digits recipe, a pixel a token, in windows of four by four."""
     with trained("digits", "training.epochs=20", design={"system": "fit", "size": "digits"}) as run:
-        ours, baseline = run.result["metrics"]["accuracy"], logistic_regression(*arrays(run.task))
+        ours, baseline = run.result["metrics"]["accuracy"], logistic_regression(*arrays(_task("digits")))
     verdict = "holds" if ours > baseline else "does not hold at this scale"
     return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"fit": ours, "logistic regression": baseline})
 
@@ -105,7 +108,7 @@ def acm_for_half() -> Finding:
     """A small ViT on digits; learners of the training part, then fine-tuning to a budget of one half."""
     design = {"system": "vit", "patch": 2, "width": 64, "depth": 2, "heads": 4, "ratio": 2}
     with trained("digits", design=design) as run:
-        whole, task = run.result["metrics"]["accuracy"], run.task
+        whole, task = run.result["metrics"]["accuracy"], _task("digits")
         given = [task.batch("train", list(range(i, i + 64)))["inputs"] for i in range(0, 768, 64)]
         model = ef.compression.acm(run.model.eval(), given)
         accuracy, share = _fine_tuned(model, task, budget=0.5)
@@ -123,7 +126,7 @@ def _spoken(cost: float, epochs: int = 12) -> dict[str, float]:
         kept: list[Tensor] = []
         for gate in (module for module in run.model.modules() if isinstance(module, SampleGate)):
             gate.register_forward_hook(lambda m, given, out: kept.append(out[:, 0]))
-        accuracy = run.task.evaluate(run.model.eval(), "test").metrics["accuracy"]
+        accuracy = _task("spoken_digits").evaluate(run.model.eval(), "test").metrics["accuracy"]
     return {"accuracy": accuracy, "share": float(torch.cat(kept).mean())}
 
 

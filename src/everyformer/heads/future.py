@@ -54,7 +54,7 @@ class FutureHead(Head):
         memory = self.expand(values).flatten(0, 1).unflatten(-1, (self.pseudo, -1))
         begin = self.first.to(values.dtype).expand(len(memory), 1, -1)
         states = torch.cat((begin, self.table(known.flatten(0, 1))), 1)
-        states = states + self.places.weight[: states.shape[1]]
+        states = states + self.places(torch.arange(states.shape[1], device=states.device))
         said = self.decoder(Tokens(states), Context(memory={"encoder": Tokens(memory)})).values
         return self.project(said).unflatten(0, values.shape[:2])
 

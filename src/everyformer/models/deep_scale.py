@@ -51,14 +51,14 @@ class DeepScale(Start):
     @torch.no_grad()
     def _layer(self, layer: nn.Module, rate: float, share: float, state: Moments) -> Moments:
         """Start one layer; gives the moments of the trunk after it."""
-        if isinstance(layer, Attention):
+        if isinstance(layer, Attention) and isinstance(getattr(layer, "qkv", None), nn.Linear):
             width: int = layer.qkv.in_features
             each = math.sqrt((1 - rate) / state.covariance) / width
             values = layer.qkv.weight[-layer.sizes[2] :]
             for weight in (values, layer.output.weight):
                 weight.normal_(std=math.sqrt(each))
             return added(state, attention(state, width, each, each, rate), share)
-        if isinstance(layer, MLP):
+        if isinstance(layer, MLP) and isinstance(layer.up, nn.Linear):
             width, hidden = layer.up.in_features, layer.up.out_features
             each = math.sqrt(2 * (1 - rate) / (width * hidden))
             for weight in (layer.up.weight, layer.down.weight):

@@ -78,7 +78,7 @@ class FanIn(Start):
         super().apply_to(root, depth)
         for module in root.modules():
             if isinstance(module, (Attention, CrossAttention)):
-                whole = module.qkv if isinstance(module, Attention) else module.query
+                whole = getattr(module, "qkv", getattr(module, "query", None))
                 if isinstance(whole, nn.Linear):
                     queries = whole.weight.data[: module.heads * module.head_width]
                     queries.mul_(module.head_width**-0.5 / module.scale)

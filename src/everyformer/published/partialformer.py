@@ -53,24 +53,25 @@ def partialformer(
         PartialAttention, heads=heads, value_heads=value_heads, ratio=ratio, steps=(spread, spec(Added)),
         dropout=attention_dropout,
     )  # fmt: skip
-    scaled = {"value_heads": decoder_value_heads, "ratio": decoder_ratio}
     cross = spec(
-        PartialCrossAttention, heads=heads, steps=(decoder_spread,), dropout=attention_dropout, **scaled
+        PartialCrossAttention, heads=heads, value_heads=decoder_value_heads, ratio=decoder_ratio, steps=(decoder_spread,),
+        dropout=attention_dropout,
     )  # fmt: skip
     encode = spec(Block, mixer=mixer, feedforward=None, residual=residual)
-    decode = encode.but(mixer=mixer.but(steps=(decoder_spread, spec(Added)), **scaled), cross=(cross,))
-    first = {"head_width": width // heads}
+    own = mixer.but(steps=(decoder_spread, spec(Added)), value_heads=decoder_value_heads, ratio=decoder_ratio)
+    decode = encode.but(mixer=own, cross=(cross,))
+    each = width // heads
     return Design(
         spec(
             Seq2Seq,
             width=width,
             source=spec(Text, vocabulary=vocabulary, positions=spec(Sinusoidal), scaled=True, dropout=dropout),
             encoder=spec(
-                FirstScores, heads=value_heads, **first,
+                FirstScores, heads=value_heads, head_width=each,
                 body=spec(Encoder, blocks=(encode,) * depth, norm=spec(LayerNorm)),
             ),
             decoder=spec(
-                FirstScores, heads=decoder_value_heads, **first,
+                FirstScores, heads=decoder_value_heads, head_width=each,
                 body=spec(Decoder, blocks=(decode,) * decoder_depth, norm=spec(LayerNorm)),
             ),
             head=spec(TiedHead, vocabulary=vocabulary),
