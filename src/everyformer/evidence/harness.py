@@ -16,6 +16,11 @@ from everyformer.registry import find_published, import_all
 VERDICTS = ("holds", "does not hold at this scale", "needs a GPU")
 
 
+def verdict(holds: bool) -> str:
+    """The verdict on a claim that was tried."""
+    return VERDICTS[0] if holds else VERDICTS[1]
+
+
 @dataclass(frozen=True)
 class Finding:
     """What an experiment found."""
