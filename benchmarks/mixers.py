@@ -1,6 +1,6 @@
 """Every registered mixer beside scaled dot-product attention, as the input grows.
 
-    python -m benchmarks.mixers [--quick] [--repeats 1]
+    python -m benchmarks.mixers [--quick] [--lengths 512 1024 2048 4096] [--repeats 1]
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
 time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
@@ -32,27 +32,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "GlobalLocal": {"mask": Window(64, 64)},
     "LongformerAttention": {"mask": Window(64, 64)},
     "BigBirdAttention": {"block": 32, "random": 1},
-    "Linformer": {"length": max(LENGTHS)},
 }
 """Sizes at which a sparse pattern is sparse at these lengths."""
 QUADRATIC = {
-    "Attention", "CosineAttention", "DifferentialAttention", "FixedPointAttention", "GatedAttention", "LatentAttention",
-    "MixtureKeys", "SegmentAttention", "SubsampledAttention", "TokenMatrix",
+    "Attention", "CosineAttention", "DifferentialAttention", "FixedPointAttention", "GatedAttention", "LandmarkAttention",
+    "LatentAttention", "MixtureKeys", "SegmentAttention", "SubsampledAttention", "TokenMatrix",
 }  # fmt: skip
 """Those whose papers claim no less than the square."""
 ALLOWANCE = 0.15
 
 
-def mixers() -> dict[str, Mixer]:
-    """Every mixer of tokens that can be made of a width, heads and the options above."""
+def mixers(longest: int) -> dict[str, Mixer]:
+    """Every mixer of tokens that can be made of a width, heads, a length and the options above."""
     found = {}
     for name, cls in ef.parts("mixers").items():
         if not issubclass(cls, Mixer):
             continue
         known = ef.specs.signature(cls)
-        heads = {"heads": HEADS} if "heads" in known else {}
+        given = {name: value for name, value in (("heads", HEADS), ("length", longest)) if name in known}
         try:
-            made = ef.spec(cls, **heads, **OPTIONS.get(name, {})).build(WIDTH)
+            made = ef.spec(cls, **given, **OPTIONS.get(name, {})).build(WIDTH)
         except (EveryformerError, TypeError):
             continue
         if not {"memory", "grid", "condition"} & made.capabilities:
@@ -115,12 +114,13 @@ def main() -> None:
     """Measure, print and write `benchmarks/mixers.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="up to 2,048 tokens")
+    parser.add_argument("--quick", action="store_true", help="without the longest")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="how many tokens")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    lengths = LENGTHS[:-1] if options.quick else LENGTHS
-    found = mixers()
+    lengths = options.lengths[:-1] if options.quick else options.lengths
+    found = mixers(max(lengths))
     figures: dict[str, dict[str, list[float]]] = {
         name: {"forward_ms": [], "both_ms": [], "kept_mib": []} for name in found
     }

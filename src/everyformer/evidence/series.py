@@ -29,7 +29,9 @@ def informer_learns() -> Finding:
     """The ett recipe, two epochs; beside it iTransformer."""
     task = find_task("forecasting").open(**load_recipe("ett", _SHORT).data)
     figures = {name: error(name) for name in ("informer", "itransformer")}
-    figures["repeat"] = task.baseline("test")["mse"]
+    repeated = task.baseline("test")
+    assert repeated is not None
+    figures["repeat"] = repeated["mse"]
     verdict = "holds" if figures["informer"] < figures["repeat"] else "does not hold at this scale"
     finding = f"{figures['informer']:.4f} against {figures['repeat']:.4f} (iTransformer {figures['itransformer']:.4f})"
     return Finding(verdict, finding, figures)

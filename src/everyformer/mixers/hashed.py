@@ -27,7 +27,7 @@ class Sorted(NamedTuple):
     bucket: Int[Tensor, "B H c m"]
     rank: Int[Tensor, "1 1 c m"]
     """Where each stands in that order."""
-    index: Int[Tensor, "B H c m"]
+    token: Int[Tensor, "B H c m"]
     """Which token each is."""
     place: Int[Tensor, "B H c m"]
     """Where that token stands in its sequence."""
@@ -67,11 +67,11 @@ class _Hashed(Mixer):
         """argmax [x R; -x R] in each round, for each factor of the buckets (section 2); padding has a bucket of its own."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         turned = torch.einsum("bhnk,hkrs->bhrns", x.detach().to(dtype), self.rotations.to(dtype))
-        found, factor = 0, 1
+        found, factor = torch.zeros_like(turned[..., 0], dtype=torch.long), 1
         for side, each in zip(self.sides, turned.split([side // 2 for side in self.sides], -1), strict=True):
             found = found + factor * torch.cat((each, -each), -1).argmax(-1)
             factor *= side
-        return found if real is None else found.where(real[:, None, None], self.buckets)  # type: ignore[attr-defined]
+        return found if real is None else found.where(real[:, None, None], self.buckets)
 
     def keys(self, x: Float[Tensor, "B H N K"]) -> Float[Tensor, "B H N K"]:
         """Queries as keys: of length 1, so that a token does not prefer itself."""
@@ -108,7 +108,7 @@ class _Hashed(Mixer):
         found = Sorted(*(around(each) for each in queries))
         scores = cut(taken(query, index)) @ around(cut(taken(self.keys(query), index))).mT
         allowed = self.meets(queries, found) & mask.allows(queries.place[..., None], found.place[..., None, :])
-        itself = queries.index[..., None] == found.index[..., None, :]
+        itself = queries.token[..., None] == found.token[..., None, :]
         mixed, total = attended(scores, around(cut(taken(value, index))), allowed, itself)
         mixed, total = (taken(x.flatten(2, 3), back).unflatten(2, (rounds, count)) for x in (mixed, total))
         return (mixed * total.softmax(2).to(mixed.dtype)).sum(2)
