@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from everyformer.columns import Columns, Storage, compact, take
@@ -31,15 +31,30 @@ class Policy(Part):
         raise NotImplementedError
 
 
+class MemoryPolicy(Part):
+    """Base of policies for memories: each cross-attention asks after each pass which tokens of its memory to keep."""
+
+    def stays(
+        self, received: Float[Tensor, "B G M"], real: Bool[Tensor, "B G M"], passes: int
+    ) -> Bool[Tensor, "B G M"] | None:
+        """True where a token stays for a key head, given what each received so far; None: all stay.
+
+        `passes` counts this one.
+        """
+        raise NotImplementedError
+
+
 class Cache:
     """What incremental mixers keep of the tokens seen so far; one entry per module, batch first in every tensor."""
 
-    def __init__(self, policy: Policy | None = None, storage: Storage | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, storage: Storage | None = None, memories: MemoryPolicy | None = None
+    ) -> None:
         self.columns: dict[nn.Module, dict[str, Columns]] = {}
         """What is kept of every token, by the module that keeps it and by name."""
         self.states: dict[nn.Module, dict[str, Tensor]] = {}
         """What is kept beside that: states of a fixed size, keys and values of a memory."""
-        self.policy, self.storage = policy, storage or Storage()
+        self.policy, self.storage, self.memories = policy, storage or Storage(), memories
         self.count = 0
         """Tokens held, padding included: the width of the cache."""
         self.passes = 0
@@ -57,7 +72,7 @@ class Cache:
     def turn(self, loop: nn.Module, number: int) -> Cache:
         """The cache of one turn of a loop, whose modules run several times in a pass; it keeps step with this one."""
         if (loop, number) not in self._turns:
-            made = self._turns[loop, number] = Cache(self.policy if self.looks else None, self.storage)
+            made = self._turns[loop, number] = Cache(self.policy if self.looks else None, self.storage, self.memories)
             made.count, made.mask, made.places, made._dropped = self.count, self.mask, self.places, self._dropped
         return self._turns[loop, number]
 
@@ -135,6 +150,16 @@ class Cache:
         for turn in self._turns.values():
             turn.keep(stays)
 
+    def listen(
+        self, owner: nn.Module, got: Float[Tensor, "B G M"], real: Bool[Tensor, "B G M"], memories: MemoryPolicy
+    ) -> None:
+        """Count what the tokens of a memory received in this pass, and drop those that are not kept."""
+        kept = self.states[owner] = {**self.states[owner], "received": self.states[owner].get("received", 0) + got}
+        stays = memories.stays(kept["received"], real, self.passes + 1)
+        if stays is not None:
+            columns, left = compact(stays & real)
+            self.states[owner] = {name: take(each, columns) for name, each in kept.items()} | {"real": left}
+
     def close(self) -> None:
         """Move the held tokens up, so that they stand one after the other and the last one where it stood."""
         assert self.places is not None
@@ -154,6 +179,7 @@ class Cache:
         """
         return (
             not self.looks
+            and self.memories is None
             and all("memory" in getattr(owner, "capabilities", ()) for owner in self.states)
             and all(turn.rewinds for turn in self._turns.values())
         )
@@ -218,7 +244,7 @@ class Cache:
         for held in self._columns():
             held.pick(rows)
         for owner, kept in self.states.items():
-            if "memory" not in getattr(owner, "capabilities", ()):
+            if self.memories is not None or "memory" not in getattr(owner, "capabilities", ()):
                 self.states[owner] = {name: value.index_select(0, rows) for name, value in kept.items()}
         if self.looks:
             self._reorder(rows)

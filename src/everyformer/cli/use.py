@@ -20,6 +20,7 @@ Strategy = Annotated[
     typer.Option(help="How tokens are chosen, with options: 'jacobi,block=8', 'contrastive', 'beam,size=3'."),
 ]
 Policy = Annotated[str | None, typer.Option(help="Which tokens the cache keeps: 'tova,keep=0.5', 'sinks,window=256'.")]
+Memories = Annotated[str | None, typer.Option(help="Which tokens of the source are kept: 'attendedsource,keep=0.5'.")]
 Pattern = Annotated[str | None, typer.Option(help="A regular expression that the answer must match, or 'json'.")]
 Storage = Annotated[str | None, typer.Option(help="How the cache holds them: 'kivi,bits=4'.")]
 
@@ -56,6 +57,7 @@ def translate(
     strategy: Strategy = None,
     policy: Policy = None,
     storage: Storage = None,
+    memories: Memories = None,
     pattern: Pattern = None,
     precision: Format = "fp32",
     as_json: Json = False,
@@ -64,7 +66,7 @@ def translate(
     if beam is not None and strategy is not None:
         raise BadInput(f"--beam {beam} and --strategy {strategy} are two ways; give one")
     decoding = {"strategy": strategy} if beam is None else {"strategy": "beam", "size": beam}
-    decoding |= {"policy": policy, "storage": storage, "pattern": pattern}
+    decoding |= {"policy": policy, "storage": storage, "memories": memories, "pattern": pattern}
     _answer(run, inputs, precision, as_json, task="translation", decoding=_given(decoding))
 
 

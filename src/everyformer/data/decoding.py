@@ -21,6 +21,7 @@ class Decoding:
     max_tokens: int
     policy: Any = None
     storage: Any = None
+    memories: Any = None
     pattern: str | None = None
     """What an answer must match."""
 
@@ -28,12 +29,12 @@ class Decoding:
     def of(cls, options: Mapping[str, Any]) -> Self:
         """From plain values: `strategy` (the name of one in `generation`), `max_tokens`, and the strategy's own options.
 
-        `policy` and `storage` name what the cache keeps and how, with their options: 'tova,keep=0.5', or a mapping with
+        `policy`, `memories` and `storage` name what the cache keeps, of a source, and how, with their options: 'tova,keep=0.5', or a mapping with
         their `name`. `pattern` is a regular expression that answers must match, or 'json'. Sampling takes a `seed`; at the temperature 0 it takes the likeliest token, as 'greedy' does.
         For beam search `length_penalty` is the exponent of the length that a score is divided by.
         """
         import everyformer.generation as generation
-        from everyformer.cache import Policy
+        from everyformer.cache import MemoryPolicy, Policy
         from everyformer.columns import Storage
 
         given = dict(options)
@@ -41,6 +42,7 @@ class Decoding:
         held = {
             "policy": made_of(Policy, "decoding.policy", given.pop("policy", None)),
             "storage": made_of(Storage, "decoding.storage", given.pop("storage", None)),
+            "memories": made_of(MemoryPolicy, "decoding.memories", given.pop("memories", None)),
         }
         pattern = given.pop("pattern", None)
         if not isinstance(most, int) or most < 1:
@@ -85,11 +87,12 @@ class Decoding:
         found: list[list[int]] = generate(
             model, inputs, mask=mask, bos=bos, eos=eos, pad=pad, max_tokens=max_tokens or self.max_tokens,
             strategy=self.for_pieces(pieces), policy=self.policy, storage=self.storage,
+            memories=self.memories,
         )  # fmt: skip
         return found
 
 
-SHARED = ("max_tokens", "pattern", "policy", "storage")
+SHARED = ("max_tokens", "memories", "pattern", "policy", "storage")
 """The options of any strategy."""
 
 

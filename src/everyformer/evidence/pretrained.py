@@ -203,7 +203,7 @@ def two_teachers() -> Finding:
     for name, alpha, objective in (
         ("both", 1.0, HybridDistillation), ("features alone", 0.0, HybridDistillation), ("relations alone", 1.0, _Relations)
     ):  # fmt: skip
-        head = everyformer.spec(CellHead, outputs=SIZE["width"])
+        head = everyformer.spec(CellHead, outputs=int(SIZE["width"]))
         student: Any = everyformer.design("vit", classes=10, **SIZE).swap("head", head).build(seed=2)
         learner = objective(alpha=alpha)
         learner.teach(features, relations)

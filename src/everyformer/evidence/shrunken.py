@@ -93,7 +93,7 @@ def idt5_is_smaller() -> Finding:
     options = ("data.tokens=bytes", "training.steps=200", "training.evaluate_every=200", "training.warmup=20")
     with trained("shakespeare", *options, "training.lr=3e-3") as run:
         model: Any = run.model
-    data = find_task("language-modelling").open(**{**load_recipe("shakespeare").data, "tokens": "bytes"})
+    data: Any = find_task("language-modelling").open(**{**load_recipe("shakespeare").data, "tokens": "bytes"})
     used = sorted(set(data.parts["train"].tolist()) | set(data.parts["valid"].tolist()))
     small = idt5(model, kept=used)
     number = torch.zeros(256, dtype=torch.long)

@@ -13,7 +13,7 @@ from everyformer.generation.hidden_states import Reading, read_optimised
 from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.lookahead import Lookahead, lookahead
 from everyformer.generation.partition import partition
-from everyformer.generation.policies import Sinks, streaming_llm
+from everyformer.generation.policies import AttendedSource, Sinks, streaming_llm
 from everyformer.generation.quantised import KIVI, kivi
 from everyformer.generation.rewriting import shared_keys, slim_attention
 from everyformer.generation.speculative import Speculative
@@ -21,7 +21,7 @@ from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 
 __all__ = [
-    "Beam", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI",
+    "AttendedSource", "Beam", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI",
     "Keyformer", "Lookahead", "Power", "Reading", "Sample", "Sinks", "SnapKV", "Speculative", "StopText", "Strategy", "TOVA",
     "contrastive_search", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "min_p", "next_byte",
     "parallel_jacobi", "partition", "read", "read_optimised", "repetition", "self_speculative", "shared_keys", "slim_attention",

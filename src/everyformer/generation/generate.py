@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everyformer.cache import Cache, Policy
+from everyformer.cache import Cache, MemoryPolicy, Policy
 from everyformer.columns import Storage
 from everyformer.context import Context
 from everyformer.errors import BadInput, DoesNotFit
@@ -46,6 +46,7 @@ def hypotheses(
     cache: bool = True,
     policy: Policy | Spec[Policy] | None = None,
     storage: Storage | Spec[Storage] | None = None,
+    memories: MemoryPolicy | Spec[MemoryPolicy] | None = None,
     prefix: Prefix | None = None,
 ) -> list[list[Hypothesis]]:
     """For each sequence its hypotheses, the best first (several where the strategy is `Beam`).
@@ -65,6 +66,7 @@ def hypotheses(
         cache: off, each step computes all tokens again, as it must where a mixer is not incremental.
         policy: which of the cached tokens of the decoder are kept; all by default.
         storage: how they are held; as they are by default.
+        memories: which tokens of its source each cross-attention of a Seq2Seq keeps; all by default.
         prefix: what stands before every prompt, read before (see `read`); its policy and storage go on.
     """
     chosen: Strategy = made(strategy) or Greedy()
@@ -80,9 +82,13 @@ def hypotheses(
     begin = [] if bos is None else [bos] if isinstance(bos, int) else list(bos)
     with torch.inference_mode(), evaluating(model):
         if isinstance(model, Seq2Seq):
-            held = _cache(model.decoder, cache, made(policy), made(storage))
+            held = _cache(model.decoder, cache, made(policy), made(storage), made(memories))
             decoding = _translation(model, inputs, mask, lengths, begin, pad, held)
             return _run(chosen, decoding, ends, max_tokens, stream)
+        if memories is not None:
+            raise BadInput(
+                "a decoder-only model has no memory to drop tokens of; `policy` drops those that it has seen"
+            )
         prompts = _prompts(inputs, mask, lengths, begin)
         found: list[list[Hypothesis]] = [[] for _ in prompts]
         for rows in _batches(model, prompts):
@@ -118,7 +124,13 @@ def made(part: Any) -> Any:
     return part.build() if isinstance(part, Spec) else part
 
 
-def _cache(decoder: nn.Module, wanted: bool, policy: Policy | None, storage: Storage | None) -> Cache | None:
+def _cache(
+    decoder: nn.Module,
+    wanted: bool,
+    policy: Policy | None,
+    storage: Storage | None,
+    memories: MemoryPolicy | None = None,
+) -> Cache | None:
     if wanted and cacheable(decoder):
         if policy is not None and policy.looks:
             shown(decoder)
@@ -128,8 +140,8 @@ def _cache(decoder: nn.Module, wanted: bool, policy: Policy | None, storage: Sto
                 "give another policy",
                 "policy",
             )
-        return Cache(policy, storage)
-    if policy is not None or storage is not None:
+        return Cache(policy, storage, memories)
+    if policy is not None or storage is not None or memories is not None:
         raise DoesNotFit("a cache policy needs a cache, and a mixer here works with none", "backbone")
     return None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from everyformer.cache import Cache, Policy
+from everyformer.cache import Cache, MemoryPolicy, Policy
 from everyformer.contracts import Position
-from everyformer.errors import DoesNotFit
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.models import Model
 from everyformer.registry import method, part
 from everyformer.tokens import order
@@ -46,6 +46,33 @@ class Sinks(Policy):
         recent = latest(cache, self.window)
         place = torch.arange(cache.count)[None] if cache.mask is None else order(cache.mask)
         return recent | (place < self.sinks)
+
+
+@part("generation")
+class AttendedSource(MemoryPolicy):
+    """Of a source what received most attention in the first `after` passes, a share `keep` of its tokens or a number of them.
+
+    Each key head of each cross-attention keeps its own, as heavy hitters of a decoder are kept (Zhang et al., H2O, 2023).
+    """
+
+    def __init__(self, *, keep: float = 0.5, after: int = 4) -> None:
+        super().__init__()
+        if keep <= 0 or (isinstance(keep, float) and keep > 1) or after < 1:
+            raise BadInput(
+                f"keep is a share above 0 and at most 1.0, or a number, and after at least 1; given {keep} and {after}"
+            )
+        self.keep, self.after = keep, after
+
+    def stays(
+        self, received: Float[Tensor, "B G M"], real: Bool[Tensor, "B G M"], passes: int
+    ) -> Bool[Tensor, "B G M"] | None:
+        """Once, after so many passes."""
+        if passes != self.after:
+            return None
+        count = real.sum(-1, keepdim=True)
+        room = (self.keep * count.double()).round().long().clamp(min=1) if isinstance(self.keep, float) else self.keep
+        rank = received.masked_fill(~real, -1.0).argsort(dim=-1, descending=True, stable=True).argsort(-1)
+        return rank < room
 
 
 @method(

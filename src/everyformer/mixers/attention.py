@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.cache import Cache
 from everyformer.context import Context
 from everyformer.contracts import Mixer, Norm, Normaliser, Position, ScorePart, ScoreStep, Slots
-from everyformer.errors import BadInput
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attend import Taps, attend
 from everyformer.mixers.attended import Attended
@@ -335,9 +336,11 @@ class CrossAttention(_Attention):
         query = self.project(tokens)
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))
-        key, value = self._memory(memory, context)
-        lowered = lower_memory(memory, context.seen.get(self.memory))
-        return self.output(self._mix(query, key, value, lowered, context))
+        key, value, lowered = self._memory(memory, context)
+        mixed = self.output(self._mix(query, key, value, lowered, context))
+        if context.cache is not None and context.cache.memories is not None:
+            self._listen(query, tokens, key, lowered, context.cache)
+        return mixed
 
     def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """The queries of all heads."""
@@ -348,13 +351,32 @@ class CrossAttention(_Attention):
         key, value = self.key_value(memory.values).chunk(2, -1)
         return self.split(key, self.key_heads), self.split(value, self.key_heads)
 
-    def _memory(self, memory: Tokens, context: Context) -> tuple[Tensor, Tensor]:
+    def _memory(self, memory: Tokens, context: Context) -> tuple[Tensor, Tensor, Lowered]:
         kept = None if context.cache is None else context.cache.states.get(self)
         if kept is None:
             kept = dict(zip(("key", "value"), self.keys_values(memory), strict=True))
             if context.cache is not None:
                 context.cache.states[self] = kept
-        return kept["key"], kept["value"]
+        real = kept.get("real")
+        if real is None:
+            return kept["key"], kept["value"], lower_memory(memory, context.seen.get(self.memory))
+        return kept["key"], kept["value"], Lowered(allowed=real[:, :, None]).spread(self.heads)
+
+    def _listen(self, query: Tensor, tokens: Tokens, key: Tensor, lowered: Lowered, cache: Cache) -> None:
+        """Tell the cache what the tokens of the memory received of each key head's queries."""
+        if self._scored():
+            raise DoesNotFit(
+                f"{type(self._scored()[0]).__name__} changes what a memory receives, and no policy for memories knows how",
+                "policy",
+            )
+        weights = Attended(self.split(query, self.heads), key, lowered, self.scale, lambda: None).weights()
+        weights = weights if tokens.mask is None else weights * tokens.mask[:, None, :, None]
+        got = weights.unflatten(1, (self.key_heads, -1)).sum((2, 3))
+        allowed = lowered.explicit(key.shape[2], key.device)
+        real = torch.ones_like(got, dtype=torch.bool)
+        if allowed is not None:
+            real = real & allowed[:, :: max(1, allowed.shape[1] // self.key_heads), 0]
+        cache.listen(self, got, real, cache.memories)
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, context: Context) -> Tensor:
         mixed = self._attend(self.split(query, self.heads), key, value, Sight(lowered), context)
