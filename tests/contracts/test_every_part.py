@@ -97,6 +97,8 @@ class Caller(nn.Module):
 def test_bfloat16_stays_near(name: str) -> None:
     if name == "reduction.DynamicViT":
         pytest.skip("untrained, its tokens are worth nearly the same, and rounding decides which stay")
+    if name == "heads.MaskedQueries":
+        pytest.skip("untrained, its masks are nearly even odds, and rounding decides which cells are inside")
     wanted = run(make(name))
     got = run(make(name).bfloat16(), torch.bfloat16).float()
     assert got.isfinite().all()
