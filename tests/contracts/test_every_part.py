@@ -96,7 +96,8 @@ class Caller(nn.Module):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_bfloat16_stays_near(name: str) -> None:
-    if name in ("mixers.HashFeatures", "mixers.SharedLinearAttention", "reduction.DynamicViT") or "Spiking" in name:
+    deciding = ("heads.MaskedQueries", "mixers.HashFeatures", "mixers.SharedLinearAttention", "reduction.DynamicViT")
+    if name in deciding or "Spiking" in name:
         pytest.skip("it decides between values that are nearly the same, and rounding with it")
     wanted = run(make(name))
     got = run(make(name).bfloat16(), torch.bfloat16).float()

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from everyformer.compression.exits import Batch, eco_m2f, gated, leaving
 from everyformer.convolution import resized
+from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import trained
 from everyformer.evidence.segmentation import SETS
 from everyformer.objectives.base import IGNORED, LABELS
+from everyformer.recipe import load_recipe
 from everyformer.specs import to_plain
 from everyformer.training.designing import design_for
 
@@ -66,8 +68,9 @@ def _measured() -> dict[str, Any]:
     (options,) = to_plain(design_for(design, {"classes": 11}).get("head.pixels.body")).values()
     edit = {"swap": "head.pixels.body", "with": {"backbones.ChosenDepth": {**options, "least": 1}}}
     overrides = f"training.steps={_STEPS}", "training.seconds=null", "objective.of=binary masks"
+    task = find_task("segmentation").open(**load_recipe("camvid").data)
     with trained("camvid", *overrides, design={**design, "edits": [edit]}) as run, torch.no_grad():
-        model, task = run.model.eval(), run.task
+        model = run.model.eval()
         body = gated(model)
         train, valid = ([*_batches(task, split, 160)] for split in ("train", "valid"))
 
