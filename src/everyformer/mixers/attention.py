@@ -70,8 +70,9 @@ class _Attention(Mixer):
             sight = sight.widened(self.slots.count, query)
             key, value = torch.cat((more[0], key), 2), torch.cat((more[1], value), 2)
         return attend(
-            query, key, value, lowered=sight.lowered, scale=self.scale, bias=sight.bias, mass=sight.mass, taps=self.taps,
-            dropout=self.dropout if self.training else 0.0, normaliser=self.normaliser, steps=self.steps, context=context,
+            query, key, value, lowered=sight.lowered, scale=self.scale, bias=sight.bias, mass=sight.mass, places=sight.places,
+            dropout=self.dropout if self.training else 0.0, taps=self.taps, normaliser=self.normaliser, steps=self.steps,
+            context=context,
         )  # fmt: skip
 
     def split(self, x: Float[Tensor, "B N E"], heads: int) -> Float[Tensor, "B H N K"]:
@@ -174,9 +175,10 @@ class Attention(_Attention):
         context = context.layer(self) if "attended" in self.capabilities else context
         query, key, value = self.operands(qkv)
         positions = self.positions if self.positions is not None else context.positions
-        places = key_places = None
+        placed = any(each.placed for each in self._scored())
+        places = tokens.places if positions is not None or placed else None
+        key_places = None
         if positions is not None:
-            places = tokens.places
             query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
         if context.cache is not None:
             key, value, key_places = self._remember(key, value, places, tokens, positions, context)
@@ -187,7 +189,7 @@ class Attention(_Attention):
 
         def call(query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Pair) -> Tensor:
             bias = self._biased(positions, query, places, context)
-            return self._attend(query, key, value, Sight(lowered, bias, mass[1]), context)
+            return self._attend(query, key, value, Sight(lowered, bias, mass[1], places if placed else None), context)
 
         lowered = lower(context.mask & self.mask, tokens, context).spread(self.heads)
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):

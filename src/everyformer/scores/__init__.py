@@ -1,11 +1,12 @@
 """Parts that turn the scores of attention into weights: normalisers, steps around them, keys and values beside the tokens'."""
 
+from everyformer.scores.gaussian import GaussianMixture
 from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax
 from everyformer.scores.slots import Persistent
 from everyformer.scores.steps import HandedOn, KeyBias, LengthScale, MixScores, MixWeights, SoftCap
 from everyformer.scores.toeplitz import DistanceFactors
 
 __all__ = [
-    "Clipped", "DistanceFactors", "Entmax", "HandedOn", "KeyBias", "LengthScale", "MixScores", "MixWeights", "Persistent",
+    "Clipped", "DistanceFactors", "Entmax", "GaussianMixture", "HandedOn", "KeyBias", "LengthScale", "MixScores", "MixWeights", "Persistent",
     "Power", "ReLU", "Sigmoid", "Sink", "SoftCap", "Sparsemax",
 ]  # fmt: skip
