@@ -40,8 +40,10 @@ def same_answers(answer, expected):
 
 def same_gradients(ours, pairs, given, nothing=()):
     """Compare the gradients of our model with those `given` under their names; those of `nothing` are zero in both."""
-    found = {name: tensor.grad for name, tensor in tensors(ours).items()}
+    found = {name: each.grad for name, each in tensors(ours).items() if isinstance(each, torch.nn.Parameter)}
     for name, spoken in resolve(ours, pairs).items():
+        if name not in found:
+            continue
         pair = next(each for each in spoken if all(theirs in given for theirs in each.theirs))
         wanted = pair.read(given)
         if isinstance(pair.form, Leading):  # a token and its place among the positions have the same gradient

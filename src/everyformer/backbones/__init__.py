@@ -5,6 +5,7 @@ from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
+from everyformer.backbones.deformable import DeformableMerging
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.elastic import Elastic
 from everyformer.backbones.folding import fold
@@ -19,6 +20,7 @@ from everyformer.backbones.transitions import (
     ConvMerging,
     DepthwiseMerging,
     LeavingMerging,
+    MeanMerging,
     PatchMerging,
     StridedBottleneck,
 )
@@ -26,8 +28,8 @@ from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
-    "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "Multiscale", "ParallelBlock", "PassingClassBlock",
+    "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
+    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "MeanMerging", "Multiscale", "ParallelBlock", "PassingClassBlock",
     "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

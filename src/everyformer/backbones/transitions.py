@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Norm, Transition, normalise
 from everyformer.grids import as_cells, as_map, as_tokens, same
@@ -85,6 +86,31 @@ class LeavingMerging(ConvMerging):
     """A strided convolution that leaves leading tokens behind, for stages that have their own (Xu et al., CoaT, 2021, 4.1)."""
 
     leading = True
+
+
+@part("backbones")
+class MeanMerging(Transition):
+    """The mean of each neighbourhood of `size` x `size` cells, then a map of each (Yu et al., EDAFormer, 2024, section 3.1).
+
+    `norm` and `activation` stand behind the map. A map of fewer rows or columns has the mean of all of them. Its weights
+    do not depend on `size`, which may change after training (section 3.3).
+    """
+
+    def __init__(
+        self, width: int, to: int, *, size: int = 2, norm: Spec[Norm] | None = None, activation: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.project = nn.Linear(width, to)
+        self.norm = self.make("norm", norm, to)
+        self.activation = activation_named(activation)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on the coarser grid; rows and columns that fill no neighbourhood are left out."""
+        cells = as_map(tokens)
+        merged = as_tokens(F.avg_pool2d(cells, [min(self.size, side) for side in cells.shape[2:]]))
+        values = self.project(merged.values)
+        return merged.update(self.activation(values if self.norm is None else self.norm(values)))
 
 
 @part("backbones")

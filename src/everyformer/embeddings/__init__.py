@@ -9,7 +9,7 @@ from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
-from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
+from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem, StridedStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.text import MarkedText, Text, TiedText
 from everyformer.embeddings.waves import WaveConvs
@@ -19,5 +19,5 @@ __all__ = [
     "ActivatedPatches", "AnchoredPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
-    "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
+    "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from everyformer.mixers.bigbird import BigBirdAttention
 from everyformer.mixers.bottleneck import InvertedBottleneck
 from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.comparison import CausalComparison
-from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
+from everyformer.mixers.convolutions import AddingConvMLP, Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
 from everyformer.mixers.delta import DeltaNet, GatedDeltaNet
@@ -18,6 +18,7 @@ from everyformer.mixers.directions import (
     MixtureDirections,
     OrthogonalDirections,
 )
+from everyformer.mixers.enhanced import AxialEnhancedAttention, EnhancedAttention
 from everyformer.mixers.factored import FactorAttention
 from everyformer.mixers.features import (
     CosineFeatures,
@@ -47,7 +48,7 @@ from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
-from everyformer.mixers.reduced import ConvAttention, ReducedAttention
+from everyformer.mixers.reduced import ConvAttention, EmbeddingFree, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
@@ -63,9 +64,9 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, Spread, Windows
 
 __all__ = [
-    "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
+    "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
     "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention",
-    "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
+    "CrossCovariance", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FixedPointAttention", "FourierFeatures", "FourierMixer",
     "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GeneratedDirections",
     "GlobalLocal", "Hyena", "Identity", "IndependentDirections", "InvertedBottleneck", "LatentAttention",

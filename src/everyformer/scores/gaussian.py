@@ -42,7 +42,9 @@ class GaussianMixture(ScoreStep):
     def scores(self, scores: Float[Tensor, "B H N M"], at: Scored) -> Float[Tensor, "B H N M"]:
         """The scores times the mask; those of slots, which stand before the keys and nowhere, stay."""
         if at.places is None:
-            raise BadInput("GaussianMixture asks where queries and keys stand, and this attention does not tell its steps")
+            raise BadInput(
+                "GaussianMixture asks where queries and keys stand, and this attention does not tell its steps"
+            )
         mask = self.mask(*at.places).to(scores.dtype)
         return scores * F.pad(mask, (scores.shape[-1] - mask.shape[-1], 0), value=1.0)
 
