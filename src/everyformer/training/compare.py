@@ -48,6 +48,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train several designs on one task, opened once, and measure them; one that is trained already is not again.
 
+    One whose recipe has other data (a share of the training part) has a task of its own, scored on the same samples.
     `designs` are names from the recipe's `compare.designs`, or systems, which take the options of the recipe's design
     that they know. A result is what a run's result.json holds with `name`, `latency_ms` (one sample, forward),
     `throughput` (samples a second in batches of 64) and `curve`; all of them are written to compare.json.
@@ -58,48 +59,58 @@ def compare(
         check(each)
     if not overwrite:
         _check_same(folder, recipes)
-    task = task or _opened(recipe)
-    _check_fit(recipes, task)
+    tasks = _Tasks(task)
+    _check_fit(recipes, tasks)
     display = Display(recipe.name, progress)
     runs = {}
     for name, each in recipes.items():
         display.say(f"\n{name}")
         place = folder / name
         give_back()
-        runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=task)
-    return measured(runs, folder / "compare.json", task)
+        run = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=tasks.of(each))
+        runs[name] = run
+    return measured(runs, folder / "compare.json", tasks)
 
 
-def measured(runs: Mapping[str, Run], file: Path, task: Task | None = None) -> list[dict[str, Any]]:
+class _Tasks:
+    """The task of each recipe, opened once for all that have the same data; a task that is given stands for all."""
+
+    def __init__(self, given: Task | None = None) -> None:
+        self.given = given
+        self.opened: dict[str, Task] = {}
+
+    def of(self, recipe: Recipe) -> Task:
+        """The task of a recipe."""
+        from everyformer.data import find_task
+
+        if self.given is not None:
+            return self.given
+        data = json.dumps(recipe.data, sort_keys=True)
+        if data not in self.opened:
+            self.opened[data] = find_task(recipe.task).open(**completed(recipe).data)
+        return self.opened[data]
+
+
+def measured(runs: Mapping[str, Run], file: Path, tasks: _Tasks | None = None) -> list[dict[str, Any]]:
     """The results of runs with their speeds and learning curves, written to a file; all scored on the same samples.
 
-    Without a `task`, that of each run is opened again, one for all runs on the same data.
+    Without `tasks`, that of each run is opened again, one for all runs on the same data.
     """
     if len({(run.result["samples"], run.result["hash"]) for run in runs.values()}) > 1:
         raise EveryformerError(
             f"the runs in '{file.parent}' were scored on different samples; train them again (--overwrite), or compare "
             "settings that leave the test part as it is"
         )
-    opened: dict[str, Task] = {}
-    results = []
-    for name, run in runs.items():
-        data = json.dumps(run.recipe.data, sort_keys=True)
-        opened[data] = task or opened.get(data) or _opened(run.recipe)
-        results.append(_result(name, run, opened[data]))
+    tasks = tasks or _Tasks()
+    results = [_result(name, run, tasks.of(run.recipe)) for name, run in runs.items()]
     write_json(file, results)
     return results
-
-
-def _opened(recipe: Recipe) -> Task:
-    from everyformer.data import find_task
-
-    return find_task(recipe.task).open(**completed(recipe).data)
 
 
 def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, Recipe]:
     """The recipe of each design, by name.
 
-    A variant writes what differs in `design`, and under `training` what differs there. One of another system keeps the
+    A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system keeps the
     options of the recipe's design that its system knows.
     """
     written: Mapping[str, Any] = recipe.compare.get("designs", {})
@@ -121,7 +132,7 @@ def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, 
 
 def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     changes = dict(differs)
-    training = changes.pop("training", {})
+    training, data = changes.pop("training", {}), changes.pop("data", {})
     known = [f.name for f in dataclasses.fields(Training)]
     for key in training:
         if key not in known:
@@ -134,6 +145,7 @@ def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(
         recipe,
         name=f"{recipe.name}: {name}",
+        data={**recipe.data, **data},
         design={**base, **changes},
         training=dataclasses.replace(recipe.training, **training),
         compare={},
@@ -151,11 +163,11 @@ def _check_same(folder: Path, recipes: Mapping[str, Recipe]) -> None:
             )
 
 
-def _check_fit(recipes: Mapping[str, Recipe], task: Task) -> None:
+def _check_fit(recipes: Mapping[str, Recipe], tasks: _Tasks) -> None:
     """Build every design without weights, so that one that does not fit stops the comparison before it begins."""
     for name, recipe in recipes.items():
         try:
-            design_for(recipe.design, task.facts).build(device="meta")
+            design_for(recipe.design, tasks.of(recipe).facts).build(device="meta")
         except DoesNotFit as error:
             raise DoesNotFit(f"design '{name}': {error.message}", error.path) from None
 
@@ -166,7 +178,10 @@ def _result(name: str, run: Run, task: Task) -> dict[str, Any]:
         for kind, examples in run.result["examples"].items()
         for example in examples
     ]
-    return {**run.result, "name": name, "examples": shown, **speed(run.model, task), "curve": curve(run)}
+    return {
+        **run.result, "name": name, "system": run.recipe.design.get("system", name), "trained_on": task.size("train"),
+        "examples": shown, **speed(run.model, task), "curve": curve(run),
+    }  # fmt: skip
 
 
 def _with_picture(example: Mapping[str, Any]) -> dict[str, Any]:
