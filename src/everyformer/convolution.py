@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Module):
-    """ReLU(BatchNorm(conv(x))), the grid kept; no bias before the norm unless `bias` (Ioffe and Szegedy, 2015)."""
+    """ReLU(BatchNorm(conv(x))), the grid kept but for a `stride`; no bias before the norm unless `bias` (Ioffe and
+    Szegedy, 2015).
+    """
 
-    def __init__(self, width: int, to: int, *, kernel: int = 3, bias: bool = False, eps: float = 1e-5) -> None:
+    def __init__(
+        self, width: int, to: int, *, kernel: int = 3, stride: int = 1, bias: bool = False, eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, to, kernel, padding=kernel // 2, bias=bias)
+        self.conv = nn.Conv2d(width, to, kernel, stride, kernel // 2, bias=bias)
         self.norm = nn.BatchNorm2d(to, eps=eps)
 
-    def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B E Y X"]:
-        """A map of the same grid."""
+    def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B E y x"]:
+        """The map."""
         return F.relu(self.norm(self.conv(cells)))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import everyformer as ef
+from everyformer.contracts import Scored
 from everyformer.costs import flops, on_meta, parameters
 from everyformer.interop.forms import Wrapped
 from everyformer.interop.weights import Pair, layer
@@ -79,9 +80,8 @@ def test_wide_gaussians_are_plain_attention_and_none_are_the_mean(weight, spread
 
 
 def test_an_attention_that_does_not_tell_where_its_keys_stand_is_refused():
-    cross = ef.spec(ef.mixers.CrossAttention, heads=2, steps=(ef.spec(ef.scores.GaussianMixture),)).build(16)
-    tokens = ef.Tokens(torch.randn(1, 3, 16))
+    products = torch.randn(1, 2, 3, 4)
     with pytest.raises(ef.BadInput, match="asks where queries and keys stand"):
-        cross(tokens, ef.Context(memory={"encoder": tokens}))
+        step().scores(products, Scored(products, products, None, ef.Context()))
     with pytest.raises(ef.DoesNotFit, match="at least 1 component; given 0"):
         ef.spec(ef.scores.GaussianMixture, components=0).build(2, 8)

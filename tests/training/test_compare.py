@@ -51,6 +51,12 @@ def test_a_variant_writes_only_what_differs() -> None:
     assert made["bert"].design == {"system": "bert", "width": 16, "depth": 1, "heads": 2, "dropout": 0.1}
 
 
+def test_options_of_another_type_are_left_to_the_system() -> None:
+    """`heads` of a pyramid is a list, which a number does not stand for."""
+    (made,) = variants(given(), ["swin"]).values()
+    assert made.design == {"system": "swin", "width": 16, "dropout": 0.1}
+
+
 def test_a_system_stands_for_itself_with_the_options_that_it_knows() -> None:
     base = given()
     base.design |= {"size": "nano", "length": 9}

@@ -22,6 +22,7 @@ from everyformer.backbones.transitions import (
     LeavingMerging,
     MeanMerging,
     PatchMerging,
+    ResidualMerging,
     StridedBottleneck,
 )
 from everyformer.backbones.words import Sentences, WordBlock
@@ -30,6 +31,6 @@ __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
     "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
     "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "MeanMerging", "Multiscale", "ParallelBlock", "PassingClassBlock",
-    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ScaleLayer", "Sentences", "SharingStage", "Stage",
+    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ResidualMerging", "ScaleLayer", "Sentences", "SharingStage", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

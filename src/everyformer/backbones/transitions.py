@@ -133,6 +133,33 @@ class DepthwiseMerging(Transition):
 
 
 @part("backbones")
+class ResidualMerging(Transition):
+    """pool(x) + conv(norm(x)) of stride 2, the pooled map filled up with channels of zeros (Liao et al., ViT-ResNAS, 2021,
+    section 3.1). Leading tokens have a linear map in the place of the convolution, and pass unpooled.
+    """
+
+    leading = True
+
+    def __init__(self, width: int, to: int, *, norm: Spec[Norm] = spec(LayerNorm)) -> None:  # noqa: B008
+        super().__init__()
+        if to < width:
+            raise ValueError(f"channels of zeros are put to {width}, which cannot become {to}; give a wider stage")
+        self.norm = self.make("norm", norm, width)
+        self.project = nn.Conv2d(width, to, 3, 2, 1)
+        self.lead = nn.Linear(width, to)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on half the grid, the leading ones before them."""
+        normed = tokens.update(self.norm(tokens.values))
+        merged = as_tokens(self.project(as_map(normed)))
+        pooled = F.avg_pool2d(as_map(tokens), 2, ceil_mode=True).flatten(2).mT
+        filled = self.project.out_channels - tokens.width
+        leading = tokens.values[:, : tokens.prefix]
+        lead = self.lead(normed.values[:, : tokens.prefix]) + F.pad(leading, (0, filled))
+        return _led(merged.update(merged.values + F.pad(pooled, (0, filled))), lead)
+
+
+@part("backbones")
 class StridedBottleneck(Transition):
     """pool(x) + MBConv(norm(x)) of stride 2, the pooled map through a linear map where its width changes
     (Tu et al., MaxViT, 2022, section 3.3).

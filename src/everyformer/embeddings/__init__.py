@@ -9,7 +9,7 @@ from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import TimeSteps, Variates
-from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem, StridedStem
+from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem, ResidualPatches, StridedStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.text import MarkedText, Text, TiedText
 from everyformer.embeddings.waves import WaveConvs
@@ -18,6 +18,6 @@ from everyformer.embeddings.words import PatchesOfWords, PatchWords
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
-    "QuadPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
+    "QuadPatches", "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

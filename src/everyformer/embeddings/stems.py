@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Norm, Position
+from everyformer.convolution import ConvNorm
 from everyformer.embeddings.finish import Finish
 from everyformer.embeddings.image import check_picture
 from everyformer.grids import as_tokens, same
@@ -174,6 +175,52 @@ class PairStem(Finish):
         check_picture(inputs, self.channels)
         cells = self.activation(self.between(self.convs[0](same(inputs, 3, 2))))
         return self.finish(as_tokens(self.convs[1](cells)))
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros."""
+        size = image or self.image
+        return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class ResidualPatches(Finish):
+    """A 3x3 convolution of stride 2, two more around which the first passes, then patches of what they give, all but the
+    last with batch norm and ReLU (Liao et al., ViT-ResNAS, 2021, section 3.1).
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 14,
+        middle: int = 24,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        if patch % 2:
+            raise ValueError(f"the first convolution halves the picture, so that a patch is even; given {patch}")
+        self.patch, self.channels, self.image = patch, channels, image
+        self.enter = ConvNorm(channels, middle, stride=2)
+        self.convs = nn.ModuleList(ConvNorm(middle, middle) for _ in range(2))
+        self.project = nn.Conv2d(middle, width, patch // 2, patch // 2)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of pictures; the last patches are filled with zeros."""
+        check_picture(inputs, self.channels)
+        cells = F.pad(inputs, (0, -inputs.shape[3] % self.patch, 0, -inputs.shape[2] % self.patch))
+        cells = entered = self.enter(cells)
+        for conv in self.convs:
+            cells = conv(cells)
+        return self.finish(as_tokens(self.project(cells + entered)))
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""

@@ -147,7 +147,7 @@ def parallel_is_as_good() -> Finding:
 def kans_and_mlp() -> Finding:
     """Every kind of edge and the MLP, one seed each; scikit-learn's digits in the place of MNIST."""
     kinds = {kind: design_of("vikanformer", kind=kind) for kind in ("spline", "radial", "sine", "fourier")}
-    figures = compared({**kinds, "mlp": design_of("vit")})
+    figures = compared({**kinds, "mlp": design_of("vit")}, "training.epochs=12")
     past = all(figures[kind]["mean"] > 0.97 for kind in ("spline", "radial", "sine"))
     slower = all(figures[kind]["seconds"] > figures["mlp"]["seconds"] for kind in kinds)
     verdict = "holds" if past and slower else "does not hold at this scale"
@@ -178,7 +178,7 @@ def convmixer_is_enough() -> Finding:
 @evidence("tnt", kind="claim", claim="It is above a ViT whose tokens are as wide as its sentences (table 3).")
 def tnt_sees_words() -> Finding:
     """Patches of the same size."""
-    figures = compared({name: design_of(name) for name in ("tnt", "vit")}, seeds=3)
+    figures = compared({name: design_of(name) for name in ("tnt", "vit")}, "training.epochs=15", seeds=2)
     verdict = "holds" if figures["tnt"]["mean"] > figures["vit"]["mean"] else "does not hold at this scale"
     return Finding(verdict, said(figures), figures)
 

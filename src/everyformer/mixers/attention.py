@@ -56,6 +56,7 @@ class _Attention(Mixer):
         self.normaliser: Normaliser | None = self.make("normaliser", normaliser, heads, self.head_width)
         self.steps = self.make("steps", steps, heads, self.head_width)
         self.slots: Slots | None = self.make("slots", slots, self.key_heads, self.head_width)
+        self.placed = any(each.placed for each in self._scored())
         for each in self._scored():
             lost, gained = ScorePart.capabilities - each.capabilities, each.capabilities - ScorePart.capabilities
             self.capabilities = (self.capabilities - lost - {"attended"}) | gained
@@ -175,8 +176,7 @@ class Attention(_Attention):
         context = context.layer(self) if "attended" in self.capabilities else context
         query, key, value = self.operands(qkv)
         positions = self.positions if self.positions is not None else context.positions
-        placed = any(each.placed for each in self._scored())
-        places = tokens.places if positions is not None or placed else None
+        places = tokens.places if positions is not None or self.placed else None
         key_places = None
         if positions is not None:
             query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
@@ -189,7 +189,9 @@ class Attention(_Attention):
 
         def call(query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Pair) -> Tensor:
             bias = self._biased(positions, query, places, context)
-            return self._attend(query, key, value, Sight(lowered, bias, mass[1], places if placed else None), context)
+            return self._attend(
+                query, key, value, Sight(lowered, bias, mass[1], places if self.placed else None), context
+            )
 
         lowered = lower(context.mask & self.mask, tokens, context).spread(self.heads)
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
@@ -337,7 +339,7 @@ class CrossAttention(_Attention):
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))
         key, value = self._memory(memory, context)
-        return self.output(self._mix(query, key, value, lower_memory(memory), context))
+        return self.output(self._mix(query, key, value, self._sight(tokens, memory), context))
 
     def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """The queries of all heads."""
@@ -356,8 +358,12 @@ class CrossAttention(_Attention):
                 context.cache.states[self] = kept
         return kept["key"], kept["value"]
 
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, context: Context) -> Tensor:
-        mixed = self._attend(self.split(query, self.heads), key, value, Sight(lowered), context)
+    def _sight(self, tokens: Tokens, memory: Tokens) -> Sight:
+        """What the tokens know of the memory."""
+        return Sight(lower_memory(memory), places=(tokens.places, memory.places) if self.placed else None)
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
+        mixed = self._attend(self.split(query, self.heads), key, value, sight, context)
         return mixed.transpose(1, 2).flatten(2)
 
     def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens, context: Context) -> Tensor:
@@ -365,7 +371,7 @@ class CrossAttention(_Attention):
         batch = memory if memory.lengths is None else unpack(memory)
         key, value = self.keys_values(batch)
         if tokens.lengths is None:
-            return self._mix(query, key, value, lower_memory(batch), context)
+            return self._mix(query, key, value, self._sight(tokens, batch), context)
         rows = unpack(tokens, query)
-        mixed = self._mix(rows.values, key, value, lower_memory(batch), context)
+        mixed = self._mix(rows.values, key, value, self._sight(rows, batch), context)
         return mixed[rows.mask][None]

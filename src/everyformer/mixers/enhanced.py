@@ -10,6 +10,7 @@ from everyformer.contracts import Position
 from everyformer.errors import BadInput
 from everyformer.grids import as_cells, as_map, as_update
 from everyformer.mixers.attention import Attention
+from everyformer.mixers.lowering import Lowered
 from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
@@ -78,5 +79,5 @@ class AxialEnhancedAttention(EnhancedAttention):
         """Attention of maps (B, H, Y, X, K) in each line along one axis, whose cells stand in `places` (1, n, 1)."""
         lines = [x.movedim(3 - axis, 1).flatten(0, 1) for x in (query, key, value)]
         bias = None if self.positions is None else self.positions.bias(lines[0], places, places, self.scale, context)
-        mixed = self._attend(*lines, Sight(bias=bias), context)
+        mixed = self._attend(*lines, Sight(Lowered(), bias), context)
         return mixed.unflatten(0, (len(query), -1)).movedim(1, 3 - axis)

@@ -28,7 +28,7 @@ class GaussianMixture(ScoreStep):
     Far cells have a score of 0, not a weight of 0. Tokens on a line have the distance of their places.
     """
 
-    capabilities = (ScoreStep.capabilities - {"incremental"}) | {"ordered"}
+    capabilities = (ScoreStep.capabilities - {"incremental", "weights"}) | {"ordered"}
     placed = True
 
     def __init__(self, heads: int, width: int, *, components: int = 3) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import statistics
 import time
@@ -19,6 +18,7 @@ from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.objectives.base import LABELS
 from everyformer.recipe import Recipe, Training
 from everyformer.registry import find_system, systems
+from everyformer.specs import takes
 from everyformer.training.checks import check
 from everyformer.training.designing import design_for
 from everyformer.training.files import write_json
@@ -111,7 +111,7 @@ def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, 
     """The recipe of each design, by name.
 
     A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system keeps the
-    options of the recipe's design that its system knows.
+    options of the recipe's design that its system takes.
     """
     written: Mapping[str, Any] = recipe.compare.get("designs", {})
     for key in recipe.compare:
@@ -140,8 +140,8 @@ def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     base = dict(recipe.design)
     system = changes.get("system", base.get("system"))
     if system != base.get("system"):
-        shared = inspect.signature(find_system(system).make).parameters
-        base = {option: value for option, value in base.items() if option in shared}
+        make = find_system(system).make
+        base = {option: value for option, value in base.items() if takes(make, option, value)}
     return dataclasses.replace(
         recipe,
         name=f"{recipe.name}: {name}",
