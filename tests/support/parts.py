@@ -109,6 +109,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
     "embeddings.ResidualStem": {"image": 16},
     "embeddings.StandardStem": {"image": 16, "groups": 2},
+    "embeddings.ResidualPatches": {"image": 16, "patch": 4, "middle": 4},
     "embeddings.StridedStem": {"image": 16},
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TiedText": {"vocabulary": VOCABULARY},

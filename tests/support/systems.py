@@ -248,6 +248,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vit-lite": _PICTURES,
     "vit-mae": {**_PICTURES, "patch": 4, "classes": None, "narrow": 16, "narrow_depth": 1, "narrow_heads": 2},
     "vit-registers": {**_PICTURES, "patch": 4},
+    "vit-resnas": {
+        "classes": 3,
+        "image": 16,
+        "patch": 4,
+        "middle": 4,
+        "widths": (16, 32),
+        "heads": ((2,), (2,)),
+        "head_widths": (8, 8),
+        "hidden": ((24,), (24,)),
+    },
     "xcit": {**_PICTURES, "patch": 4},
 }
 for _name in ("dynamic-vit", "evit", "pitome", "token-transforming", "tokenlearner", "tome", "zero-tprune"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from everyformer.designs import Design
-from everyformer.heads import ClassHead, Mean
-from everyformer.mixers import Attention
-from everyformer.norms import LayerNorm
+from everyformer.heads import Mean
+from everyformer.published.upon import upon
 from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.scores import GaussianMixture
@@ -23,32 +22,15 @@ from everyformer.specs import spec
     default="small",
     sizes={"small": {"width": 192, "depth": 9, "heads": 12}},
 )
-def gmm_mask_attention(
-    *,
-    classes: int = 10,
-    image: int = 32,
-    patch: int = 4,
-    channels: int = 3,
-    width: int = 192,
-    depth: int = 9,
-    heads: int = 12,
-    ratio: float = 2.0,
-    components: int = 3,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-    eps: float = 1e-5,
-) -> Design:
+@upon(
+    vit, classes=10, image=32, patch=4, width=192, depth=9, heads=12, ratio=2.0, qkv_bias=False, drop_path=0.1, eps=1e-5
+)
+def gmm_mask_attention(design: Design, *, components: int = 3) -> Design:
     """Section 3 and the official code: no class token, the norm behind the mean of all patches."""
-    made = vit(
-        classes=classes, image=image, patch=patch, channels=channels, width=width, depth=depth, heads=heads, ratio=ratio,
-        dropout=dropout, drop_path=drop_path, eps=eps,
-    )  # fmt: skip
     masks = (spec(GaussianMixture, components=components),)
-    mixer = spec(Attention, heads=heads, bias=False, output_bias=True, steps=masks)
-    head = spec(ClassHead, classes=classes, pool=spec(Mean), norm=spec(LayerNorm, eps=eps))
     return (
-        made.set("embedding.first", 0)
-        .swap("backbone.blocks.*.mixer", mixer)
+        design.set("embedding.first", 0)
+        .set("backbone.blocks.*.mixer.steps", masks)
         .set("backbone.norm", None)
-        .swap("head", head)
+        .swap("head", lambda head: head.but(pool=spec(Mean), norm=design.get("backbone.norm")))
     )
