@@ -90,6 +90,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.ActivatedPatches": {"patch": 4, "image": 16},
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
+    "embeddings.Beside": {
+        "tokens": ef.spec(ef.embeddings.Patches, patch=8, image=16),
+        "memory": ef.spec(ef.embeddings.Patches, patch=4, image=16),
+    },
     "embeddings.ConvStem": {"image": 16},
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},

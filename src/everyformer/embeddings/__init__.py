@@ -1,6 +1,7 @@
 """Parts that turn raw input into Tokens."""
 
 from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, SpectrogramPatches
+from everyformer.embeddings.beside import Beside
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, NormedPatches, Patches
@@ -16,7 +17,7 @@ from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "AnchoredPatches", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
+    "ActivatedPatches", "AnchoredPatches", "Beside", "Bytes", "ConvStem", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
     "OverlapPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns",
     "QuadPatches", "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
