@@ -40,3 +40,10 @@ def resized(cells: Float[Tensor, "B D Y X"], size: tuple[int, ...], *, corners: 
     if tuple(cells.shape[2:]) == tuple(size):
         return cells
     return F.interpolate(cells, size, mode="bilinear", align_corners=corners)
+
+
+def regridded(cells: Float[Tensor, "B D Y X"], size: tuple[int, ...]) -> Float[Tensor, "B D y x"]:
+    """A map on another grid: each cell four times, and the means of what then falls into one (Wang et al., DVT, 2021,
+    official code).
+    """
+    return F.adaptive_avg_pool2d(cells.repeat_interleave(2, 2).repeat_interleave(2, 3), list(size))

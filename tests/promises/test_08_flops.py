@@ -266,6 +266,7 @@ FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
     "feedforward.NestedMLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.Projected": lambda n, d: 2 * n * d * 256 * 2,
     "feedforward.SparseCoding": lambda n, d: 2 * n * d * d * 2,
+    "feedforward.ReusingMLP": lambda n, d: 2 * n * ((d + 8) * 4 * d + 4 * d * d),
     "feedforward.Pointwise": lambda n, d: 2 * n * d * d,
     "feedforward.MLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.FourierKAN": lambda n, d: 2 * n * d * d * 2 * 8,

@@ -130,6 +130,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
+    "feedforward.ReusingMLP": {"norm": ef.spec(ef.norms.LayerNorm), "reused": 8, "inner": 12},
     "heads.AttentiveDecoder": {"classes": 3, "bodies": (_block,) * 2, "hidden": 16},
     "heads.WideHead": {"classes": 3, "hidden": 16, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.BoxQueries": {
@@ -182,6 +183,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
     "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
+    "models.Cascade": {
+        "members": tuple(
+            ef.spec(
+                ef.models.Model,
+                width=WIDTH,
+                embedding=ef.spec(ef.embeddings.Patches, patch=patch, image=16, first=1),
+                backbone=_encoder,
+                head=ef.spec(ef.heads.ClassHead, classes=3),
+            )
+            for patch in (8, 4)
+        )
+    },
     "models.LongSource": {**_seq2seq, "length": 4},
     "models.MaskedAutoencoder": {
         "width": WIDTH,

@@ -99,6 +99,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fnet": {"vocabulary": 20, "width": 32, "hidden": 48, "depth": 2, "length": 16},
     "gated-deltanet": {**_TEXT, "hidden": 48, "head_width": 8},
     "gemma": {**_TEXT, "hidden": 48, "key_heads": 2, "head_width": 8, "window": 4},
+    "dvt": {
+        "classes": 3,
+        "image": 16,
+        "grids": (2, 3),
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "ratio": 2.0,
+        "reused": 4,
+        "inner": 8,
+    },
     "edaformer": {
         **_HEADS,
         "widths": (16, 32),

@@ -6,10 +6,11 @@ from everyformer.feedforward.kan import FourierKAN, RadialKAN, SineKAN, SplineKA
 from everyformer.feedforward.memory import MemoryLayer
 from everyformer.feedforward.nested import NestedGated, NestedMLP
 from everyformer.feedforward.projections import Linear, Pattention, Projected
+from everyformer.feedforward.reusing import ReusingMLP
 from everyformer.feedforward.routers import ExpertChoice, TopK
 from everyformer.feedforward.sparse import SparseCoding
 
 __all__ = [
     "ExpertChoice", "Experts", "FourierKAN", "Gated", "Linear", "MLP", "MemoryLayer", "NestedGated", "NestedMLP",
-    "Pattention", "Pointwise", "Projected", "RadialKAN", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
+    "Pattention", "Pointwise", "Projected", "RadialKAN", "ReusingMLP", "SineKAN", "SparseCoding", "SplineKAN", "TopK",
 ]  # fmt: skip
