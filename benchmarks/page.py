@@ -15,6 +15,7 @@ TITLES = {
     "generation": "Generation",
     "caches": "Smaller caches",
     "precision": "Number formats",
+    "feedforward": "Feedforwards, norms and depth beside the plain model",
     "abstraction": "What parts cost beside one plain module",
     "imports": "What importing costs",
 }

@@ -22,12 +22,18 @@ class Context:
     """Which token may see which, at the place where a part stands: set by the backbone."""
     memory: dict[str, Tokens] = field(default_factory=dict)
     """What cross-attention attends to, by name ('encoder' for an encoder's output)."""
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    """Which tokens of a memory each query may see, (B, N, M), by the name of the memory; all of one that is not named."""
+    grids: tuple[tuple[int, int], ...] | None = None
+    """The grids that the tokens fill one after the other, where they are the cells of several levels."""
     condition: Tensor | None = None
     """(B, D) or (B, N, D): what adaptive norms are conditioned on (time, class)."""
     cache: Cache | None = None
     positions: Any = None
     """The position part that the layers of a backbone share."""
     generator: torch.Generator | None = None
+    lead: int = 0
+    """How many tokens of the cache stand before the first that positions are counted from."""
     share: float = 1.0
     """How much of nested parts works in this pass: their first hidden units, of all."""
     lowered: dict[Any, Any] = field(default_factory=dict)
@@ -66,10 +72,16 @@ class Context:
         """Keep and reorder the sequences of cache and memory."""
         if self.cache is not None:
             self.cache.select(rows)
-        self.memory = {name: _rows(tokens, rows) for name, tokens in self.memory.items()}
-        if self.condition is not None:
-            self.condition = self.condition.index_select(0, rows)
+        kept = self.rows(rows)
+        self.memory, self.seen, self.condition = kept.memory, kept.seen, kept.condition
         self.lowered.clear()
+
+    def rows(self, rows: Tensor) -> Self:
+        """This context for some of the sequences, its cache left out."""
+        memory = {name: rows_of(tokens, rows) for name, tokens in self.memory.items()}
+        seen = {name: each.index_select(0, rows) for name, each in self.seen.items()}
+        condition = None if self.condition is None else self.condition.index_select(0, rows)
+        return self.replace(memory=memory, seen=seen, condition=condition, cache=None, lowered={})
 
 
 def sizes(*shape: int) -> tuple[int | str, ...]:
@@ -77,7 +89,9 @@ def sizes(*shape: int) -> tuple[int | str, ...]:
     return tuple(size if isinstance(size, int) else str(size) for size in shape)
 
 
-def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
+def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
+    """Some of the sequences of a batch, in that order."""
+
     def pick(x: Tensor | None) -> Tensor | None:
         return x if x is None or x.shape[0] == 1 != tokens.batch else x.index_select(0, rows)
 
@@ -88,7 +102,7 @@ def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
         weights=pick(tokens.weights),
         origin=pick(tokens.origin),
         marked=pick(tokens.marked),
-        source=None if tokens.source is None else _rows(tokens.source, rows),
+        source=None if tokens.source is None else rows_of(tokens.source, rows),
     )
 
 
@@ -99,5 +113,5 @@ def running_positions(mask: Tensor | None, count: int, device: torch.device, con
     """
     places = torch.arange(count, device=device)[None] if mask is None else order(mask)
     if context.cache is not None:
-        places = places + context.cache.offset()
+        places = places + context.cache.offset() - context.lead
     return places[..., None]

@@ -354,6 +354,17 @@ class MapHead(Head):
         """The same as maps, leading tokens left out."""
         return [as_map(each) for each in self.read(tokens, context)]
 
+    def for_levels(self, name: str, norm: Spec[Norm] | None) -> nn.ModuleList | None:
+        """A norm for each level that it reads, where there are any."""
+        return None if norm is None else nn.ModuleList(self.make(name, norm, width) for width in self.widths)
+
+
+def normed(norms: nn.ModuleList | None, maps: list[Float[Tensor, "B C Y X"]]) -> list[Float[Tensor, "B C Y X"]]:
+    """Maps, each normalised by its own norm, where there are any."""
+    if norms is None:
+        return maps
+    return [norm(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, each in zip(norms, maps, strict=True)]
+
 
 Layer = Callable[[Tokens], Tensor]
 """What a residual goes around: tokens into their update."""
@@ -410,6 +421,7 @@ def require(mixer: Mixer | Router | Norm, mask: Mask, path: str) -> None:
 def require_places(blocks: Iterable[Any], mask: Mask) -> None:
     """Refuse a reduction in a list of blocks where it cannot work, and what cannot work after it."""
     shown = gridless = False
+    inside = "/"
     for i, block in enumerate(blocks):
         for path, module in block.named_modules(prefix=f"blocks.{i}"):
             name = type(module).__name__
@@ -418,7 +430,8 @@ def require_places(blocks: Iterable[Any], mask: Mask) -> None:
                     f"{name} needs a grid, and the reduction before it leaves none; put reduction.Restore between them",
                     path,
                 )
-            if isinstance(module, Reduction):
+            if isinstance(module, Reduction) and not path.startswith(inside):
+                inside = f"{path}."
                 if mask.needs is not None and mask.needs not in module.capabilities:
                     raise DoesNotFit(f"the place is {mask!r}, and {name} lets later tokens change earlier ones", path)
                 if module.needs_attention and not shown:

@@ -1,7 +1,8 @@
 """Which token may look at which: one vocabulary of masks for every mixer.
 
 A mask speaks of order: `allows(query, key)` is given the place of each query and each key in its own sequence and
-answers where the query may see the key. Padding and packing are not said here: they travel with the tokens.
+answers where the query may see the key. Padding and packing are not said here: they travel with the tokens; nor which
+tokens of a memory each query may see: that travels with the memory (`Context.seen`).
 `touches(query, key)` is given spans of places and answers where the mask may allow something between them, so that
 a kernel leaves out what it need not look at.
 """
@@ -191,14 +192,19 @@ def _draws(mask: Random) -> Tensor:
     """(blocks, count): different blocks for each block, by hashed numbers, which a compiled graph can hold."""
     at = torch.arange(mask.blocks)
     mixed = at[:, None] * 0x9E3779B1 + at * 0x85EBCA77 + (mask.seed + 1) * 0xC2B2AE3D & 0xFFFFFFFF
-    for shift, factor in ((15, 0x85EBCA77), (13, 0xC2B2AE3D)):
-        mixed = (mixed ^ mixed >> shift) * factor & 0xFFFFFFFF
-    chance = (mixed ^ mixed >> 16).double() / 2**32
+    chance = scrambled(mixed).double() / 2**32
     if mask.besides is not None:
         first = torch.arange(mask.blocks) * mask.size
         last = first + mask.size - 1
         chance = chance + mask.besides.touches((first[:, None], last[:, None]), (first[None], last[None]))
     return chance.argsort(-1)[:, : mask.count]
+
+
+def scrambled(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """Numbers of 32 bits as others, which look drawn at random and are the same each time."""
+    for shift, factor in ((15, 0x85EBCA77), (13, 0xC2B2AE3D)):
+        numbers = (numbers ^ numbers >> shift) * factor & 0xFFFFFFFF
+    return numbers ^ numbers >> 16
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,10 @@ class Tokens:
         """Values with padding set to zero."""
         return self.values if self.mask is None else self.values * self.mask[..., None]
 
+    def spread(self, given: Shaped[Tensor, " S *d"]) -> Shaped[Tensor, " B #N *d"]:
+        """What is known of each sequence, for each of its tokens."""
+        return given[:, None] if self.lengths is None else given[documents(self.lengths, self.count)][None]
+
     def mean(self, skip: int = 0) -> Float[Tensor, "B D"]:
         """Mean over the real tokens after the first `skip`, each counted by its weight; (S, D) if packed."""
         share = torch.ones(self.values.shape[:2], dtype=self.values.dtype, device=self.values.device)

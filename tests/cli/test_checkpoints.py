@@ -50,6 +50,8 @@ def test_a_checkpoint_is_shown_and_used(run, bert, llama):  # noqa: F811
     assert answer["probability"] == pytest.approx(shares.max().item(), abs=1e-6)
     vectors = json.loads(run("embed", bert, given="a cat\nthe dogs run\n").out)
     assert [len(row) for row in vectors] == [16, 16]
+    said = run("generate", llama, "a dog", "--pattern", "(a|dog| )+", "--tokens", "3", "--json")
+    assert set(json.loads(said.out)[0]["text"]) <= set("adog ")
     said = run("generate", llama, "a dog", "--tokens", "3", "--temperature", "0", "--json")
     assert json.loads(said.out) == [
         {"input": "a dog", "text": ef.Checkpoint.open(llama).generate(["a dog"], max_tokens=3)[0]}

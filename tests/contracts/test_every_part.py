@@ -12,6 +12,8 @@ from torch import nn
 
 from everyformer.compression import InputGrid
 from everyformer.contracts import Mixer
+from everyformer.mixers import HashFeatures
+from everyformer.reduction.thresholds import Above
 from everyformer.registry import CAPABILITIES, ROOMS, parts
 from everyformer.specs import from_plain, to_plain
 from support.parts import close, make, spec_of
@@ -44,6 +46,8 @@ def test_same_seed_same_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_gradients_reach_every_parameter(name: str) -> None:
+    if name == "reduction.Interpreter":
+        pytest.skip("its decisions have no derivative, a reward trains it (objectives.RewardedPruning)")
     part = make(name).train()
     answer = run(part, marked=isinstance(part, Mixer))
     if list(part.parameters()):
@@ -58,13 +62,13 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_gradient_is_the_derivative(name: str) -> None:
-    if issubclass(spec_of(name).part, InputGrid):
+    if issubclass(spec_of(name).part, (HashFeatures, InputGrid)) or "Spiking" in name:
         pytest.skip("rounding has no derivative; it lets the gradient pass as it is")
     part = make(name, width=16).double()
     call, values = prepared(part, torch.float64, width=16)
-    if not values.is_floating_point():
+    if not values.is_floating_point() and list(part.parameters()):
         call, values = by_parameter(part, call, values)
-    if not call(values.requires_grad_()).requires_grad:
+    if not values.is_floating_point() or not call(values.requires_grad_()).requires_grad:
         pytest.skip("its answer does not depend on values, and it has no parameters")
     assert torch.autograd.gradcheck(call, (values,), fast_mode=True)
 
@@ -92,8 +96,8 @@ class Caller(nn.Module):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_bfloat16_stays_near(name: str) -> None:
-    if name == "reduction.DynamicViT":
-        pytest.skip("untrained, its tokens are worth nearly the same, and rounding decides which stay")
+    if name in ("mixers.HashFeatures", "mixers.SharedLinearAttention", "reduction.DynamicViT") or "Spiking" in name:
+        pytest.skip("it decides between values that are nearly the same, and rounding with it")
     wanted = run(make(name))
     got = run(make(name).bfloat16(), torch.bfloat16).float()
     assert got.isfinite().all()
@@ -126,8 +130,8 @@ def test_builds_and_copies_where_asked(name: str) -> None:
     assert torch.equal(run(copy.deepcopy(part)), run(part))
 
 
-IN_A_GRAPH = [name for name in PARTS if name != "models.LongSource"]
-"""A source in pieces is cut by its real length, which no graph knows."""
+IN_A_GRAPH = [name for name in PARTS if name != "models.LongSource" and not issubclass(spec_of(name).part, Above)]
+"""A source in pieces is cut by its real length, and how many tokens pass a threshold depends on them: no graph knows that."""
 
 
 @pytest.mark.parametrize("name", IN_A_GRAPH)

@@ -13,6 +13,7 @@ from everyformer.data.decoding import Decoding
 from everyformer.data.options import read_options
 from everyformer.recipe import known_recipes, load_recipe
 from everyformer.registry import find_system
+from everyformer.training.compare import variants
 from everyformer.training.designing import design_for
 from support.tiny_data import boxed, depths, masked, pairs, pictures, sentence, series, sounds, table
 
@@ -68,6 +69,14 @@ def test_a_recipe_trains_on_own_files_with_one_line_changed(name: str, tmp_path:
     assert before.total.isfinite()
     assert all(p.grad is not None for p in model.parameters())
     assert task.evaluate(model, "valid").samples == task.size("valid")
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if load_recipe(name).compare])
+def test_every_design_that_is_compared_can_be_built(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name, [f"data.path={own(name, tmp_path / 'own')}"])
+    facts = find_task(recipe.task).open(**recipe.data).facts
+    for each in variants(recipe).values():
+        design_for(each.design, facts).build(device="meta")
 
 
 @pytest.mark.parametrize("name", ["digits", "python"])

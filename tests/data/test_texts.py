@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from everyformer.data import find_task
 from everyformer.data.decoding import Decoding, changed
+from everyformer.data.misspelling import misspelt
 from everyformer.data.tasks.translation import bleu
 from everyformer.data.vocabulary import BOS, EOS, MASK, fit_vocabulary, load_vocabulary, pieces
 from everyformer.data.words import words
@@ -20,7 +22,7 @@ from support.tiny_data import TINY, table
 TEXTS = ["Grüße an die Füchse!", "the quick  brown\tfox\n", "naïve — “quotes” 日本 🙂"]
 
 
-@pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
+@pytest.mark.parametrize("kind", ["characters", "bytes", "words", "spelled", "bpe"])
 @pytest.mark.parametrize("specials", [0, 4])
 def test_decoding_undoes_encoding(kind: str, specials: int, tmp_path: Path) -> None:
     vocabulary = fit_vocabulary(kind, TEXTS, 300, specials)
@@ -37,6 +39,32 @@ def test_decoding_undoes_encoding(kind: str, specials: int, tmp_path: Path) -> N
         np.testing.assert_array_equal(mine, theirs)
     if kind != "characters":
         assert vocabulary.decode(vocabulary.encode("Ωmega").tolist()) == "Ωmega", "no text is unknown"
+
+
+def test_words_take_the_space_before_them_and_unknown_ones_are_bytes() -> None:
+    vocabulary = fit_vocabulary("words", ["the cat and the dog\n\nthe cat."] * 2, 260)
+    assert set(vocabulary.words) == {" the", " cat", "the", " and"} or len(vocabulary.words) == 4
+    ids = vocabulary.encode("the cow").tolist()
+    assert [vocabulary.decode([i]) for i in ids] == ["the", " ", "c", "o", "w"]
+
+
+def test_a_mark_stands_before_every_word_that_is_spelled_out() -> None:
+    vocabulary = fit_vocabulary("spelled", [], 0)
+    ids = vocabulary.encode("Who's there?\n\nI.").tolist()
+    assert vocabulary.size == 257
+    shown = "".join("|" if i == 256 else chr(i) for i in ids)
+    assert shown == "|Who|'|s| there|?|\n|\n|I|."
+    assert vocabulary.count_bytes(ids) == len("Who's there?\n\nI.")
+
+
+def test_a_share_of_the_letters_is_misspelt_and_nothing_else() -> None:
+    text = "The quick brown fox jumps over 1,234 lazy dogs.\n" * 200
+    wrong = misspelt(text, 0.1)
+    assert wrong == misspelt(text, 0.1) != misspelt(text, 0.1, seed=1)
+    assert [c for c in wrong if not c.isalpha()] == [c for c in text if not c.isalpha()]
+    words = list(zip(text.split(), wrong.split(), strict=True))
+    assert 0.25 < sum(a != b for a, b in words) / len(words) < 0.45
+    assert misspelt(text, 0.0) == text
 
 
 def test_unknown_characters_are_one_token() -> None:
@@ -115,10 +143,43 @@ def test_loss_is_nats_a_token_and_bits_a_byte(tmp_path: Path) -> None:
     assert figures["bits_per_byte"] == pytest.approx(8)
 
 
+def test_the_same_text_has_the_same_hash_however_it_is_cut_and_a_figure_with_misspellings(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a rose is a rose is a rose.\n" * 60)
+    scores = []
+    for tokens, length in (("bytes", 16), ("words", 8), ("spelled", 24)):
+        task = find_task("language-modelling").open(
+            path=str(tmp_path / "text.txt"),
+            tokens=tokens,
+            vocabulary=264,
+            length=length,
+            fractions=[0.8, 0.1, 0.1],
+            noise=0.2,
+        )
+        scores.append(task.evaluate(Even(task.vocabulary.size), "test"))
+    assert len({score.hash for score in scores}) == 1
+    assert scores[0].metrics["misspelt"] == pytest.approx(8.0) == scores[0].metrics["bits_per_byte"]
+    assert scores[1].metrics["misspelt"] > 1.2 * scores[1].metrics["bits_per_byte"], (
+        "words that it does not know are long"
+    )
+
+
+class Even(torch.nn.Module):
+    """Every token is as likely as any other."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(*inputs.shape, self.size)
+
+
 def test_a_prompt_goes_on_past_the_window(tmp_path: Path) -> None:
     tiny = TINY["language-modelling"](tmp_path)
     (answer,) = tiny.task.predict(tiny.model, ["the dog"], decoding={"max_tokens": 50})
     assert len(answer["text"]) == 50
+    (answer,) = tiny.task.predict(tiny.model, ["the dog"], decoding={"max_tokens": 9, "pattern": "(the|dog){2}"})
+    assert re.fullmatch("(the|dog){2}", answer["text"])
     with pytest.raises(BadInput, match="an empty prompt"):
         tiny.task.predict(tiny.model, [""])
 

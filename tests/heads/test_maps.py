@@ -1,5 +1,7 @@
 """Heads of maps against Hugging Face's, and what they ask of a body."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import DPTConfig, DPTForDepthEstimation, GLPNConfig, SegformerConfig, UperNetConfig
@@ -10,6 +12,7 @@ from transformers.models.upernet.modeling_upernet import UperNetHead
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.convolution import resized
+from everyformer.interop import dpt
 from everyformer.interop.weights import Pair, fill, layer, tensors
 from support.agreement import perturb, same_answers
 from support.heads import agree, answered, maps
@@ -130,31 +133,14 @@ def test_reassembled_levels_equal_hugging_face():
         backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 12, 16, 20], fusion_hidden_size=24,
     )  # fmt: skip
     theirs = DPTForDepthEstimation(config)
-    neck, fused = "neck.reassemble_stage", "neck.fusion_stage.layers"
-    pairs = [
-        *layer("readout.*", f"{neck}.readout_projects.*.0"),
-        *layer("project.*", f"{neck}.layers.*.projection"),
-        *layer("resize.*", f"{neck}.layers.*.resize"),
-        *layer("narrow.*", "neck.convs.*", bias=False),
-        *layer("mix.*", f"{fused}.*.projection"),
-        *(p for k in range(2) for p in layer(f"after.*.convs.{k}", f"{fused}.*.residual_layer2.convolution{k + 1}")),
-        *(
-            p
-            for i in range(3)
-            for k in range(2)
-            for p in layer(f"beside.{i}.convs.{k}", f"{fused}.{i + 1}.residual_layer1.convolution{k + 1}")
-        ),
-        *layer("first", "head.head.0"),
-        *layer("middle", "head.head.2"),
-        *layer("last", "head.head.4"),
-    ]
+    pairs = [replace(pair, ours=pair.ours.removeprefix("head.")) for pair in dpt.DEPTH]
     generator = torch.Generator().manual_seed(3)
     given = [torch.randn(2, 17, 16, generator=generator) for _ in range(4)]
     perturb(theirs, std=0.2)
     with torch.no_grad():
         theirs.head.head[4].bias += 1
     ours = ef.spec(ef.heads.Reassembled, hidden=(8, 12, 16, 20), fused=24).build((16,) * 4)
-    fill(ours, pairs, tensors(theirs), unused=("dpt.*", f"{fused}.0.residual_layer1.*"))
+    fill(ours, pairs, tensors(theirs), unused=("dpt.*", *dpt.IDLE))
     levels = {torch.nn.Identity(): ef.Tokens(each, grid=(4, 4), prefix=1) for each in given}
     same_answers(ours(list(levels.values())[-1], Context(levels=levels))[:, 0], theirs.head(theirs.neck(given)))
     with pytest.raises(ef.BadInput, match="class token"):

@@ -24,6 +24,8 @@ _TWO = {**_ENCODER, "num_labels": 2}
 _DECODER = {**_BODY, **_END, "num_labels": CLASSES}
 _ROBERTA = {**_ENCODER, "pad_token_id": 1, "type_vocab_size": 1}
 _LONGFORMER = {**_ROBERTA, "type_vocab_size": 2, "attention_window": [4, 8]}
+_ALBERT = {**_ENCODER, "embedding_size": 20}
+_FNET = {**{name: value for name, value in _ENCODER.items() if name != "num_attention_heads"}, "type_vocab_size": 2}
 _BIGBIRD = {**_ENCODER, "attention_type": "original_full"}
 _NYSTROMFORMER = {**_ENCODER, "num_landmarks": 6, "segment_means_seq_len": 24, "conv_kernel_size": 5}
 _MRA = {
@@ -35,6 +37,12 @@ _DISTILBERT = {
     "num_labels": CLASSES,
 }  # fmt: skip
 _BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "num_labels": CLASSES, **_END}
+_REFORMER = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "attention_head_size": 6, "feed_forward_size": 48,
+    "attn_layers": ["local", "lsh"], "axial_pos_shape": [4, 8], "axial_pos_embds_dim": [12, 20], "is_decoder": True,
+    "max_position_embeddings": 32, "num_buckets": [2, 4], "num_hashes": 2, "hash_seed": 3, "local_attn_chunk_length": 16,
+    "lsh_attn_chunk_length": 32,
+}  # fmt: skip
 _MODERNBERT = {
     **_ENCODER, **_END, "cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 3, "global_attn_every_n_layers": 2,
     "local_attention": 4,
@@ -70,12 +78,28 @@ _PATCHES = {
     "num_labels": 5,
 }
 _VIT = {**_PATCHES, "image_size": 16, "patch_size": 8}
+_OFFSETS = {"use_relative_position_bias": True, "use_absolute_position_embeddings": False, "use_mean_pooling": True}
 _CLIP = {
     "vision_config": {**_VIT, "hidden_act": "gelu"}, "projection_dim": 12,
-    "text_config": {**_ENCODER, "intermediate_size": 40, "eos_token_id": 70, "bos_token_id": 1},
+    "text_config": {
+        **_ENCODER, "intermediate_size": 40, "eos_token_id": 70, "bos_token_id": 1, "projection_dim": 12,
+    },
 }  # fmt: skip
+_GIT = {
+    **_BODY, **_END, "max_position_embeddings": 24,
+    "vision_config": {**_VIT, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 40},
+}  # fmt: skip
+_SIGLIP = {"vision_config": _VIT, "text_config": _ENCODER, "num_labels": CLASSES}
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
 _SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
+_MASK2FORMER = {
+    "backbone_config": {
+        **_SWIN, "model_type": "swin", "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4],
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    },
+    "feature_size": 64, "mask_feature_size": 64, "hidden_dim": 64, "encoder_feedforward_dim": 48, "encoder_layers": 2,
+    "decoder_layers": 5, "num_attention_heads": 4, "dim_feedforward": 40, "num_queries": 6, "num_labels": CLASSES,
+}  # fmt: skip
 _CONVNEXT = {**_PYRAMID, "hidden_sizes": [8, 16], "num_stages": 2, "layer_scale_init_value": 0.5}
 _POOLFORMER = {
     "depths": [1, 2], "hidden_sizes": [8, 16], "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2],
@@ -86,6 +110,19 @@ _PVT = {
     "num_labels": CLASSES,
 }  # fmt: skip
 _MIT = {name: value for name, value in _PVT.items() if name not in ("image_size", "num_labels")}
+_DPT = {
+    **_PATCHES, "image_size": 32, "patch_size": 8, "backbone_out_indices": [0, 1], "neck_hidden_sizes": [8, 12],
+    "reassemble_factors": [2, 0.5], "fusion_hidden_size": 16,
+}  # fmt: skip
+_DETR = {
+    "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None, "d_model": 16, "encoder_layers": 1,
+    "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24, "num_queries": 5, "num_labels": 3,
+    "backbone_config": {
+        "model_type": "resnet", "embedding_size": 4, "hidden_sizes": [16, 32], "depths": [1, 2],
+        "out_features": ["stage2"], "layer_type": "bottleneck",
+    },
+}  # fmt: skip
 _CVT = {"embed_dim": [8, 16, 24], "depth": [1, 2, 3], "num_heads": [1, 2, 3], "num_labels": CLASSES}
 _MAE = {
     **_VIT, "image_size": 32, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
@@ -115,11 +152,13 @@ class Case:
     """What ours takes, and what theirs takes."""
     change: Callable[[Any], Any] = lambda model: model
     """What is done to the model that no config says."""
+    std: float = 0.2
+    """How far every parameter is moved from where it starts."""
 
     def make(self) -> Any:
         """The model, random."""
         torch.manual_seed(0)
-        return perturb(self.change(getattr(tf, self.name)(getattr(tf, self.config)(**self.options))), std=0.2)
+        return perturb(self.change(getattr(tf, self.name)(getattr(tf, self.config)(**self.options))), std=self.std)
 
 
 def untied(model: Any) -> Any:
@@ -157,6 +196,31 @@ def marked_text() -> tuple[dict[str, Any], dict[str, Any]]:
     return {**ours, "marked": marked}, {**theirs, "global_attention_mask": marked.long()}
 
 
+def _of_one_question(given: tuple[dict[str, Any], dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    ours, theirs = given
+    return ours, {name: value[None] for name, value in theirs.items()}
+
+
+def choices() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sequences of different lengths, one of which answers."""
+    return _of_one_question(text())
+
+
+def choices_after_padding() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same where the id of padding is 1."""
+    return _of_one_question(text_after_padding())
+
+
+def marked_choices() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same with marked tokens."""
+    return _of_one_question(marked_text())
+
+
+def whole_choices(length: int) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+    """Sequences of one length, one of which answers."""
+    return lambda: _of_one_question(whole_text(3, length)())
+
+
 def whole_text(batch: int, length: int) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
     """Sequences of one length."""
 
@@ -177,21 +241,25 @@ def translation() -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-def the_same_again() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sources that end with token 2, and the same moved by one place as targets."""
-    ours, _ = text()
-    inputs, mask = ours["inputs"].masked_fill(ours["inputs"] == 2, 3), ours["mask"]
-    inputs[torch.arange(3), mask.sum(1) - 1] = 2
-    target = torch.nn.functional.pad(inputs, (1, -1))
-    return (
-        {"inputs": inputs, "mask": mask, "target": target, "target_mask": mask},
-        {
-            "input_ids": inputs,
-            "attention_mask": mask.long(),
-            "decoder_input_ids": target,
-            "decoder_attention_mask": mask.long(),
-        },
-    )
+def the_same_again(end: int) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+    """Sources that end with a token that they have nowhere else, and the same moved by one place as targets."""
+
+    def given() -> tuple[dict[str, Any], dict[str, Any]]:
+        ours, _ = text()
+        inputs, mask = ours["inputs"].masked_fill(ours["inputs"] == end, 3), ours["mask"]
+        inputs[torch.arange(3), mask.sum(1) - 1] = end
+        target = torch.nn.functional.pad(inputs, (1, -1))
+        return (
+            {"inputs": inputs, "mask": mask, "target": target, "target_mask": mask},
+            {
+                "input_ids": inputs,
+                "attention_mask": mask.long(),
+                "decoder_input_ids": target,
+                "decoder_attention_mask": mask.long(),
+            },
+        )
+
+    return given
 
 
 def marked_translation() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -226,10 +294,23 @@ def speech() -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-def pictures(side: int = 16) -> tuple[dict[str, Any], dict[str, Any]]:
+def short_speech() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Spectrograms alone."""
+    given = speech()[0]["inputs"]
+    return {"inputs": given}, {"input_features": given.mT}
+
+
+def pictures(side: int = 16, batch: int = 2) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures."""
-    given = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
+    given = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(2))
     return {"inputs": given}, {"pixel_values": given}
+
+
+def filled_in() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures of which some patches are hidden."""
+    ours, theirs = pictures()
+    hidden = torch.tensor([[True, False, True, True], [False, False, True, False]])
+    return {**ours, "hidden": hidden}, {**theirs, "bool_masked_pos": hidden}
 
 
 def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -237,13 +318,33 @@ def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
     return pictures(32)
 
 
+def ended_text() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sequences of different lengths that end with token 70."""
+    inputs, mask = ids(70, 3, 13), ragged(3, 13)
+    inputs[torch.arange(3), mask.sum(1) - 1] = 70
+    inputs = inputs.masked_fill(~mask, 0)
+    return {"inputs": inputs, "mask": mask}, {"input_ids": inputs, "attention_mask": mask.long()}
+
+
 def pictures_and_texts() -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures, and texts that end with token 70."""
     ours, theirs = pictures()
-    texts, mask = ids(70, 3, 13), ragged(3, 13)
-    texts[torch.arange(3), mask.sum(1) - 1] = 70
-    texts = texts.masked_fill(~mask, 0)
-    return {**ours, "texts": texts, "texts_mask": mask}, {**theirs, "input_ids": texts, "attention_mask": mask.long()}
+    mine, yours = ended_text()
+    return {**ours, "texts": mine["inputs"], "texts_mask": mine["mask"]}, {**theirs, **yours}
+
+
+def pictures_and_whole_texts() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures, and texts that are filled up to one length."""
+    ours, theirs = pictures()
+    texts = ids(VOCABULARY, 3, 24)
+    return {**ours, "texts": texts}, {**theirs, "input_ids": texts}
+
+
+def captions() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures, and what is said of them."""
+    ours, theirs = pictures(batch=3)
+    said, asked = text()
+    return {**ours, "target": said["inputs"], "target_mask": said["mask"]}, {**theirs, **asked}
 
 
 def hidden_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -278,7 +379,37 @@ CASES = [
         "BertModel BertForMaskedLM BertForSequenceClassification BertForTokenClassification",
         "BertConfig", _ENCODER, pairs_of_text,
     ),
-    *_all("BertForNextSentencePrediction BertForQuestionAnswering", "BertConfig", _TWO, pairs_of_text),
+    *_all(
+        "BertForNextSentencePrediction BertForPreTraining BertForQuestionAnswering", "BertConfig", _TWO, pairs_of_text
+    ),
+    *_all("AlbertModel AlbertForMaskedLM AlbertForTokenClassification", "AlbertConfig", _ALBERT, pairs_of_text),
+    *_all(
+        "AlbertForPreTraining AlbertForSequenceClassification AlbertForQuestionAnswering",
+        "AlbertConfig", {**_ALBERT, "num_labels": 2}, pairs_of_text,
+    ),
+    *_all(
+        "FNetModel FNetForMaskedLM FNetForSequenceClassification FNetForTokenClassification",
+        "FNetConfig", _FNET, whole_text(3, 13),
+    ),
+    *_all(
+        "FNetForNextSentencePrediction FNetForPreTraining FNetForQuestionAnswering",
+        "FNetConfig", {**_FNET, "num_labels": 2}, whole_text(3, 13),
+    ),
+    Case("BertLMHeadModel", "BertConfig", {**_ENCODER, **_END, "is_decoder": True}, text),
+    Case("RobertaForCausalLM", "RobertaConfig", {**_ROBERTA, "is_decoder": True}, text_after_padding),
+    Case("ElectraForCausalLM", "ElectraConfig", {**_ENCODER, **_END, "embedding_size": 20, "is_decoder": True}, text),
+    Case("BertForMultipleChoice", "BertConfig", _ENCODER, choices),
+    Case("AlbertForMultipleChoice", "AlbertConfig", _ALBERT, choices),
+    Case("RobertaForMultipleChoice", "RobertaConfig", _ROBERTA, choices_after_padding),
+    Case("LongformerForMultipleChoice", "LongformerConfig", _LONGFORMER, marked_choices),
+    Case("BigBirdForMultipleChoice", "BigBirdConfig", _BIGBIRD, choices),
+    Case("FNetForMultipleChoice", "FNetConfig", _FNET, whole_choices(13)),
+    Case("NystromformerForMultipleChoice", "NystromformerConfig", {**_NYSTROMFORMER, "segment_means_seq_len": 6},
+         whole_choices(13)),
+    Case("MraForMultipleChoice", "MraConfig", _MRA, whole_choices(128)),
+    Case("DistilBertForMultipleChoice", "DistilBertConfig", _DISTILBERT, choices),
+    Case("ElectraForMultipleChoice", "ElectraConfig", {**_ENCODER, "embedding_size": 20}, choices),
+    Case("ModernBertForMultipleChoice", "ModernBertConfig", _MODERNBERT, choices),
     *_all(
         "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification RobertaForTokenClassification",
         "RobertaConfig", _ROBERTA, text_after_padding,
@@ -293,6 +424,7 @@ CASES = [
         "BigBirdModel BigBirdForMaskedLM BigBirdForSequenceClassification BigBirdForTokenClassification",
         "BigBirdConfig", _BIGBIRD, pairs_of_text,
     ),
+    *_all("BigBirdForPreTraining BigBirdForQuestionAnswering", "BigBirdConfig", {**_BIGBIRD, "num_labels": 2}, pairs_of_text),
     Case("BigBirdForMaskedLM", "BigBirdConfig", {**_BIGBIRD, "attention_type": "block_sparse", "block_size": 4}, text),
     *_all(
         "NystromformerModel NystromformerForMaskedLM NystromformerForSequenceClassification "
@@ -331,7 +463,7 @@ CASES = [
     *_all(_every("Bloom"), "BloomConfig", _BLOOM, text),
     Case("BloomForCausalLM", "BloomConfig", {**_BLOOM, "n_head": 3, "hidden_size": 24}, text),
     *_all(
-        "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification",
+        "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification GPT2ForQuestionAnswering",
         "GPT2Config",
         {"vocab_size": VOCABULARY, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 5, **_END},
         text,
@@ -369,38 +501,69 @@ CASES = [
         "T5ForConditionalGeneration", "T5Config",
         {**_T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}, translation, untied,
     ),
-    Case("MT5ForConditionalGeneration", "MT5Config", _T5, translation),
+    *_all("T5Model T5ForQuestionAnswering", "T5Config", _T5, translation),
+    Case("T5ForSequenceClassification", "T5Config", {**_T5, "num_labels": CLASSES}, the_same_again(1)),
+    *_all("T5EncoderModel T5ForTokenClassification", "T5Config", {**_T5, "num_labels": CLASSES}, text),
+    *_all("MT5ForConditionalGeneration MT5Model MT5ForQuestionAnswering", "MT5Config", _T5, translation),
+    Case("MT5ForSequenceClassification", "MT5Config", {**_T5, "num_labels": CLASSES}, the_same_again(1)),
+    *_all("MT5EncoderModel MT5ForTokenClassification", "MT5Config", {**_T5, "num_labels": CLASSES}, text),
     *_all("BartForConditionalGeneration BartModel BartForQuestionAnswering", "BartConfig", _BART, translation),
     Case("BartForConditionalGeneration", "BartConfig", {**_BART, "scale_embedding": True, "encoder_layers": 3}, translation),
-    Case("BartForSequenceClassification", "BartConfig", {**_BART, "num_labels": CLASSES}, the_same_again),
+    Case("BartForSequenceClassification", "BartConfig", {**_BART, "num_labels": CLASSES}, the_same_again(2)),
     *_all("MBartForConditionalGeneration MBartModel", "MBartConfig", _BART, translation),
-    Case("MBartForSequenceClassification", "MBartConfig", {**_BART, "num_labels": CLASSES}, the_same_again),
+    Case("MBartForSequenceClassification", "MBartConfig", {**_BART, "num_labels": CLASSES}, the_same_again(2)),
     *_all("MarianMTModel MarianModel", "MarianConfig", {**_BART, "activation_function": "swish"}, translation),
     *_all("LEDForConditionalGeneration LEDModel LEDForQuestionAnswering", "LEDConfig", _LED, marked_translation),
+    Case("BartForCausalLM", "BartConfig", _BART, whole_text(3, 13)),
+    Case("MBartForCausalLM", "MBartConfig", _BART, whole_text(3, 13)),
+    Case("MarianForCausalLM", "MarianConfig", {**_BART, "activation_function": "swish"}, whole_text(3, 13)),
     *_all("DiffLlamaForCausalLM DiffLlamaModel DiffLlamaForTokenClassification", "DiffLlamaConfig", _LLAMA, text),
+    *_all("ReformerModelWithLMHead ReformerModel", "ReformerConfig", _REFORMER, text),
+    Case("ReformerModelWithLMHead", "ReformerConfig", {**_REFORMER, "axial_pos_embds": False, "num_buckets": 8}, text),
     *_all("ViTForImageClassification ViTModel", "ViTConfig", _VIT, pictures),
     Case("ViTForImageClassification", "ViTConfig", {**_VIT, "qkv_bias": False, "hidden_act": "gelu_new"}, pictures),
-    Case("SwinForImageClassification", "SwinConfig", _SWIN, large_pictures),
+    *_all("SwinForImageClassification SwinModel", "SwinConfig", _SWIN, large_pictures),
+    Case("Mask2FormerForUniversalSegmentation", "Mask2FormerConfig", _MASK2FORMER, large_pictures, std=0.1),
     Case("SwinForImageClassification", "SwinConfig", {**_SWIN, "qkv_bias": False, "depths": [2, 1]}, large_pictures),
-    Case("Swinv2ForImageClassification", "Swinv2Config", _SWIN, large_pictures),
+    *_all("Swinv2ForImageClassification Swinv2Model", "Swinv2Config", _SWIN, large_pictures),
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
-    Case("ConvNextForImageClassification", "ConvNextConfig", _CONVNEXT, large_pictures),
-    Case("PoolFormerForImageClassification", "PoolFormerConfig", _POOLFORMER, large_pictures),
-    Case("PvtForImageClassification", "PvtConfig", _PVT, large_pictures),
-    Case("PvtV2ForImageClassification", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
-    Case("SegformerForImageClassification", "SegformerConfig", _PVT, large_pictures),
+    *_all("ConvNextForImageClassification ConvNextModel", "ConvNextConfig", _CONVNEXT, large_pictures),
+    Case("ViTForMaskedImageModeling", "ViTConfig", {**_VIT, "encoder_stride": 8}, filled_in),
+    Case("DeiTForMaskedImageModeling", "DeiTConfig", {**_VIT, "encoder_stride": 8}, filled_in),
+    *_all("DeiTForImageClassification DeiTModel", "DeiTConfig", _VIT, pictures),
+    *_all("BeitForImageClassification BeitModel", "BeitConfig", {**_VIT, **_OFFSETS}, pictures),
+    *_all("PoolFormerForImageClassification PoolFormerModel", "PoolFormerConfig", _POOLFORMER, large_pictures),
+    *_all("PvtForImageClassification PvtModel", "PvtConfig", _PVT, large_pictures),
+    *_all("PvtV2ForImageClassification PvtV2Model", "PvtV2Config", {**_PVT, "qkv_bias": False}, large_pictures),
+    *_all("SegformerForImageClassification SegformerModel", "SegformerConfig", _PVT, large_pictures),
     Case("SegformerForSemanticSegmentation", "SegformerConfig", {**_PVT, "decoder_hidden_size": 16}, large_pictures),
-    Case("GLPNForDepthEstimation", "GLPNConfig", {**_MIT, "decoder_hidden_size": 16, "max_depth": 7}, large_pictures),
-    Case("CvtForImageClassification", "CvtConfig", _CVT, large_pictures),
+    *_all("GLPNForDepthEstimation GLPNModel", "GLPNConfig", {**_MIT, "decoder_hidden_size": 16, "max_depth": 7}, large_pictures),
+    *_all("DPTForDepthEstimation DPTForSemanticSegmentation", "DPTConfig", _DPT, large_pictures),
+    Case("DPTForSemanticSegmentation", "DPTConfig", {**_DPT, "use_batch_norm_in_fusion_residual": True}, large_pictures),
+    Case("DetrForObjectDetection", "DetrConfig", _DETR, large_pictures),
+    *_all("CvtForImageClassification CvtModel", "CvtConfig", _CVT, large_pictures),
+    Case("SiglipModel", "SiglipConfig", _SIGLIP, pictures_and_whole_texts),
+    Case("SiglipForImageClassification", "SiglipConfig", _SIGLIP, pictures),
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
+    Case("SiglipTextModel", "SiglipTextConfig", {**_ENCODER, "projection_size": 20}, whole_text(3, 24)),
     Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),
+    Case("CLIPForImageClassification", "CLIPConfig", _CLIP, pictures),
+    *_all("CLIPVisionModel CLIPVisionModelWithProjection", "CLIPVisionConfig", {**_VIT, "projection_dim": 12}, pictures),
+    *_all("CLIPTextModel CLIPTextModelWithProjection", "CLIPTextConfig", _CLIP["text_config"], ended_text),
+    *_all("GitForCausalLM GitModel", "GitConfig", _GIT, captions),
+    Case("GitForCausalLM", "GitConfig", {**_GIT, "tie_word_embeddings": True}, captions),
     Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
     *_all("Wav2Vec2ForCTC Wav2Vec2Model Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAVES, whole_waves),
-    *_all("Wav2Vec2ForCTC Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _LAYERED, waves),
+    *_all(
+        "Wav2Vec2ForCTC Wav2Vec2ForSequenceClassification Wav2Vec2ForAudioFrameClassification",
+        "Wav2Vec2Config", _LAYERED, waves,
+    ),
     Case("HubertForCTC", "HubertConfig", _WAVES, whole_waves),
     *_all("HubertModel HubertForSequenceClassification", "HubertConfig", _LAYERED, waves),
     *_all("WhisperForConditionalGeneration WhisperModel", "WhisperConfig", _WHISPER, speech),
-    *_all("ASTForAudioClassification", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
+    Case("WhisperForAudioClassification", "WhisperConfig", {**_WHISPER, "num_labels": CLASSES}, short_speech),
+    Case("WhisperForCausalLM", "WhisperConfig", _WHISPER, whole_text(3, 13)),
+    *_all("ASTForAudioClassification ASTModel", "ASTConfig", {**_PATCHES, **_SOUND}, sound),
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from everyformer.training.precision import choose
 from support.rooms import example
 from support.systems import model_of, systems, tiny
 
-DISCRETE = {"memoryformer"}
+DISCRETE = {"ecoformer", "memoryformer", "reformer", "spiking-lmuformer"}
 """Systems whose parts choose by a sign, so that rounding chooses something else."""
 
 

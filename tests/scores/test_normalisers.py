@@ -82,3 +82,20 @@ def test_scores_far_apart_stay_finite(name):
         weights.square().sum().backward()
         assert weights.isfinite().all()
         assert scores.grad.isfinite().all()
+
+
+def test_top_k_is_softmax_over_the_largest():
+    found = built("TopK", count=3)(SCORES)
+    for row, weights in zip(SCORES.flatten(0, 2), found.flatten(0, 2), strict=True):
+        best = sorted(range(9), key=row.tolist().__getitem__)[-3:]
+        wanted = torch.zeros(9)
+        wanted[best] = row[best].softmax(0)
+        torch.testing.assert_close(weights, wanted)
+    allowed = torch.arange(9)[None, None, None] < torch.tensor([0, 1, 2, 9])[None, None, :, None]
+    few = built("TopK", count=3)(SCORES, allowed)
+    torch.testing.assert_close(
+        few[:, :, :3], SCORES.masked_fill(~allowed, -1e30).softmax(-1)[:, :, :3] * allowed[:, :, :3]
+    )
+    assert torch.equal(built("TopK", count=9)(SCORES), SCORES.softmax(-1))
+    with pytest.raises(ef.EveryformerError, match="at least one key; given count=0"):
+        built("TopK", count=0)

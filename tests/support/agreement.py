@@ -40,10 +40,10 @@ def same_answers(answer, expected):
 
 def same_gradients(ours, pairs, given, nothing=()):
     """Compare the gradients of our model with those `given` under their names; those of `nothing` are zero in both."""
-    found = {name: each.grad for name, each in tensors(ours).items() if isinstance(each, torch.nn.Parameter)}
-    for name, spoken in resolve(ours, pairs).items():
-        if name not in found:
-            continue
+    found = {name: tensor.grad for name, tensor in tensors(ours).items() if isinstance(tensor, torch.nn.Parameter)}
+    spoken_of = resolve(ours, pairs)
+    for name in found:
+        spoken = spoken_of[name]
         pair = next(each for each in spoken if all(theirs in given for theirs in each.theirs))
         wanted = pair.read(given)
         if isinstance(pair.form, Leading):  # a token and its place among the positions have the same gradient
@@ -52,10 +52,10 @@ def same_gradients(ours, pairs, given, nothing=()):
         close(found[name], wanted, f"gradient of {name}")
 
 
-def equal(ours, theirs, answer, expected, real=None):
+def equal(ours, theirs, answer, expected, real=None, nothing=()):
     """Compare answers where tokens are real, then the gradients of a random sum of them, tensor by tensor.
 
-    `theirs` is a live model of transformers or of timm.
+    `theirs` is a live model of transformers or of timm; the gradients of `nothing` are zero in both.
     """
     if real is not None:
         answer, expected = answer[real], expected[real]
@@ -65,9 +65,9 @@ def equal(ours, theirs, answer, expected, real=None):
     (expected * weights).sum().backward()
     given = {name: tensor.grad for name, tensor in tensors(theirs).items() if tensor.grad is not None}
     if hasattr(theirs, "config"):
-        return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given))
+        return same_gradients(ours, live.pairs(ours, theirs), live.as_saved(theirs, given), nothing)
     family = timm_family(theirs)
-    return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given)
+    return same_gradients(ours, family.family.pairs(design_of(ours), family.name), given, nothing)
 
 
 def recorded(name, ours, pairs, nothing=(), fields=()):
@@ -88,7 +88,8 @@ def same_as_function(model, function, *inputs, **fields):
     answer, expected = model(*inputs, **fields), function(parameters, *inputs, **fields)
     same_answers(answer, expected)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    found = torch.autograd.grad((answer * weights).sum(), list(parameters.values()))
-    wanted = torch.autograd.grad((expected * weights).sum(), list(parameters.values()))
-    for name, one, other in zip(parameters, found, wanted, strict=True):
+    learnt = {name: each for name, each in parameters.items() if isinstance(each, torch.nn.Parameter)}
+    found = torch.autograd.grad((answer * weights).sum(), list(learnt.values()))
+    wanted = torch.autograd.grad((expected * weights).sum(), list(learnt.values()))
+    for name, one, other in zip(learnt, found, wanted, strict=True):
         close(one, other, f"gradient of {name}")

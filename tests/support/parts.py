@@ -14,6 +14,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import MapHead, Mixer, Transition
+from everyformer.heads import Pixels
 from everyformer.masks import Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -32,6 +33,7 @@ _block = ef.spec(
     mixer=ef.spec(ef.mixers.Attention, heads=HEADS),
     feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
 )
+_series = ef.spec(ef.embeddings.TimeSteps, variates=3, lookback=12)
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
 _added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
 _asking = _block.but(
@@ -39,8 +41,39 @@ _asking = _block.but(
     mixer=None,
     cross=(ef.spec(ef.mixers.PlacedCrossAttention, memory="cells", heads=HEADS, **_added),),
 )
+_across = _block.but(mixer=None, cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="across"),))
+_round = ef.spec(ef.backbones.Round, local=(_block,), read=_across, outer=(_block,), write=_across)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
+_pair = ef.spec(
+    ef.backbones.PairedBlock,
+    mixer=ef.spec(ef.mixers.PairedAttention, heads=HEADS),
+    feedforward=ef.spec(ef.feedforward.MLP, hidden=48),
+)
+_partial = _block.but(
+    mixer=ef.spec(ef.mixers.PartialAttention, heads=HEADS, steps=(ef.spec(ef.scores.Added),)), feedforward=None
+)
+_together = ef.spec(
+    ef.heads.LevelsTogether,
+    places=ef.spec(ef.positions.ScaledSinusoidal),
+    body=_block.but(
+        mixer=ef.spec(ef.mixers.DeformableAttention, heads=HEADS, points=2, places=ef.spec(ef.positions.Carried))
+    ),
+    levels=1,
+    groups=4,
+)
 
+_towers: dict[str, Any] = {
+    "picture": ef.spec(
+        ef.models.Model,
+        width=WIDTH,
+        embedding=ef.spec(ef.embeddings.Patches, patch=4, image=16),
+        backbone=_encoder,
+        head=ef.spec(ef.heads.PoolHead, output=8),
+    ),
+    "text": ef.spec(
+        ef.models.Model, width=WIDTH, embedding=_text, backbone=_encoder, head=ef.spec(ef.heads.PoolHead, output=8)
+    ),
+}
 _seq2seq = {
     "width": WIDTH,
     "source": _text,
@@ -50,6 +83,23 @@ _seq2seq = {
         blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),) * 2,
     ),
     "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
+}
+_clusters = {
+    "classes": 3,
+    "queries": 5,
+    "hidden": WIDTH,
+    "heads": HEADS,
+    "mlp": 48,
+    "depths": (1,),
+    "pixels": _together,
+}
+_by_levels = {
+    "classes": 3,
+    "queries": 5,
+    "hidden": WIDTH,
+    "pixels": _together,
+    "blocks": (_asking, _asking),
+    "norm": ef.spec(ef.norms.LayerNorm),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
@@ -63,6 +113,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 3,
         "layers": (ef.spec(ef.backbones.ScaleLayer, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),),
     },
+    "backbones.ChosenDepth": {"blocks": (_block, _block), "least": 1, "chances": (0.0, 1.0)},
     "backbones.Chunked": {
         "encoder": _encoder.but(blocks=(_block,)),
         "inner": _encoder,
@@ -71,30 +122,53 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Decoder": {"blocks": (_block, _block)},
     "backbones.Elastic": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "rate": 0.0},
     "backbones.Encoder": {"blocks": (_block, _block)},
+    "backbones.FreeLatent": {"bits": 3, "block": _pair, "encoder": _pair},
+    "backbones.FirstScores": {"heads": HEADS, "body": ef.spec(ef.backbones.Encoder, blocks=(_partial,))},
+    "backbones.Interleaved": {"group": 2, "latents": 2, "rounds": (_round,)},
+    "backbones.Landmarks": {"body": ef.spec(ef.backbones.Decoder, blocks=(_block,)), "block": 2},
+    "backbones.LinearExpansion": {"block": _block, "depth": 3},
     "backbones.Loop": {"blocks": (_block,), "times": 2},
     "backbones.Multiscale": {
         "patch": 2,
         "outer": ef.spec(ef.backbones.Encoder, blocks=(_block,)),
         "inner": ef.spec(ef.backbones.Encoder, blocks=(_block,)),
     },
+    "backbones.PairedBlock": dict(_pair.options),
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
+    "backbones.Round": dict(_round.options),
+    "backbones.Reversible": {"blocks": (ef.spec(ef.backbones.ReversibleBlock),) * 2},
     "backbones.SharingStage": {"blocks": (_block, _block), "shared": ("feedforward",)},
+    "backbones.Spelled": {
+        "chunks": ef.spec(ef.backbones.FixedChunks, length=3),
+        "encoder": _encoder.but(blocks=(_block,)),
+        "inner": _encoder.but(blocks=(_block,)),
+        "decoder": _encoder.but(blocks=(_block,)),
+        "inner_width": 48,
+    },
     "backbones.Stage": {"blocks": (_block, _block)},
+    "backbones.Summed": {"bodies": (_encoder.but(blocks=(_block,)),) * 2},
     "backbones.WordBlock": {
         "words": 2,
         "inner": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=2)),
         "outer": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=HEADS)),
     },
     "embeddings.ActivatedPatches": {"patch": 4, "image": 16},
+    "backbones.Skipping": {
+        "blocks": (_block.but(feedforward=None), _block.but(mixer=None)),
+        "router": ef.spec(ef.feedforward.TopK, k=1),
+    },
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
     "embeddings.Beside": {
         "tokens": ef.spec(ef.embeddings.Patches, patch=8, image=16),
         "memory": ef.spec(ef.embeddings.Patches, patch=4, image=16),
     },
+    "embeddings.BinaryFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ConvStem": {"image": 16},
+    "embeddings.ConvSteps": {"variates": 3, "lookback": 12},
+    "embeddings.FrameConvs": {"mels": 12, "frames": 20, "convs": 2},
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
     "embeddings.MaskedPatches": {"patch": 4, "image": 16},
@@ -111,7 +185,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.SpectrogramConvs": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramFrames": {"mels": 12, "frames": 20},
     "embeddings.SpectrogramPatches": {"mels": 12, "frames": 20, "patch": 4, "stride": 3},
+    "embeddings.RealFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ResidualStem": {"image": 16},
+    "embeddings.SpelledText": {"vocabulary": VOCABULARY},
+    "embeddings.SpikingFrameConvs": {"mels": 12, "frames": 20, "convs": 2},
     "embeddings.StandardStem": {"image": 16, "groups": 2},
     "embeddings.ResidualPatches": {"image": 16, "patch": 4, "middle": 4},
     "embeddings.StridedStem": {"image": 16},
@@ -122,11 +199,28 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.Variates": {"variates": 3, "lookback": 12},
     "embeddings.WaveConvs": {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40},
     "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
+    "heads.Beside": {
+        "head": ef.spec(ef.heads.TiedHead, vocabulary=VOCABULARY),
+        "beside": (ef.spec(ef.heads.ClassHead, classes=3),),
+        "names": ("next",),
+    },
+    "feedforward.NormedMLP": {"norm": ef.spec(ef.norms.LayerNorm), "ratio": 1.5},
+    "heads.BasisTransforms": {"classes": 3, "old": 8, "extra": 4},
     "heads.CellHead": {"outputs": 3},
+    "heads.ClusterQueries": _clusters,
+    "heads.SoftClusterQueries": _clusters,
     "heads.ClassHead": {"classes": 3},
     "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
     "heads.MLPHead": {"classes": 3},
+    "heads.FutureHead": {
+        "vocabulary": VOCABULARY,
+        "ahead": 3,
+        "pseudo": 2,
+        "decoder": ef.spec(
+            ef.backbones.Decoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+    },
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
@@ -139,6 +233,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "body": _asking,
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.LevelQueries": _by_levels,
+    "heads.MaskedQueries": _by_levels,
+    "heads.LevelsTogether": {**_together.options},
     "heads.MaskQueries": {
         "classes": 3,
         "queries": 5,
@@ -153,9 +250,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norm": ef.spec(ef.norms.LayerNorm),
     },
     "heads.Reassembled": {"hidden": (8, 12), "factors": (2, 0.5), "fused": 8, "narrow": 4},
+    "heads.ReassembledClasses": {"classes": 3, "hidden": (8, 12), "factors": (2, 0.5), "fused": 8},
+    "heads.Refined": {"feedforward": ef.spec(ef.feedforward.MLP, hidden=48), "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.SelectiveFusion": {"hidden": 16},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
+    "heads.StepHead": {"horizon": 4, "variates": 3},
     "heads.TiedHead": {"vocabulary": VOCABULARY},
     "heads.TokenHead": {"vocabulary": VOCABULARY},
     "heads.Transform": {"norm": ef.spec(ef.norms.LayerNorm)},
@@ -168,8 +268,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "mixers.CombinerAttention": {"segment": 2},
     "mixers.EmbeddingFree": {"reduce": ef.spec(ef.backbones.MeanMerging, size=2)},
+    "mixers.DeformableAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
+    "mixers.FilledWindows": {"size": 3, "shift": 1},
     "mixers.FixedPointAttention": {"iterations": 1},
     "mixers.GlobalLocal": {"mask": Window(1, 1)},
+    "mixers.LSHAttention": {"buckets": 2},
     "mixers.LongformerAttention": {"mask": Window(1, 1)},
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
@@ -178,6 +281,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.RandomMixing": {"grid": GRID},
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
     "mixers.RoutedGlobal": {"mask": Window(1, 1), "segment": 2, "chosen": 1},
+    "mixers.SpectralDictionary": {"atoms": 6, "length": 8, "window": 4},
     "mixers.Spread": {"size": 2},
     "mixers.TokenMLP": {"grid": GRID, "hidden": 24},
     "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
@@ -194,6 +298,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
             )
             for patch in (8, 4)
         )
+    },
+    "models.BiasedTowers": _towers,
+    "models.Forecaster": {
+        "width": WIDTH,
+        "source": _series,
+        "target": _series,
+        "encoder": _encoder,
+        "decoder": ef.spec(
+            ef.backbones.Encoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+        "head": ef.spec(ef.heads.StepHead, horizon=4, variates=3),
+        "horizon": 4,
+        "known": 6,
     },
     "models.LongSource": {**_seq2seq, "length": 4},
     "models.MaskedAutoencoder": {
@@ -212,19 +329,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "backbone": _encoder,
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
+    "models.Prefixed": {**_seq2seq, "target": _text, "decoder": _encoder},
     "models.Seq2Seq": _seq2seq,
-    "models.TwoTowers": {
-        "picture": ef.spec(
-            ef.models.Model,
-            width=WIDTH,
-            embedding=ef.spec(ef.embeddings.Patches, patch=4, image=16),
-            backbone=_encoder,
-            head=ef.spec(ef.heads.PoolHead, output=8),
-        ),
-        "text": ef.spec(
-            ef.models.Model, width=WIDTH, embedding=_text, backbone=_encoder, head=ef.spec(ef.heads.PoolHead, output=8)
-        ),
-    },
+    "models.SharedSeq2Seq": _seq2seq,
+    "models.TwoTowers": _towers,
     "models.TwoBranches": {
         "widths": (16, WIDTH),
         "embeddings": (ef.spec(ef.embeddings.Patches, patch=4, image=16, first=1),) * 2,
@@ -241,6 +349,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "positions.LearnedAxes": {"grid": GRID},
     "positions.LearnedGrid": {"grid": GRID},
     "reduction.Patchout": {"rows": 1, "columns": 2},
+    "reduction.Threshold": {"least": 1.0},
 }
 """Options for parts that have some without a default, and smaller sizes where the default is slow."""
 
@@ -275,6 +384,8 @@ def place_for(name: str, width: int = WIDTH) -> tuple[Any, ...]:
     given = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if issubclass(find_part(name), MapHead):
         return ((width, width),)
+    if issubclass(find_part(name), Pixels):
+        return (width, width), width
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
     return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
+from everyformer.backbones.interleaved import Round
 from everyformer.backbones.loops import Entrance
 from everyformer.backbones.sharing import ScaleLayer
 from everyformer.context import Context
@@ -28,7 +29,9 @@ from everyformer.contracts import (
     mix,
 )  # fmt: skip
 from everyformer.embeddings.finish import lead
+from everyformer.embeddings.tables import Table
 from everyformer.grids import as_map, as_tokens
+from everyformer.heads.pixels import Pixels
 from everyformer.heads.pools import Pool
 from everyformer.mixers import Directions, FeatureMap
 from everyformer.mixers.attended import Attended
@@ -36,7 +39,7 @@ from everyformer.mixers.lowering import Lowered
 from everyformer.models.model import Root
 from everyformer.norms.branches import Branch
 from everyformer.tokens import Tokens
-from support.parts import HEADS, VOCABULARY, WIDTH, context, names, tokens
+from support.parts import COUNT, HEADS, VOCABULARY, WIDTH, context, names, tokens
 
 ROOMS = (
     "embeddings",
@@ -101,6 +104,8 @@ def prepared(
         }
         inputs = batch.pop("inputs")
         return lambda x: _values(part(x, **batch)), inputs
+    if isinstance(part, Table):
+        return part, torch.randint(part.vocabulary, (3, COUNT), generator=torch.Generator().manual_seed(seed))
     if isinstance(part, Reduction):
         return reducing(part, dtype, width=width, seed=seed)
     grid = "grid" in getattr(part, "capabilities", ()) or getattr(part, "needs_grid", False)
@@ -171,16 +176,22 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         if part.leads:
             whole, coarse = (lead(each, each.values[0, : part.leads]) for each in (whole.replace(prefix=0), coarse))
         return part(coarse, shared.replace(levels={nn.Identity(): each for each in (whole, coarse)}))
+    if isinstance(part, Pixels):
+        cells, looked = part([as_map(whole), as_map(whole)[:, :, ::2, ::2]], shared)
+        return torch.cat([each.flatten(1) for each in (cells, *looked)], 1)
     if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):
         return part(whole, shared)
     if isinstance(part, ScaleLayer):
         return torch.cat(
             [each.values for each in part([whole, whole.update(whole.values.tanh())] * (HEADS // 2), shared)]
         )
+    if isinstance(part, Round):
+        return part(*rounded(whole), shared)[0]
     if isinstance(part, Depth):
         return part([whole.values * (0.5 + i) for i in range(HEADS + 1)])
     if isinstance(part, Chunker):
-        return part(whole.values, whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool))
+        real = whole.values.new_ones(whole.values.shape[:2], dtype=torch.bool)
+        return part(whole.replace(marked=real & (torch.arange(whole.count) % 2 == 0)), real)
     if isinstance(part, Entrance):
         return part(whole, whole.update(whole.values.tanh()), 2)
     if isinstance(part, Residual):
@@ -190,6 +201,13 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Pool):
         return part(whole)
     return part(whole.values)
+
+
+def rounded(whole: Tokens) -> tuple[Tensor, ...]:
+    """Groups of two tokens with two latents each, which of the tokens are real, and the latents before the first group."""
+    values = whole.values.unflatten(1, (-1, 2))
+    latents = values.tanh()
+    return values, latents, torch.ones(values.shape[:3], dtype=torch.bool), latents[:, :1]
 
 
 def position(part: Position, whole: Any, shared: Any) -> Tensor:

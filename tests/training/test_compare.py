@@ -10,7 +10,7 @@ import pytest
 
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.recipe import load_recipe
-from everyformer.report.comparison import write_report
+from everyformer.report.comparison import cells, columns, ranked, scored_on, write_report
 from everyformer.training.compare import compare, variants
 
 from .fakes import Sums, recipe
@@ -51,12 +51,6 @@ def test_a_variant_writes_only_what_differs() -> None:
     assert made["bert"].design == {"system": "bert", "width": 16, "depth": 1, "heads": 2, "dropout": 0.1}
 
 
-def test_options_of_another_type_are_left_to_the_system() -> None:
-    """`heads` of a pyramid is a list, which a number does not stand for."""
-    (made,) = variants(given(), ["swin"]).values()
-    assert made.design == {"system": "swin", "width": 16, "dropout": 0.1}
-
-
 def test_a_system_stands_for_itself_with_the_options_that_it_knows() -> None:
     base = given()
     base.design |= {"size": "nano", "length": 9}
@@ -75,6 +69,25 @@ def test_a_system_stands_for_itself_with_the_options_that_it_knows() -> None:
 def test_what_is_wrong_is_named(base: Any, chosen: list[str] | None, message: str) -> None:
     with pytest.raises(EveryformerError, match=message):
         variants(base, chosen)
+
+
+def test_a_variant_may_cut_the_same_text_another_way(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a rose is a rose is a rose.\n" * 60)
+    chosen = recipe(steps=1)
+    chosen.task, chosen.design = "language-modelling", {"system": "llama", "width": 16, "depth": 1, "heads": 2}
+    chosen.data = {"path": str(tmp_path / "text.txt"), "tokens": "bytes", "length": 16, "fractions": [0.8, 0.1, 0.1]}
+    chosen.compare = {
+        "figures": ["bits_per_byte", "perplexity"],
+        "designs": {"bytes": {}, "words": {"data": {"tokens": "words", "vocabulary": 264, "length": 8}}},
+    }
+    results = compare(chosen, tmp_path / "runs", progress=False)
+    assert columns(results)[1:3] == ["bits_per_byte", "perplexity"]
+    assert [cells(each)[1] for each in results] == [f"{each['metrics']['bits_per_byte']:.4f}" for each in results]
+    assert ranked(results)[0]["metrics"]["bits_per_byte"] == min(each["metrics"]["bits_per_byte"] for each in results)
+    assert scored_on(results).startswith("test part")
+    chosen.compare["figures"] = ["bits"]
+    with pytest.raises(UnknownName, match="unknown figure"):
+        compare(chosen, tmp_path / "runs", progress=False)
 
 
 def test_a_misspelt_key_of_compare() -> None:
@@ -106,3 +119,9 @@ def test_designs_of_other_shares_of_the_data_are_scored_on_the_same_samples(tmp_
     page = write_report(chosen, results, tmp_path / "report.html").read_text()
     assert f"shares of\nthe same data ({few_of_it}, {all_of_it} samples)" in page
     assert "accuracy against training samples" in page
+
+
+def test_options_of_another_type_are_left_to_the_system() -> None:
+    """`heads` of a pyramid is a list, which a number does not stand for."""
+    (made,) = variants(given(), ["swin"]).values()
+    assert made.design == {"system": "swin", "width": 16, "dropout": 0.1}

@@ -2,20 +2,31 @@
 
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
-from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks
+from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, MarkedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
 from everyformer.backbones.deformable import DeformableMerging
 from everyformer.backbones.depth import DepthWeighted, Fused
+from everyformer.backbones.distilling import Distilling
 from everyformer.backbones.elastic import Elastic
+from everyformer.backbones.exits import ChosenDepth
+from everyformer.backbones.first_scores import FirstScores
 from everyformer.backbones.folding import fold
+from everyformer.backbones.interleaved import Interleaved, Round
+from everyformer.backbones.landmarks import Landmarks
+from everyformer.backbones.latent import FreeLatent, PairedBlock
+from everyformer.backbones.learngene import LinearExpansion
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.pyramids import Pyramid, Stage
+from everyformer.backbones.reversible import Reversible, ReversibleBlock
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
+from everyformer.backbones.skipping import Skipping
+from everyformer.backbones.spelled import Spelled
 from everyformer.backbones.stacks import Decoder, Encoder
+from everyformer.backbones.summed import Summed
 from everyformer.backbones.transitions import (
     ConvMerging,
     DepthwiseMerging,
@@ -28,9 +39,12 @@ from everyformer.backbones.transitions import (
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "Chunked", "ClassBlock", "CoScale",
-    "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging", "DynamicChunks", "Elastic", "Encoder",
-    "FixedChunks", "Fused", "Injection", "LeavingMerging", "Loop", "MeanMerging", "Multiscale", "ParallelBlock", "PassingClassBlock",
-    "PatchMerging", "Project", "Pyramid", "QueryPooling", "ResidualMerging", "ScaleLayer", "Sentences", "SharingStage", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "TurnSignal", "WordBlock", "fold",
+    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked", "ClassBlock",
+    "CoScale", "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging",
+    "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused",
+    "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks",
+    "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project",
+    "Pyramid", "QueryPooling", "ResidualMerging", "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences",
+    "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks", "StridedBottleneck", "Summed",
+    "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -14,18 +14,19 @@ from everyformer.backbones.blocks import Block
 from everyformer.backbones.stacks import Encoder
 from everyformer.context import Context
 from everyformer.contracts import Backbone
+from everyformer.errors import BadInput
 from everyformer.registry import Part, part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens, unpack
 
 
 class Chunker(Part):
-    """Base of what cuts: `forward(values, real)` gives how likely a chunk begins at each token; the first one's is 1.
+    """Base of what cuts: `forward(tokens, real)` gives how likely a chunk begins at each token; the first one's is 1.
 
     Sequences stand at the left of their rows.
     """
 
-    def forward(self, values: Float[Tensor, "B N D"], real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def forward(self, tokens: Tokens, real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """How likely a chunk begins at each token; it does where that is at least a half."""
         raise NotImplementedError
 
@@ -48,8 +49,9 @@ class DynamicChunks(Chunker):
             nn.init.eye_(each.weight)
         self.ratio = Auxiliary(ratio)
 
-    def forward(self, values: Float[Tensor, "B N D"], real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def forward(self, tokens: Tokens, real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """Half of 1 - the cosine between each token's query and the key of the one before."""
+        values = tokens.values
         likeness = F.cosine_similarity(self.query(values[:, 1:]), self.key(values[:, :-1]), dim=-1)
         chance = F.pad(0.5 * (1 - likeness).clamp(0, 2), (1, 0), value=1.0)
         count = real.sum()
@@ -68,10 +70,26 @@ class FixedChunks(Chunker):
         super().__init__()
         self.length = length
 
-    def forward(self, values: Float[Tensor, "B N D"], real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def forward(self, tokens: Tokens, real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """1 at the first token of each chunk, else 0."""
+        values = tokens.values
         first = torch.arange(values.shape[1], device=values.device) % self.length == 0
         return first.to(values.dtype).expand(values.shape[:2])
+
+
+@part("backbones")
+class MarkedChunks(Chunker):
+    """A chunk begins at every marked token."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tokens, real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """1 at marked tokens and at the first one, else 0."""
+        if tokens.marked is None:
+            raise BadInput("no token is marked; take an embedding that marks the first of each word (SpelledText)")
+        first = torch.arange(tokens.count, device=tokens.values.device) == 0
+        return (tokens.marked | first).to(tokens.values.dtype)
 
 
 @part("backbones")
@@ -116,7 +134,7 @@ class Chunked(Backbone):
 
     def _run(self, tokens: Tokens, real: Tensor, context: Context) -> Tensor:
         read = self.encoder(tokens, context.replace(lowered={}))
-        chance = self.chunks(read.values, real)
+        chance = self.chunks(read, real)
         begins = (chance >= 0.5) & real
         order = torch.where(begins, 0, 1).argsort(dim=1, stable=True)
         if not torch.compiler.is_compiling() and not order.is_meta:
@@ -158,6 +176,7 @@ def on_the_left(tokens: Tokens, run: Callable[[Tokens, Tensor], Tensor]) -> Toke
         tokens.values.gather(1, order.expand_as(tokens.values)),
         mask=real,
         positions=places.gather(1, order.expand_as(places)),
+        marked=None if tokens.marked is None else tokens.marked.gather(1, order[..., 0]),
     )
     values = run(batch, real)
     return tokens.update(torch.zeros_like(values).scatter(1, order.expand_as(values), values))

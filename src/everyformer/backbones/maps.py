@@ -12,11 +12,15 @@ from everyformer.tokens import Tokens
 
 @part("backbones")
 class Project(Backbone):
-    """A linear map in the place of the values, without residual: between an embedding and the blocks of another scale."""
+    """A linear map in the place of the values, without residual: between an embedding and the blocks of another scale.
 
-    def __init__(self, width: int) -> None:
+    `to` is the width that it gives, where that is another.
+    """
+
+    def __init__(self, width: int, *, to: int | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, width)
+        self.gives = to
+        self.linear = nn.Linear(width, to or width)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens with mapped values."""

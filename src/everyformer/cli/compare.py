@@ -41,9 +41,8 @@ def compare(
 
 def print_comparison(results: list[dict[str, Any]]) -> None:
     """The table, a line a design, the best first."""
-    from everyformer.report.comparison import cells, columns, ranked
+    from everyformer.report.comparison import cells, columns, ranked, scored_on
 
     titles = columns(results)
     table(titles, [cells(result) for result in ranked(results)], numbers=tuple(titles[1:]))
-    first = results[0]
-    print(f"all scored on the same {first['samples']} test samples ({first['hash'][:12]})")
+    print(f"all scored on the same {scored_on(results)}")

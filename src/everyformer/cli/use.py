@@ -20,6 +20,7 @@ Strategy = Annotated[
     typer.Option(help="How tokens are chosen, with options: 'jacobi,block=8', 'contrastive', 'beam,size=3'."),
 ]
 Policy = Annotated[str | None, typer.Option(help="Which tokens the cache keeps: 'tova,keep=0.5', 'sinks,window=256'.")]
+Pattern = Annotated[str | None, typer.Option(help="A regular expression that the answer must match, or 'json'.")]
 Storage = Annotated[str | None, typer.Option(help="How the cache holds them: 'kivi,bits=4'.")]
 
 _ANSWERS = ("text", "label", "value", "forecast", "embedding")
@@ -55,6 +56,7 @@ def translate(
     strategy: Strategy = None,
     policy: Policy = None,
     storage: Storage = None,
+    pattern: Pattern = None,
     precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
@@ -62,7 +64,7 @@ def translate(
     if beam is not None and strategy is not None:
         raise BadInput(f"--beam {beam} and --strategy {strategy} are two ways; give one")
     decoding = {"strategy": strategy} if beam is None else {"strategy": "beam", "size": beam}
-    decoding |= {"policy": policy, "storage": storage}
+    decoding |= {"policy": policy, "storage": storage, "pattern": pattern}
     _answer(run, inputs, precision, as_json, task="translation", decoding=_given(decoding))
 
 
@@ -81,6 +83,7 @@ def generate(
     strategy: Strategy = None,
     policy: Policy = None,
     storage: Storage = None,
+    pattern: Pattern = None,
     precision: Format = "fp32",
     as_json: Json = False,
 ) -> None:
@@ -88,7 +91,7 @@ def generate(
     decoding: dict[str, Any] = {"strategy": "sample", "temperature": 0.8, "seed": 0} if strategy is None else {}
     decoding |= _given({
         "strategy": strategy, "max_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
-        "policy": policy, "storage": storage,
+        "policy": policy, "storage": storage, "pattern": pattern,
     })  # fmt: skip
     _answer(run, inputs, precision, as_json, task="language-modelling", decoding=decoding)
 

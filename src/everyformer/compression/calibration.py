@@ -22,7 +22,7 @@ BLOCKS = "**.blocks.**"
 """The linear maps inside blocks: neither those that read raw input nor those of the head."""
 
 Calibration = Iterable[Mapping[str, Tensor] | Tensor]
-"""Batches as the model takes them; labels in them are left out. A tensor alone is `inputs`."""
+"""Batches as the model takes them; labels in them are left out where a method needs none. A tensor alone is `inputs`."""
 
 
 def linears(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
@@ -48,6 +48,18 @@ def exchanged(model: nn.Module, pattern: str, form: Spec[Any]) -> tuple[nn.Modul
 
 def batches_of(calibration: Calibration, model: nn.Module) -> list[dict[str, Tensor]]:
     """The batches where the model stands, without labels and without padding: rows of one length together."""
+    return [{name: each[name] for name in each if name != LABELS} for each in _batches(calibration, model)]
+
+
+def labelled(calibration: Calibration, model: nn.Module) -> list[dict[str, Tensor]]:
+    """The same with their labels, which they must have."""
+    batches = _batches(calibration, model)
+    if not all(LABELS in each for each in batches):
+        raise BadInput(f"this method looks at the loss, and the batches have no '{LABELS}'; give them as for training")
+    return batches
+
+
+def _batches(calibration: Calibration, model: nn.Module) -> list[dict[str, Tensor]]:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     if isinstance(calibration, (str, bytes, Mapping, Tensor)) or not isinstance(calibration, Iterable):
         raise BadInput(
@@ -60,7 +72,7 @@ def batches_of(calibration: Calibration, model: nn.Module) -> list[dict[str, Ten
         if not isinstance(each, Mapping) or "inputs" not in each:
             given = f"the keys {sorted(each)}" if isinstance(each, Mapping) else f"a {type(each).__name__}"
             raise BadInput(f"a calibration batch is a tensor or a dictionary with 'inputs'; given {given}")
-        fields = {name: value.to(device) for name, value in each.items() if name != LABELS}
+        fields = {name: value.to(device) for name, value in each.items()}
         if len(fields["inputs"]):
             batches += unpadded(fields)
     if not batches:

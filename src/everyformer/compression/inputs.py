@@ -65,6 +65,10 @@ class Fixed(InputGrid):
         """Reach from the least to the largest value that was seen of each channel."""
         if len(self.scale) == 1:
             low, high = low.min()[None], high.max()[None]
-        grid = Grid.between(low, high, self.bits)
+        self.put(Grid.between(low, high, self.bits))
+
+    @torch.no_grad()
+    def put(self, grid: Grid) -> None:
+        """Round to this grid."""
         self.scale.copy_(grid.scale)
         self.zero.copy_(grid.zero)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,13 +21,15 @@ class Decoding:
     max_tokens: int
     policy: Any = None
     storage: Any = None
+    pattern: str | None = None
+    """What an answer must match."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
         """From plain values: `strategy` (the name of one in `generation`), `max_tokens`, and the strategy's own options.
 
         `policy` and `storage` name what the cache keeps and how, with their options: 'tova,keep=0.5', or a mapping with
-        their `name`. Sampling takes a `seed`; at the temperature 0 it takes the likeliest token, as 'greedy' does.
+        their `name`. `pattern` is a regular expression that answers must match, or 'json'. Sampling takes a `seed`; at the temperature 0 it takes the likeliest token, as 'greedy' does.
         For beam search `length_penalty` is the exponent of the length that a score is divided by.
         """
         import everyformer.generation as generation
@@ -40,6 +42,7 @@ class Decoding:
             "policy": made_of(Policy, "decoding.policy", given.pop("policy", None)),
             "storage": made_of(Storage, "decoding.storage", given.pop("storage", None)),
         }
+        pattern = given.pop("pattern", None)
         if not isinstance(most, int) or most < 1:
             raise EveryformerError(f"decoding.max_tokens is {most!r}; give a whole number, 1 or more")
         name, more = named(name, "decoding.strategy")
@@ -52,7 +55,17 @@ class Decoding:
         strategy = made_of(generation.Strategy, "decoding.strategy", {"name": name, **given})
         if seed is not None:
             strategy.generator = torch.Generator().manual_seed(seed)
-        return cls(strategy, most, **held)
+        return cls(strategy, most, **held, pattern=generation.JSON if pattern == "json" else pattern)
+
+    def for_pieces(self, pieces: Callable[[], tuple[str, ...]]) -> Any:
+        """The strategy; where answers must match, with the text of each token."""
+        from everyformer.generation import Constrained
+
+        if self.pattern is None:
+            return self.strategy
+        chosen = Constrained(pattern=self.pattern, pieces=pieces())
+        chosen.strategy = self.strategy
+        return chosen
 
     def generate(
         self,
@@ -64,18 +77,19 @@ class Decoding:
         eos: int | None,
         pad: int,
         max_tokens: int | None = None,
+        pieces: Callable[[], tuple[str, ...]],
     ) -> list[list[int]]:
-        """The tokens that the model says to each input."""
+        """The tokens that the model says to each input; `pieces` gives the text of each."""
         from everyformer.generation import generate
 
         found: list[list[int]] = generate(
             model, inputs, mask=mask, bos=bos, eos=eos, pad=pad, max_tokens=max_tokens or self.max_tokens,
-            strategy=self.strategy, policy=self.policy, storage=self.storage,
+            strategy=self.for_pieces(pieces), policy=self.policy, storage=self.storage,
         )  # fmt: skip
         return found
 
 
-SHARED = ("max_tokens", "policy", "storage")
+SHARED = ("max_tokens", "pattern", "policy", "storage")
 """The options of any strategy."""
 
 

@@ -1,8 +1,10 @@
-"""Text into token ids and back: characters, bytes, or byte-level BPE."""
+"""Text into token ids and back: characters, bytes, words, words spelled out, or byte-level BPE."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +18,8 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<mask>")
 """Stand at the front of a vocabulary that has specials: ids 0 to 3."""
 FILE = "tokenizer.json"
 PIECE = 2**14
+WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s")
+"""A word or a run of marks, each with the space before it, or other white space: every text falls into these."""
 
 
 class Vocabulary:
@@ -52,6 +56,12 @@ class Vocabulary:
     def count_bytes(self, ids: Iterable[int]) -> int:
         """How many bytes of UTF-8 the tokens stand for, also where they cut a character."""
         return len(self.decode(ids).encode())
+
+    def pieces(self) -> tuple[str, ...]:
+        """The text of each token inside a text; "" for those that are none, or a part of a character."""
+        from everyformer.generation.grammar import pieces_of
+
+        return pieces_of(self.decode, self.size, int(self.encode("a")[-1]))
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
@@ -111,6 +121,70 @@ class Bytes(Vocabulary):
         return sum(i >= self.specials for i in ids)
 
 
+class Spelled(Bytes):
+    """The bytes of UTF-8, and before each word the last id (Neitemeier et al., 2025, section 2)."""
+
+    kind = "spelled"
+
+    def __init__(self, specials: int = 0) -> None:
+        super().__init__(specials)
+        self.size += 1
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of the marks and bytes."""
+        words = [super(Spelled, self).encode(word) for word in WORD.findall(text)]
+        starts = np.cumsum([0, *map(len, words)])[: len(words)]
+        return np.insert(np.concatenate([np.zeros(0, dtype=np.int64), *words]), starts, self.size - 1)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text, the marks left out."""
+        return super().decode(i for i in ids if i < self.size - 1)
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """One a token that is no mark."""
+        return super().count_bytes(i for i in ids if i < self.size - 1)
+
+
+class Words(Vocabulary):
+    """The commonest words of the training text; any other is written in bytes, so that no text is unknown."""
+
+    kind = "words"
+
+    def __init__(self, words: Sequence[str], specials: int = 0) -> None:
+        self.words, self.specials = tuple(words), specials
+        self.size = specials + 256 + len(self.words)
+        self._ids = {word: specials + 256 + i for i, word in enumerate(self.words)}
+        self._pieces = [bytes([i]) for i in range(256)] + [word.encode() for word in self.words]
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int, specials: int = 0) -> Words:
+        """A vocabulary of at most `size` tokens, 256 of them single bytes."""
+        _check_room(size, specials)
+        counts = Counter(word for text in texts for word in WORD.findall(text))
+        common = [word for word, _ in counts.most_common() if len(word.encode()) > 1]
+        return cls(common[: size - specials - 256], specials)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of the words, and of the bytes of those that are not known."""
+        ids: list[int] = []
+        for word in WORD.findall(text):
+            known = self._ids.get(word)
+            ids += [self.specials + byte for byte in word.encode()] if known is None else [known]
+        return np.array(ids, dtype=np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(self._pieces[i - self.specials] for i in ids if i >= self.specials).decode(errors="replace")
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """As many as the word has."""
+        return sum(len(self._pieces[i - self.specials]) for i in ids if i >= self.specials)
+
+    def plain(self) -> dict[str, Any]:
+        """The words."""
+        return {**super().plain(), "words": self.words}
+
+
 class BPE(Vocabulary):
     """Byte-level byte-pair encoding (Radford et al., 2019, section 2.2): no text is unknown, none is changed.
 
@@ -128,11 +202,7 @@ class BPE(Vocabulary):
         """A vocabulary of at most `size` tokens, 256 of them single bytes."""
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-        if size < 256 + specials:
-            raise EveryformerError(
-                f"data.vocabulary={size} is below the {256 + specials} tokens that bytes and specials take; raise it "
-                "or set data.tokens=bytes"
-            )
+        _check_room(size, specials)
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -184,7 +254,16 @@ def pieces(text: str) -> Iterator[str]:
         start = end
 
 
-KINDS = ("characters", "bytes", "bpe")
+def _check_room(size: int, specials: int) -> None:
+    """Refuse a vocabulary that has no room for all bytes."""
+    if size < 256 + specials:
+        raise EveryformerError(
+            f"data.vocabulary={size} is below the {256 + specials} tokens that bytes and specials take; raise it "
+            "or set data.tokens=bytes"
+        )
+
+
+KINDS = ("characters", "bytes", "words", "spelled", "bpe")
 
 
 def fit_vocabulary(
@@ -197,6 +276,10 @@ def fit_vocabulary(
         return Characters("".join(sorted(set().union(*(set(text) for text in texts)))), specials)
     if kind == "bytes":
         return Bytes(specials)
+    if kind == "words":
+        return Words.train(texts, size, specials)
+    if kind == "spelled":
+        return Spelled(specials)
     if kind == "bpe":
         return BPE.train(texts, size, specials, lowercase)
     raise UnknownName("kind of tokens (data.tokens)", kind, KINDS)
@@ -212,6 +295,10 @@ def load_vocabulary(folder: Path, specials: int) -> Vocabulary:
         return Characters(plain["characters"], plain["specials"])
     if plain.get("kind") == "bytes":
         return Bytes(plain["specials"])
+    if plain.get("kind") == "words":
+        return Words(plain["words"], plain["specials"])
+    if plain.get("kind") == "spelled":
+        return Spelled(plain["specials"])
     from tokenizers import Tokenizer
 
     return BPE(Tokenizer.from_file(str(path)), specials)

@@ -20,9 +20,9 @@ class WordedOptions(Where):
 
     input: str | None = None
     """The column of the text."""
-    tokens: Literal["characters", "bytes", "bpe"] = "bpe"
+    tokens: Literal["characters", "bytes", "words", "spelled", "bpe"] = "bpe"
     vocabulary: int = 8192
-    """Tokens that BPE has at most."""
+    """Tokens that BPE and words have at most."""
     lowercase: bool = False
     """Lowercase the text first; BPE only."""
 

@@ -67,6 +67,38 @@ class TimeSteps(Finish):
 
 
 @part("embeddings")
+class ConvSteps(TimeSteps):
+    """The same by a convolution over `kernel` steps, of which the last and the first are neighbours (Informer, official code)."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        variates: int,
+        marks: int = 0,
+        lookback: int = 96,
+        kernel: int = 3,
+        positions: Spec[Position] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, variates=variates, marks=marks, lookback=lookback, positions=positions, dropout=dropout)
+        if kernel % 2 == 0:
+            raise ValueError(f"the kernel is odd, so that a step stands in its middle; given {kernel}")
+        self.project = _Circular(variates, width, kernel)
+
+
+class _Circular(nn.Conv1d):
+    """A convolution of steps, time first, around the end of the series."""
+
+    def __init__(self, width: int, to: int, kernel: int) -> None:
+        super().__init__(width, to, kernel, padding=kernel // 2, padding_mode="circular")
+
+    def forward(self, values: Float[Tensor, "B T C"]) -> Float[Tensor, "B T D"]:
+        """As many steps."""
+        return super().forward(values.mT).mT
+
+
+@part("embeddings")
 class Variates(Finish):
     """The whole look-back of each variate is a token, through one linear map (Liu et al., iTransformer, 2024, equation 1).
 

@@ -12,6 +12,7 @@ from everyformer.context import Context, running_positions
 from everyformer.contracts import Backbone, Norm, Position
 from everyformer.embeddings.checks import check_ids, check_ragged
 from everyformer.embeddings.finish import Finish
+from everyformer.embeddings.tables import Table
 from everyformer.errors import BadInput
 from everyformer.registry import part
 from everyformer.specs import Spec
@@ -24,7 +25,7 @@ class Text(Finish):
 
     `scaled` multiplies by sqrt(D) (Vaswani et al., 2017, section 3.4). `table_width` makes all of this narrower and maps
     it to the width at the end (Lan et al., ALBERT, 2020, section 3.1), after a `body` where one is given (Reid et al.,
-    Subformer, 2021, section 3.2).
+    Subformer, 2021, section 3.2). `table` stands in for a matrix of one trained vector an id.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Text(Finish):
         positions: Spec[Position] | None = None,
         segments: int = 0,
         scaled: bool = False,
+        table: Spec[Table] | None = None,
         table_width: int | None = None,
         body: Spec[Backbone] | None = None,
         norm: Spec[Norm] | None = None,
@@ -43,7 +45,7 @@ class Text(Finish):
         inner = table_width or width
         super().__init__(inner, positions=positions, norm=norm, dropout=dropout)
         self.vocabulary = vocabulary
-        self.table = nn.Embedding(vocabulary, inner)
+        self.table = nn.Embedding(vocabulary, inner) if table is None else self.make("table", table, inner, vocabulary)
         self.segments = nn.Embedding(segments, inner) if segments else None
         self.scale = math.sqrt(inner) if scaled else 1.0
         self.body = self.make("body", body, inner)
@@ -138,3 +140,20 @@ class MarkedText(Text):
             raise BadInput(f"marked of shape {tuple(marked.shape)} beside ids of shape {tuple(inputs.shape)}")
         first = (tokens.places[..., 0] < self.leading).expand(inputs.shape)
         return tokens.replace(marked=first if marked is None else first | marked)
+
+
+@part("embeddings")
+class SpelledText(Text):
+    """Text of which every word is spelled out behind a mark, the last id of the vocabulary; the marks are marked tokens."""
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Int[Tensor, "B N"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B N"] | None = None,
+        lengths: Int[Tensor, " S"] | None = None,
+    ) -> Tokens:
+        """Tokens of ids (B, N), or of packed ids (1, T) with the `lengths` of the sequences."""
+        tokens = super().forward(inputs, context, mask=mask, lengths=lengths)
+        return tokens.replace(marked=inputs == self.vocabulary - 1)

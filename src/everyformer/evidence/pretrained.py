@@ -13,7 +13,19 @@ from torch import nn
 import everyformer
 from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
-from everyformer.objectives import ClassesAndWords, Classification, HiddenPixels, HiddenWords, Objective, Places
+from everyformer.evidence.runs import logistic_regression
+from everyformer.heads import CellHead
+from everyformer.objectives import (
+    ClassesAndWords,
+    Classification,
+    HiddenPixels,
+    HiddenWords,
+    HybridDistillation,
+    Loss,
+    Objective,
+    Places,
+)
+from everyformer.objectives.relations import last_attention
 from everyformer.recipe import load_recipe
 
 SIZE = {"image": 8, "patch": 2, "channels": 1, "width": 64, "depth": 2, "heads": 4, "ratio": 2.0}
@@ -166,3 +178,74 @@ def mp3_learns() -> Finding:
         right = (model.eval()(inputs, seen=seen).argmax(-1) == torch.arange(16)).float().mean().item()
     verdict = "holds" if right > 1 / 16 else "does not hold at this scale"
     return Finding(verdict, f"{right:.4f} against {1 / 16:.4f}", {"right": right, "chance": 1 / 16})
+
+
+@evidence(
+    "hybrid-distillation",
+    kind="claim",
+    claim="A student of both teachers attends more diversely than one of features alone, and is told apart better than one of "
+    "relations alone.",
+)
+def two_teachers() -> Finding:
+    """Digits without labels for the student: a masked autoencoder for relations, a trained classifier for features.
+
+    Diversity is 1 less the mean cosine of the heads' weights in the last attention; quality the test accuracy of logistic
+    regression on the mean patch.
+    """
+    data = task()
+    every = data.size("train")
+    masked = everyformer.create("vit-mae", seed=0, **SIZE, narrow=32, narrow_depth=1, narrow_heads=2)
+    descend(masked, HiddenPixels(patch=2), data, every, 300, 0)
+    relations = carried(everyformer.create("vit", seed=0, classes=10, **SIZE), masked)
+    features = everyformer.create("vit", seed=1, classes=10, **SIZE)
+    descend(features, Classification(), data, every, 300, 0)
+    figures: dict[str, float] = {}
+    for name, alpha, objective in (
+        ("both", 1.0, HybridDistillation), ("features alone", 0.0, HybridDistillation), ("relations alone", 1.0, _Relations)
+    ):  # fmt: skip
+        head = everyformer.spec(CellHead, outputs=SIZE["width"])
+        student: Any = everyformer.design("vit", classes=10, **SIZE).swap("head", head).build(seed=2)
+        learner = objective(alpha=alpha)
+        learner.teach(features, relations)
+        descend(student, learner, data, every, 200, 0)
+        figures[f"{name}, accuracy"] = _probed(student.eval(), data)
+        figures[f"{name}, diversity"] = _diversity(student, data)
+    held = figures["both, diversity"] > figures["features alone, diversity"]
+    held &= figures["both, accuracy"] > figures["relations alone, accuracy"]
+    said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
+    return Finding("holds" if held else "does not hold at this scale", said, figures)
+
+
+class _Relations(HybridDistillation):
+    """The relations alone."""
+
+    def forward(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
+        with torch.no_grad(), last_attention(self._teachers[1]) as theirs:
+            self._teachers[1].features(batch["inputs"])
+        with last_attention(model) as ours:
+            said = model(batch["inputs"])
+        losses = self.related(ours, theirs, torch.ones(said.shape[:2], dtype=torch.bool))
+        return Loss(losses.sum(), torch.tensor(len(losses)))
+
+
+@torch.no_grad()
+def _probed(student: Any, data: Any) -> float:
+    inputs, labels = {}, {}
+    for split in ("train", "valid", "test"):
+        batch = data.batch(split, range(data.size(split)))
+        tokens = student.features(batch["inputs"])
+        inputs[split], labels[split] = tokens.values[:, tokens.prefix :].mean(1).numpy(), batch["labels"].numpy()
+    return logistic_regression(inputs, labels)
+
+
+@torch.no_grad()
+def _diversity(student: Any, data: Any) -> float:
+    weights: list[torch.Tensor] = []
+    mixer = student.backbone.blocks[-1].mixer
+    handle = mixer.weights.register_forward_hook(lambda _, __, value: weights.append(value))
+    student(data.batch("test", range(100))["inputs"])
+    handle.remove()
+    heads = torch.nn.functional.normalize(weights[0].flatten(2), dim=-1)
+    count = heads.shape[1]
+    same = (heads @ heads.mT).sum((1, 2)) - count
+    return float(1 - (same / count / (count - 1)).mean())

@@ -28,6 +28,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "convformer": _WIDTHS,
     "convnext": {**_WIDTHS, "scale": 0.1},
     "cvt": _HEADS,
+    "ecoformer": {**_HEADS, "ratios": [2, 2]},
     "hiera": {"width": 32, "heads": 2, "depths": [1, 1], "unit": 4, "local": 1, "ratio": 2.0},
     "hornet": {"width": 32, "depths": [1, 1], "orders": [2, 3], "ratio": 2.0, "scale": 0.1},
     "identityformer": _WIDTHS,
@@ -55,7 +56,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 """Each with two stages, on grids of 8x8 and 4x4."""
 
 
-def _result(system: str, **more: Any) -> dict[str, Any]:
+def result(system: str, **more: Any) -> dict[str, Any]:
     """Ten epochs of the digits recipe, the pictures four times as wide and high, with a small pyramid."""
     recipe = load_recipe("digits", ("data.image=32", "training.epochs=10"))
     recipe = dataclasses.replace(recipe, design={"system": system, **_SMALL[system], **more})
@@ -65,7 +66,7 @@ def _result(system: str, **more: Any) -> dict[str, Any]:
 
 def _learns(system: str) -> Callable[[], Finding]:
     def run() -> Finding:
-        ours = _result(system)
+        ours = result(system)
         baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
         accuracy = ours["metrics"]["accuracy"]
         verdict = "holds" if accuracy > baseline else "does not hold at this scale"
@@ -135,7 +136,7 @@ def poolformer_mixers() -> Finding:
         "pooling": [],
         "attention": [{"swap": mixers, "with": {"mixers.Attention": {"heads": 4}}}],
     }
-    figures = {name: _result("poolformer", edits=each)["metrics"]["accuracy"] for name, each in edits.items()}
+    figures = {name: result("poolformer", edits=each)["metrics"]["accuracy"] for name, each in edits.items()}
     holds = figures["none"] < figures["pooling"] > figures["attention"] - 0.03
     finding = ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in figures.items())
     return Finding("holds" if holds else "does not hold at this scale", finding, figures)
@@ -143,7 +144,7 @@ def poolformer_mixers() -> Finding:
 
 def _above(one: str, other: str, margin: float = 0.0) -> Finding:
     """Two systems by the same recipe; the first may be below the other by `margin`."""
-    figures = {name: _result(name)["metrics"]["accuracy"] for name in (one, other)}
+    figures = {name: result(name)["metrics"]["accuracy"] for name in (one, other)}
     verdict = "holds" if figures[one] > figures[other] - margin else "does not hold at this scale"
     return Finding(verdict, f"{figures[one]:.4f} against {figures[other]:.4f} of {other}", figures)
 
@@ -160,7 +161,7 @@ for _one, _other, _margin, _claim in (
 @evidence("hornet", kind="claim", claim="At a similar size it is above Swin and ConvNeXt (section 4.1).")
 def hornet_against_others() -> Finding:
     """Two stages of one block each, ten epochs."""
-    results = {system: _result(system) for system in ("hornet", "swin", "convnext")}
+    results = {system: result(system) for system in ("hornet", "swin", "convnext")}
     figures = {system: each["metrics"]["accuracy"] for system, each in results.items()}
     verdict = (
         "holds" if figures["hornet"] > max(figures["swin"], figures["convnext"]) else "does not hold at this scale"
@@ -176,7 +177,7 @@ def hornet_against_others() -> Finding:
 )
 def hiera_units() -> Finding:
     """Ten epochs with the first stage in units and with none; the cost is that of the published base at 224 pixels."""
-    local, whole = _result("hiera")["metrics"]["accuracy"], _result("hiera", local=0)["metrics"]["accuracy"]
+    local, whole = result("hiera")["metrics"]["accuracy"], result("hiera", local=0)["metrics"]["accuracy"]
     costs = [flops(on_meta(ef.design("hiera", local=stages)))[""] for stages in (2, 0)]
     verdict = "holds" if local >= whole - 0.01 and costs[0] < costs[1] else "does not hold at this scale"
     finding = f"{local:.4f} in units, {whole:.4f} in none; {costs[0] / 1e9:.1f} GFLOPs against {costs[1] / 1e9:.1f}"
@@ -186,7 +187,7 @@ def hiera_units() -> Finding:
 @evidence("cvt", kind="claim", claim="Without any positions CvT is above a ViT without positions (table 5).")
 def cvt_positions() -> Finding:
     """The same recipe; the ViT has patches of the same grid."""
-    ours = _result("cvt")["metrics"]["accuracy"]
+    ours = result("cvt")["metrics"]["accuracy"]
     recipe = load_recipe("digits", ("data.image=32", "training.epochs=10", "design.system=vit", "design.patch=4"))
     recipe.design["edits"] = [{"remove": "embedding.positions"}]
     with tempfile.TemporaryDirectory() as folder:
@@ -198,7 +199,7 @@ def cvt_positions() -> Finding:
 @evidence("pit", kind="claim", claim="Stages with pooling are above a ViT of one grid at no more cost (table 4).")
 def pit_pooling() -> Finding:
     """A ViT of the first stage's width and grid, with as many blocks as cost most without being more."""
-    ours = _result("pit")
+    ours = result("pit")
     vit_options = {"system": "vit", "patch": 4, "width": 32, "depth": 3, "heads": 2, "ratio": 4.0}
     cost = flops(on_meta(ef.design("pit", image=32, classes=10, channels=1, **_SMALL["pit"])))[""]
     plain = {key: value for key, value in vit_options.items() if key != "system"}
@@ -215,7 +216,7 @@ def pit_pooling() -> Finding:
 
 def _against(system: str, name: str, **changes: Any) -> Finding:
     """The system and the same with `changes`, which are not to be better."""
-    figures = {"whole": _result(system)["metrics"]["accuracy"], name: _result(system, **changes)["metrics"]["accuracy"]}
+    figures = {"whole": result(system)["metrics"]["accuracy"], name: result(system, **changes)["metrics"]["accuracy"]}
     verdict = "holds" if figures["whole"] > figures[name] else "does not hold at this scale"
     return Finding(verdict, f"{figures['whole']:.4f}, {name} {figures[name]:.4f}", figures)
 
@@ -237,7 +238,7 @@ evidence("vit-resnas", kind="claim", claim="Merging with a residual is above mer
 @evidence("lit", kind="claim", claim="No attention in the early stages costs less, for no accuracy (section 4.2).")
 def lit_attends_late() -> Finding:
     """Attention in the last stage alone, and in both."""
-    late, both = _result("lit")["metrics"]["accuracy"], _result("lit", attending=2)["metrics"]["accuracy"]
+    late, both = result("lit")["metrics"]["accuracy"], result("lit", attending=2)["metrics"]["accuracy"]
     costs = [flops(on_meta(ef.design("lit", attending=stages)))[""] for stages in (2, 4)]
     verdict = "holds" if late >= both - 0.01 and costs[0] < costs[1] else "does not hold at this scale"
     finding = (

@@ -16,7 +16,14 @@ from everyformer.evidence.kernels import letters, news
 from everyformer.evidence.runs import scored
 from everyformer.evidence.words import dictionary
 
-_SHORT = ("training.epochs=2", "training.average=0", "training.threads=1", "training.lr=2e-3", "decoding.size=1")
+_SHORT = (
+    "data.vocabulary=2000",
+    "training.epochs=2",
+    "training.average=0",
+    "training.threads=1",
+    "training.lr=2e-3",
+    "decoding.size=1",
+)
 
 learns("algoformer")
 
@@ -42,7 +49,7 @@ def albert_shares() -> Finding:
 
 
 @cache
-def _translated(system: str, edits: tuple[tuple[str, str, Any], ...] = (), **options: Any) -> dict[str, Any]:
+def translated(system: str, edits: tuple[tuple[str, str, Any], ...] = (), **options: Any) -> dict[str, Any]:
     """Loss on the validation part, BLEU on the test part and size, after two epochs of Multi30k; an edit is (kind, path, value)."""
     written = [{kind: path} if kind == "remove" else {kind: path, "value": value} for kind, path, value in edits]
     design = {"system": system, "size": "tiny", "dropout": 0.2, "edits": written, **options}
@@ -52,20 +59,20 @@ def _translated(system: str, edits: tuple[tuple[str, str, Any], ...] = (), **opt
     }  # fmt: skip
 
 
-def _translates(system: str) -> Finding:
+def translates(system: str) -> Finding:
     """Greedy, against a dictionary of words that stand together."""
-    ours, baseline = _translated(system)["bleu"], dictionary()
+    ours, baseline = translated(system)["bleu"], dictionary()
     verdict = "holds" if ours > baseline else "does not hold at this scale"
     return Finding(verdict, f"{ours:.2f} against {baseline:.2f} BLEU", {system: ours, "words": baseline})
 
 
 for _system in ("gtrans", "subformer", "universal-transformer"):
     evidence(_system, kind="learns", claim="After two epochs of Multi30k it is above word-by-word translation.")(
-        partial(_translates, _system)
+        partial(translates, _system)
     )
 
 
-def _better(ours: dict[str, Any], theirs: dict[str, Any], other: str) -> Finding:
+def better(ours: dict[str, Any], theirs: dict[str, Any], other: str) -> Finding:
     """Whether the loss is below another's."""
     verdict = "holds" if ours["loss"] < theirs["loss"] else "does not hold at this scale"
     finding = (
@@ -80,7 +87,7 @@ def _better(ours: dict[str, Any], theirs: dict[str, Any], other: str) -> Finding
 )
 def universal_turns() -> Finding:
     """Four turns against a Transformer of one layer, which has the same weights; two epochs of Multi30k."""
-    return _better(_translated("universal-transformer"), _translated("transformer", depth=1), "one layer")
+    return better(translated("universal-transformer"), translated("transformer", depth=1), "one layer")
 
 
 @evidence(
@@ -94,7 +101,7 @@ def subformer_sandwich() -> Finding:
     for stack in ("encoder", "decoder"):
         edits += [("remove", f"{stack}.blocks.2", None), ("remove", f"{stack}.blocks.0", None)]
         edits += [("set", f"{stack}.blocks.0.times", 4)]
-    return _better(_translated("subformer"), _translated("subformer", tuple(edits), hidden=1545), "all shared")
+    return better(translated("subformer"), translated("subformer", tuple(edits), hidden=1545), "all shared")
 
 
 @evidence(
@@ -102,7 +109,7 @@ def subformer_sandwich() -> Finding:
 )
 def gtrans_fused() -> Finding:
     """Four layers in two groups against a Transformer of four, both pre-norm; two epochs of Multi30k."""
-    return _better(_translated("gtrans"), _translated("transformer", pre_norm=True), "last layer")
+    return better(translated("gtrans"), translated("transformer", pre_norm=True), "last layer")
 
 
 @evidence(

@@ -47,6 +47,26 @@ class MLP(FeedForward):
 
 
 @part("feedforward")
+class NormedMLP(FeedForward):
+    """`last`(norm(W2 act(norm(W1 x)))): a norm after each map (Liu et al., LMUFormer, 2024, section 3.1, the channel mixer)."""
+
+    def __init__(
+        self, width: int, *, norm: Spec[Norm], ratio: float = 4.0, activation: str = "gelu", last: str = "relu"
+    ) -> None:
+        super().__init__()
+        hidden = _positive(int(width * ratio))
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.norm = nn.ModuleList((self.make("norm", norm, hidden), self.make("norm", norm, width)))
+        self.activation, self.last = activation_named(activation), activation_named(last)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The update of each token."""
+        hidden = self.activation(normalise(self.norm[0], tokens.update(self.up(tokens.values))))
+        return self.last(normalise(self.norm[1], tokens.update(self.down(hidden))))
+
+
+@part("feedforward")
 class Gated(FeedForward):
     """W3 (act(W1 x) * W2 x): SwiGLU with 'silu', GeGLU with 'gelu' (Shazeer, GLU Variants, 2020, equation 6).
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.auxiliary import Auxiliary
+from everyformer.choices import choose
 from everyformer.context import Context
 from everyformer.contracts import Router
 from everyformer.registry import part
@@ -49,6 +50,47 @@ class TopK(Router):
 
 
 @part("feedforward")
+class CappedTopK(TopK):
+    """Each token goes to its `k` likeliest experts, unless so many tokens before it in its sequence went to one that it is
+    full: `capacity` times an even share of `length` tokens (Lepikhin et al., GShard, 2021, algorithm 1).
+
+    A token passes by an expert that is full. Filled in order, no token's experts depend on a later one.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        experts: int,
+        *,
+        k: int = 2,
+        normalised: bool = True,
+        balance: float = 0.01,
+        capacity: float = 2.0,
+        length: int = 64,
+    ) -> None:
+        super().__init__(width, experts, k=k, normalised=normalised, balance=balance)
+        if capacity <= 0:
+            raise ValueError(f"capacity is above 0; given {capacity}")
+        self.most = max(1, int(capacity * k * length / experts))
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+        """The weight of each expert, zero where the token does not go or the expert is full."""
+        weights = super().forward(tokens, context)
+        if tokens.lengths is not None:
+            batch = unpack(tokens, weights)
+            assert batch.mask is not None
+            return self.admitted(batch.zeroed(), context)[batch.mask][None]
+        return self.admitted(weights if tokens.mask is None else weights * tokens.mask[..., None], context)
+
+    def admitted(self, weights: Float[Tensor, "B N E"], context: Context | None) -> Float[Tensor, "B N E"]:
+        """The weights of those that find room."""
+        taken = (weights != 0).to(weights.dtype)
+        if context is not None and context.cache is not None:
+            taken = context.cache.extend(self, taken=taken[:, None])["taken"][:, 0]
+        return weights * (taken.cumsum(1)[:, -weights.shape[1] :] <= self.most)
+
+
+@part("feedforward")
 class ExpertChoice(Router):
     """Each expert takes its likeliest tokens of a sequence, `capacity` experts a token on average (Zhou et al., 2022).
 
@@ -74,6 +116,34 @@ class ExpertChoice(Router):
         order = ranked.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         takes = (real.sum(1) * self.capacity / chances.shape[-1]).clamp(min=1).floor()
         return (ranked * (order < takes[:, None, None])).to(tokens.values.dtype)
+
+
+@part("feedforward")
+class SampleGate(Router):
+    """Each of several layers is for a sample or is not (Peng et al., I3D, 2023, section 2.2).
+
+    Two maps of the mean token, `hidden` wide between, say how likely each is kept. In training that is drawn, with
+    straight-through gradients; in use those are kept that are likelier than `threshold`. The share that is kept is an
+    auxiliary loss of share `cost`. A token's layers depend on the tokens after it, so no causal place takes it.
+    """
+
+    def __init__(
+        self, width: int, experts: int, *, hidden: int = 32, threshold: float = 0.5, cost: float = 0.01
+    ) -> None:
+        super().__init__()
+        self.threshold, self.each = threshold, float(experts)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, 2 * experts)
+        self.utility = Auxiliary(cost)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+        """1 where a layer is kept, else 0: the same for all tokens of a sample."""
+        scores = self.down(self.up(tokens.mean()).relu()).unflatten(-1, (-1, 2))
+        if self.training:
+            kept = choose(scores, training=True, generator=None if context is None else context.generator)[..., 0]
+        else:
+            kept = (scores.softmax(-1)[..., 0] > self.threshold).to(scores.dtype)
+        self.utility(kept.mean())
+        return tokens.spread(kept).expand(*tokens.values.shape[:2], -1)
 
 
 def _softmax(scores: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:

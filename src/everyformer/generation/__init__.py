@@ -9,6 +9,7 @@ from everyformer.generation.filters import min_p, repetition, temperature, top_k
 from everyformer.generation.generate import generate, read
 from everyformer.generation.grammar import JSON, Constrained
 from everyformer.generation.guidance import Guided, guidance
+from everyformer.generation.hidden_states import Reading, read_optimised
 from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.lookahead import Lookahead, lookahead
 from everyformer.generation.partition import partition
@@ -21,8 +22,8 @@ from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strate
 
 __all__ = [
     "Beam", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI",
-    "Keyformer", "Lookahead", "Power", "Sample", "Sinks", "SnapKV", "Speculative", "StopText", "Strategy", "TOVA",
+    "Keyformer", "Lookahead", "Power", "Reading", "Sample", "Sinks", "SnapKV", "Speculative", "StopText", "Strategy", "TOVA",
     "contrastive_search", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "min_p", "next_byte",
-    "parallel_jacobi", "partition", "read", "repetition", "self_speculative", "shared_keys", "slim_attention",
+    "parallel_jacobi", "partition", "read", "read_optimised", "repetition", "self_speculative", "shared_keys", "slim_attention",
     "snapkv", "some_layers", "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,10 @@ class Pattern:
                 node.setdefault(None, []).append(token)
         self.known: dict[str, list[int]] = {}
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens say."""
+        return "".join(self.pieces[token] for token in tokens)
+
     def begins(self, text: str) -> bool:
         """Whether some text that begins so matches."""
         return self.pattern.fullmatch(text, partial=True) is not None
@@ -91,11 +95,17 @@ class Rule(Change):
             said = decoding.said(row)
             for place in range(logits.shape[1]):
                 before = said[: len(said) - logits.shape[1] + 1 + place] if tokens is not None else said
-                text = "".join(self.pattern.pieces[token] for token in before)
-                if self.pattern.begins(text) and not set(before) & set(self.ends.eos):
+                text = self.pattern.text(before)
+                if self.pattern.begins(text) and not self.over(before, text):
                     out[row, place] = True
                     out[row, place, self.allowed(text)] = False
         return logits.masked_fill(out, RULED_OUT)
+
+    def over(self, said: list[int], text: str) -> bool:
+        """Whether an answer has ended: with an end token, or, where there is none, with its first match."""
+        if self.ends.eos:
+            return bool(set(said) & set(self.ends.eos))
+        return bool(said) and self.pattern.whole(text)
 
     def allowed(self, text: str) -> list[int]:
         """The tokens that may come after a text, at least one."""
@@ -105,12 +115,21 @@ class Rule(Change):
         return found
 
 
+def pieces_of(decode: Callable[[list[int]], str], size: int, before: int) -> tuple[str, ...]:
+    """The text of each token of a vocabulary, as it stands after the token `before`; "" where that is no whole characters."""
+    start = decode([before])
+    told = (decode([before, token]) for token in range(size))
+    texts = (each.removeprefix(start) if each.startswith(start) else "" for each in told)
+    return tuple("" if "\ufffd" in text else text for text in texts)
+
+
 @part("generation")
 class Constrained(Strategy):
     """A strategy whose answers match the regular expression `pattern`, whatever the model finds likely.
 
     `pieces` is the text of each token, "" for those that are none; `JSON` is a pattern for values of JSON. Answers that
-    are cut at the most tokens are beginnings of matches. Patterns are those of the library `regex`, recursion included.
+    are cut at the most tokens are beginnings of matches. Where no token ends an answer it ends as soon as it matches.
+    Patterns are those of the library `regex`, recursion included.
     """
 
     def __init__(
@@ -129,6 +148,6 @@ class Constrained(Strategy):
     ) -> list[list[Hypothesis]]:
         """What the strategy makes of the tokens that are allowed."""
         if not ends.eos:
-            raise BadInput("an answer ends where it matches, and eos is None; give the token that ends it")
+            ends = ends.or_where(lambda said: self.pattern.whole(self.pattern.text(said)))
         decoding.changes.append(Rule(self.pattern, ends))
         return self.strategy(decoding, ends, max_tokens, stream)

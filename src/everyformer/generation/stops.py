@@ -24,6 +24,7 @@ class StopText:
         return self.text in self.decode(tokens[-tail:])
 
 
+EMPTY = "an empty stop would end every sequence at once; leave it out"
 Stop = StopText | Sequence[int]
 """A string with the function that decodes, or a sequence of token ids."""
 
@@ -33,17 +34,25 @@ class Ends:
 
     def __init__(self, eos: int | Iterable[int] | None, stop: Iterable[Stop]) -> None:
         self.eos: tuple[int, ...] = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
-        self.texts: list[StopText] = []
+        self.texts: list[Callable[[list[int]], bool]] = []
         self.tokens: list[list[int]] = []
         for each in stop:
             if isinstance(each, str):
                 raise BadInput(f"the stop {each!r} is a string; give StopText({each!r}, decode) with a decode function")
             if isinstance(each, StopText):
+                if not each.text:
+                    raise BadInput(EMPTY)
                 self.texts.append(each)
             else:
                 self.tokens.append(list(each))
-        if any(not each.text for each in self.texts) or not all(self.tokens):
-            raise BadInput("an empty stop would end every sequence at once; leave it out")
+        if not all(self.tokens):
+            raise BadInput(EMPTY)
+
+    def or_where(self, stopped: Callable[[list[int]], bool]) -> Ends:
+        """These, and where `stopped` says so of the new tokens."""
+        made = Ends(self.eos, self.tokens)
+        made.texts = [*self.texts, stopped]
+        return made
 
     @property
     def stops(self) -> bool:

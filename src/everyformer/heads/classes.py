@@ -132,7 +132,7 @@ class WideHead(Head):
 class PoolHead(Head):
     """Tokens pooled to one vector, which is the answer; `hidden`: after act(W x) (BERT's pooler).
 
-    `norm` stands behind the pool; `output` is the width to which a map without biases takes the answer (CLIP).
+    `norm` stands behind the pool; `output` is the width to which a map takes the answer (CLIP), with a `bias` or without.
     """
 
     def __init__(
@@ -144,11 +144,12 @@ class PoolHead(Head):
         hidden: bool = False,
         activation: str = "tanh",
         output: int | None = None,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.pool = self.make("pool", pool, width)
         self.norm = self.make("norm", norm, width)
-        self.project = nn.Linear(width, output, bias=False) if output else None
+        self.project = nn.Linear(width, output, bias=bias) if output else None
         self.hidden = nn.Linear(width, width) if hidden else None
         self.activation = activation_named(activation)
 

@@ -11,6 +11,7 @@ from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import MapHead
 from everyformer.convolution import ConvNorm, resized
+from everyformer.dropout import Dropout
 from everyformer.errors import BadInput
 from everyformer.grids import as_map
 from everyformer.registry import part
@@ -71,13 +72,12 @@ class _Gates(nn.Module):
         return local * first + below * second
 
 
-@part("heads")
-class Reassembled(MapHead):
-    """Levels of a plain transformer reassembled into maps of several resolutions, fused from coarse to fine, then three
-    convolutions (Ranftl et al., DPT, 2021, sections 3.1 to 3.3); the answer is not below 0.
+class Reassembling(MapHead):
+    """Base: levels of a plain transformer reassembled into maps of several resolutions, fused from coarse to fine
+    (Ranftl et al., DPT, 2021, sections 3.1 and 3.2).
 
     `hidden` and `factors` are the widths of the maps and how much finer they are than the patches; each patch reads the
-    class token beside it. The inverse depth is what the published weights answer.
+    class token beside it. The units that fuse have batch norms in place of biases where `normed`.
     """
 
     leads = 1
@@ -89,7 +89,7 @@ class Reassembled(MapHead):
         hidden: tuple[int, ...] = (96, 192, 384, 768),
         factors: tuple[int | float, ...] = (4, 2, 1, 0.5),
         fused: int = 256,
-        narrow: int = 32,
+        normed: bool = False,
         activation: str = "gelu",
         levels: tuple[int, ...] | None = None,
     ) -> None:
@@ -101,9 +101,49 @@ class Reassembled(MapHead):
         self.project = nn.ModuleList(nn.Conv2d(width, to, 1) for width, to in zip(self.widths, hidden))
         self.resize = nn.ModuleList(_resize(to, factor) for to, factor in zip(hidden, factors))
         self.narrow = nn.ModuleList(nn.Conv2d(to, fused, 3, padding=1, bias=False) for to in hidden)
-        self.beside = nn.ModuleList(_Unit(fused) for _ in hidden[1:])
-        self.after = nn.ModuleList(_Unit(fused) for _ in hidden)
+        self.beside = nn.ModuleList(_Unit(fused, normed) if i else nn.Identity() for i in range(len(hidden)))
+        self.after = nn.ModuleList(_Unit(fused, normed) for _ in hidden)
         self.mix = nn.ModuleList(nn.Conv2d(fused, fused, 1) for _ in hidden)
+
+    def together(self, tokens: Tokens, context: Context | None) -> Float[Tensor, "B D Y X"]:
+        """One map, twice as fine as the finest level."""
+        cells, *finer = reversed([self._map(i, each) for i, each in enumerate(self.read(tokens, context))])
+        cells = self.after[0](cells)
+        for i, each in enumerate(finer, 1):
+            cells = self.mix[i - 1](doubled(cells, corners=True))
+            cells = self.after[i](cells + self.beside[i](resized(each, cells.shape[2:])))
+        return self.mix[-1](doubled(cells, corners=True))
+
+    def _map(self, level: int, tokens: Tokens) -> Float[Tensor, "B D Y X"]:
+        """A level as a map of its resolution."""
+        if not tokens.prefix:
+            raise BadInput(f"{type(self).__name__} reads a class token, and no tokens lead; give the embedding first=1")
+        lead = tokens.values[:, :1].expand_as(tokens.values)
+        read = self.activation(self.readout[level](torch.cat((tokens.values, lead), -1)))
+        return self.narrow[level](self.resize[level](self.project[level](as_map(tokens.update(read)))))
+
+
+@part("heads")
+class Reassembled(Reassembling):
+    """The fused map through three convolutions into how far away each pixel is (Ranftl et al., DPT, 2021, section 3.3); the
+    answer is not below 0. The inverse depth is what the published weights answer.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        hidden: tuple[int, ...] = (96, 192, 384, 768),
+        factors: tuple[int | float, ...] = (4, 2, 1, 0.5),
+        fused: int = 256,
+        narrow: int = 32,
+        normed: bool = False,
+        activation: str = "gelu",
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(
+            widths, hidden=hidden, factors=factors, fused=fused, normed=normed, activation=activation, levels=levels
+        )
         self.first = nn.Conv2d(fused, fused // 2, 3, padding=1)
         self.middle, self.last = nn.Conv2d(fused // 2, narrow, 3, padding=1), nn.Conv2d(narrow, 1, 1)
         self.last.own_init = True  # type: ignore[assignment]
@@ -111,34 +151,55 @@ class Reassembled(MapHead):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B 1 Y X"]:
         """The answer for each pixel."""
-        *finer, cells = [self._map(i, each) for i, each in enumerate(self.read(tokens, context))]
-        cells = self.after[0](cells)
-        for i, each in enumerate(reversed(finer)):
-            cells = self.mix[i](doubled(cells, corners=True))
-            cells = self.after[i + 1](cells + self.beside[i](resized(each, cells.shape[2:])))
-        cells = self.mix[-1](doubled(cells, corners=True))
-        cells = F.relu(self.middle(doubled(self.first(cells), corners=True)))
-        return F.relu(self.last(cells))
+        cells = self.first(self.together(tokens, context))
+        return F.relu(self.last(F.relu(self.middle(doubled(cells, corners=True)))))
 
-    def _map(self, level: int, tokens: Tokens) -> Float[Tensor, "B D Y X"]:
-        """A level as a map of its resolution."""
-        if not tokens.prefix:
-            raise BadInput("Reassembled reads a class token, and no tokens lead; give the embedding first=1")
-        lead = tokens.values[:, :1].expand_as(tokens.values)
-        read = self.activation(self.readout[level](torch.cat((tokens.values, lead), -1)))
-        return self.narrow[level](self.resize[level](self.project[level](as_map(tokens.update(read)))))
+
+@part("heads")
+class ReassembledClasses(Reassembling):
+    """The fused map through two convolutions into what each pixel is (Ranftl et al., DPT, 2021, section 3.3)."""
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        hidden: tuple[int, ...] = (96, 192, 384, 768),
+        factors: tuple[int | float, ...] = (4, 2, 1, 0.5),
+        fused: int = 256,
+        normed: bool = True,
+        activation: str = "gelu",
+        dropout: float = 0.1,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(
+            widths, hidden=hidden, factors=factors, fused=fused, normed=normed, activation=activation, levels=levels
+        )
+        self.classes = classes
+        self.before = ConvNorm(fused, fused)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Conv2d(fused, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each pixel."""
+        cells = self.before(self.together(tokens, context))
+        return doubled(self.classify(cells if self.dropout is None else self.dropout(cells)), corners=True)
 
 
 class _Unit(nn.Module):
-    """x + conv(ReLU(conv(ReLU(x))))."""
+    """x + conv(ReLU(conv(ReLU(x)))), with a batch norm behind each convolution where `normed`."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, normed: bool) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, bias=not normed) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) if normed else nn.Identity() for _ in range(2))
 
     def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B D Y X"]:
         """The map with the update added."""
-        return cells + self.convs[1](F.relu(self.convs[0](F.relu(cells))))
+        update = cells
+        for conv, norm in zip(self.convs, self.norms):
+            update = norm(conv(F.relu(update)))
+        return cells + update
 
 
 def _resize(width: int, factor: int | float) -> nn.Module:

@@ -26,3 +26,17 @@ class ForecastHead(Head):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B S C"]:
         """The forecast, time first."""
         return self.project(tokens.values[:, tokens.prefix :]).mT
+
+
+@part("heads")
+class StepHead(Head):
+    """Tokens that are steps: each of the last `horizon` through one linear map to its variates (Zhou et al., Informer, 2021, 3.3)."""
+
+    def __init__(self, width: int, *, horizon: int, variates: int) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.project = nn.Linear(width, variates)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B S C"]:
+        """The forecast, time first."""
+        return self.project(tokens.values[:, -self.horizon :])

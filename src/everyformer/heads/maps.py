@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Head, MapHead, Norm
+from everyformer.contracts import Backbone, Head, MapHead, Norm, normed
 from everyformer.convolution import ConvNorm, resized
 from everyformer.dropout import Dropout
 from everyformer.grids import as_cells, as_map
@@ -151,7 +150,7 @@ class UPerHead(MapHead):
         super().__init__(widths, levels)
         self.classes, self.pools = classes, pools
         *finer, last = self.widths
-        self.norm = None if norm is None else nn.ModuleList(self.make("norm", norm, width) for width in self.widths)
+        self.norm = self.for_levels("norm", norm)
         self.views = nn.ModuleList(ConvNorm(last, hidden, kernel=1) for _ in pools)
         self.bottleneck = ConvNorm(last + len(pools) * hidden, hidden)
         self.lateral = nn.ModuleList(ConvNorm(width, hidden, kernel=1) for width in finer)
@@ -161,7 +160,7 @@ class UPerHead(MapHead):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
         """The logits of each cell of the finest level."""
-        *finer, last = self._normed(self.maps(tokens, context))
+        *finer, last = normed(self.norm, self.maps(tokens, context))
         size = last.shape[2:]
         views = [resized(view(F.adaptive_avg_pool2d(last, side)), size) for view, side in zip(self.views, self.pools)]
         merged = [self.bottleneck(torch.cat([last, *views], 1))]
@@ -170,11 +169,6 @@ class UPerHead(MapHead):
         coarse, *fine = merged
         levels = [smooth(each) for smooth, each in zip(self.smooth, reversed(fine), strict=True)] + [coarse]
         return self.classify(self.fuse(torch.cat([resized(each, levels[0].shape[2:]) for each in levels], 1)))
-
-    def _normed(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        if self.norm is None:
-            return list(maps)
-        return [norm(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, each in zip(self.norm, maps)]
 
 
 @part("heads")

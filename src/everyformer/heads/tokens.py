@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
-from everyformer.contracts import Head
+from everyformer.contracts import FeedForward, Head, Norm
 from everyformer.registry import Part, part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -85,6 +85,20 @@ class Transform(Part):
     def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N E"]:
         """The values that the logits are taken from."""
         return self.norm(self.activation(self.linear(values)))
+
+
+@part("heads")
+class Refined(Part):
+    """norm(x + feedforward(x)) before the logits (Zaheer et al., BigBird, 2020, their code for answers in a text)."""
+
+    def __init__(self, width: int, *, feedforward: Spec[FeedForward], norm: Spec[Norm]) -> None:
+        super().__init__()
+        self.feedforward: Any = self.make("feedforward", feedforward, width)
+        self.norm: Any = self.make("norm", norm, width)
+
+    def forward(self, values: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """The values that the logits are taken from."""
+        return self.norm(values + self.feedforward(Tokens(values)))
 
 
 @part("heads")

@@ -109,7 +109,7 @@ def save_adapter(model: Any, folder: str | Path, *, base: str = "") -> dict[str,
 
 def _tables(model: Any) -> Iterator[list[Pair]]:
     """The table of each class that the model may be."""
-    for family in families().values():
+    for family in families():
         if family.system == getattr(model, "system", ""):
             for top in family.tops:
                 yield family.pairs(design_of(model), top)

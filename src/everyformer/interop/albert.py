@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.interop.bert import LENGTH, embeddings
+from everyformer.interop.bert import CHOICES, LENGTH, SPANS, TAGS, embeddings, pooled, pretrained
 from everyformer.interop.config import Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
@@ -51,6 +51,13 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
+MASKED = (
+    *layer("head.transform.linear", "predictions.dense"),
+    *layer("head.transform.norm", "predictions.LayerNorm"),
+    Pair("head.project.bias", ("predictions.bias",)),
+    *layer("head.project", "predictions.decoder"),
+)
+
 register(
     Family(
         name="albert",
@@ -72,15 +79,14 @@ register(
         table=table,
         prefix="albert",
         tops={
-            "AlbertForMaskedLM": Top(
-                table=(
-                    *layer("head.transform.linear", "predictions.dense"),
-                    *layer("head.transform.norm", "predictions.LayerNorm"),
-                    Pair("head.project.bias", ("predictions.bias",)),
-                    *layer("head.project", "predictions.decoder"),
-                ),
-                unused=("*pooler.*", "sop_classifier.*"),
+            "AlbertModel": Top(head=pooled, prefix=""),
+            "AlbertForMaskedLM": Top(table=MASKED, unused=("*pooler.*", "sop_classifier.*")),
+            "AlbertForPreTraining": pretrained(
+                "AlbertForMaskedLM", "albert.pooler", MASKED, "sop_classifier.classifier"
             ),
+            "AlbertForTokenClassification": TAGS,
+            "AlbertForQuestionAnswering": SPANS,
+            "AlbertForMultipleChoice": CHOICES,
             "AlbertForSequenceClassification": Top(
                 settings=(
                     Labels("head.classes"),

@@ -6,10 +6,12 @@ from typing import Any
 
 from everyformer.designs import Design
 from everyformer.errors import BadInput
+from everyformer.heads import LeadingMean, PoolHead
 from everyformer.interop.config import Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.vit import BLOCKS, ENCODER, leading
 from everyformer.interop.weights import Pair, layer
+from everyformer.specs import spec
 
 
 def stride(config: Config) -> dict[str, Any]:
@@ -57,6 +59,7 @@ register(
                 settings=(Labels("head.classes"),),
                 table=(*layer("head.norm", "classifier.layernorm"), *layer("head.classify", "classifier.dense")),
             ),
+            "ASTModel": Top(head=lambda config: spec(PoolHead, pool=spec(LeadingMean)), prefix=""),
         },
     )
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, LastToken
+from everyformer.interop import variants
 from everyformer.interop.alternating import Windows
 from everyformer.interop.bert import begin_and_end
 from everyformer.interop.config import Always, Both, Config, Depth, Key, Labels, Setting, labels
@@ -14,6 +15,7 @@ from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Following, Form, Joined, Wrapped
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
+from everyformer.published.bart import bart
 from everyformer.specs import Spec, spec
 
 SKIPPED = 2
@@ -36,6 +38,20 @@ LENGTH = Key("max_position_embeddings", "source.positions.length", "length", def
 SCALED = Key("scale_embedding", "source.scaled", "scaled", default=False)
 
 
+def stack(name: str, option: str) -> tuple[Setting, ...]:
+    """What configs say of one stack, where it is the whole model; `option` is its depth."""
+    block = "backbone.blocks.*"
+    return (
+        Key("d_model", "width", "width"),
+        Depth(f"{name}_layers", "backbone.blocks", option),
+        Key(f"{name}_ffn_dim", f"{block}.feedforward.hidden", "hidden"),
+        Key(f"{name}_attention_heads", f"{block}.mixer.heads", "heads"),
+        Key("activation_function", f"{block}.feedforward.activation", "activation", ACTIVATIONS, "gelu"),
+        Key("dropout", f"{block}.residual.dropout", "dropout", default=0.1),
+        Key("attention_dropout", f"{block}.mixer.dropout", "attention_dropout", default=0.0),
+    )
+
+
 def blocks(stack: str, *norms: str, form: Form | None = None) -> list[Pair]:
     """The layers of a stack, in which `norms` stand around its parts; `form` is that of three biases in one."""
     ours, theirs = f"{stack}.blocks.*", f"{stack}.layers.*"
@@ -56,11 +72,17 @@ def blocks(stack: str, *norms: str, form: Form | None = None) -> list[Pair]:
     ]
 
 
+FIRST, CROSS, LAST = "self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"
+
+
 def stacks(form: Form | None = None) -> list[Pair]:
     """Both stacks; `form` is that of three biases in one."""
-    first, last = "self_attn_layer_norm", "final_layer_norm"
-    cross = "encoder_attn_layer_norm"
-    return [*blocks("encoder", first, last, form=form), *blocks("decoder", first, cross, last, form=form)]
+    return [*blocks("encoder", FIRST, LAST, form=form), *blocks("decoder", FIRST, CROSS, LAST, form=form)]
+
+
+def writing(embeddings: Iterable[Pair], form: Form | None = None) -> list[Pair]:
+    """The decoder alone, which has no attention to a source."""
+    return variants.alone([*embeddings, *blocks("decoder", FIRST, LAST, form=form)], "decoder")
 
 
 def embeddings(skipped: int) -> list[Pair]:
@@ -96,20 +118,23 @@ WRITES = Top(
 """Answers with text."""
 
 
+CLASSIFIES = Top(
+    head=classes,
+    settings=(Labels("head.classes", "head.classes"), Key("classifier_dropout", "head.dropout", default=0.0)),
+    table=(*layer("head.hidden", "classification_head.dense"), *layer("head.classify", "classification_head.out_proj")),
+)
+"""Reads the source as the target too, begun as any target, and classifies it."""
+FINDS = Top(head=begin_and_end, table=(*layer("head.project", "qa_outputs"),))
+"""Reads the source as the target too, and finds answers there."""
+
+
 def tops(name: str) -> dict[str, Top]:
-    """The classes of BART and mBART; those that classify or find read the source as the target too, begun as any target."""
+    """The classes of BART and mBART."""
     return {
         f"{name}ForConditionalGeneration": WRITES,
         f"{name}Model": Top(head=lambda config: None, prefix=""),
-        f"{name}ForSequenceClassification": Top(
-            head=classes,
-            settings=(Labels("head.classes", "head.classes"), Key("classifier_dropout", "head.dropout", default=0.0)),
-            table=(
-                *layer("head.hidden", "classification_head.dense"),
-                *layer("head.classify", "classification_head.out_proj"),
-            ),
-        ),
-        f"{name}ForQuestionAnswering": Top(head=begin_and_end, table=(*layer("head.project", "qa_outputs"),)),
+        f"{name}ForSequenceClassification": CLASSIFIES,
+        f"{name}ForQuestionAnswering": FINDS,
     }
 
 
@@ -127,26 +152,60 @@ def family(name: str, classes: Mapping[str, Top], *settings: Setting) -> Family:
     )
 
 
+def writer(name: str, top: str, *settings: Setting) -> Family:
+    """The decoder of one of the three, alone: it writes on, and its attention to a source has nothing to look at."""
+    return Family(
+        name=name,
+        system="bart",
+        make=variants.decoder(bart),
+        settings=(
+            *stack("decoder", "decoder_depth"),
+            Key("vocab_size", "embedding.vocabulary", "vocabulary"),
+            Key("scale_embedding", "embedding.scaled", "scaled", default=False),
+            *settings,
+        ),
+        table=lambda design: writing(embeddings(SKIPPED)),
+        prefix="model",
+        only={"tie_word_embeddings": True},
+        tops={top: Top(table=(*layer("head.project", "lm_head", bias=False),))},
+        unused=("*.encoder_attn.*", "*.encoder_attn_layer_norm.*", "*.version"),
+    )
+
+
+PLACES = Key("max_position_embeddings", "embedding.positions.length", "length", default=1024)
 register(family("bart", tops("Bart"), LENGTH))
+register(writer("bart", "BartForCausalLM", PLACES))
 register(family("mbart", tops("MBart"), LENGTH, Always("pre_norm", True)))
+register(writer("mbart", "MBartForCausalLM", PLACES, Always("pre_norm", True)))
+
+
+def unplaced() -> list[Pair]:
+    """The embeddings of Marian, whose positions are sines."""
+    return [pair for pair in embeddings(SKIPPED) if ".positions." not in pair.ours]
 
 
 def table_marian(design: Design) -> list[Pair]:
-    """The body; positions are sines."""
-    return [pair for pair in table(design) if ".positions." not in pair.ours]
+    """The body."""
+    return [*unplaced(), *stacks()]
 
 
+UNPLACED = (Always("length", None), Always("embedding_norm", False))
 register(
     replace(
-        family(
-            "marian",
-            {"MarianMTModel": WRITES, "MarianModel": Top(head=lambda config: None, prefix="")},
-            Always("length", None),
-            Always("embedding_norm", False),
-        ),
+        family("marian", {"MarianMTModel": WRITES, "MarianModel": Top(head=lambda config: None, prefix="")}, *UNPLACED),
         table=table_marian,
         only={"tie_word_embeddings": True, "share_encoder_decoder_embeddings": True},
         unused=("*embed_positions.weight",),
+    )
+)
+
+
+WRITER = writer("marian", "MarianForCausalLM", *UNPLACED)
+register(
+    replace(
+        WRITER,
+        table=lambda design: writing(unplaced()),
+        unused=(*WRITER.unused, "*embed_positions.weight"),
     )
 )
 

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from everyformer.designs import Design
-from everyformer.interop.config import Config, Custom, Key, Labels
+from everyformer.heads import Mean, PoolHead
+from everyformer.interop.config import Config, Key, Labels, Only
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Joined, Keyless, Wrapped
 from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE, QKV, SIZES
 from everyformer.interop.weights import Pair, layer
+from everyformer.norms import LayerNorm
+from everyformer.specs import Spec, spec
 
 TABLE = "relative_position_bias.relative_position_bias_table"
 """Of biases by offset."""
 
 
-def kind_of(words: bool) -> dict[str, bool]:
+def kind(words: bool) -> Only:
     """What a config says of a model that names visual words, or classes."""
-    return {
-        "use_absolute_position_embeddings": False, "use_mean_pooling": True, "use_mask_token": words,
-        "use_relative_position_bias": not words, "use_shared_relative_position_bias": words,
-    }  # fmt: skip
-
-
-def read_kind(words: bool, config: Config) -> dict[str, Any]:
-    """Nothing; another kind is refused."""
-    config.only(kind_of(words))
-    return {}
-
-
-def kind(words: bool) -> Custom:
-    """The setting."""
-    return Custom(partial(read_kind, words), lambda design: dict(kind_of(words)))
+    return Only(
+        use_absolute_position_embeddings=False,
+        use_mean_pooling=True,
+        use_mask_token=words,
+        use_relative_position_bias=not words,
+        use_shared_relative_position_bias=words,
+    )
 
 
 def table(design: Design) -> list[Pair]:
@@ -53,6 +45,14 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
+EPS = Key("layer_norm_eps", "head.norm.eps", "eps", default=1e-12)
+
+
+def averaged(config: Config) -> Spec[PoolHead]:
+    """The mean of the patches, normalised."""
+    return spec(PoolHead, pool=spec(Mean), norm=spec(LayerNorm, eps=config.value("layer_norm_eps", 1e-12)))
+
+
 register(
     Family(
         name="beit",
@@ -69,7 +69,7 @@ register(
                 settings=(
                     kind(False),
                     Labels("head.classes"),
-                    Key("layer_norm_eps", "head.norm.eps", "eps", default=1e-12),
+                    EPS,
                 ),
                 table=(*layer("head.norm", "beit.pooler.layernorm"), *layer("head.classify", "classifier")),
             ),
@@ -80,6 +80,12 @@ register(
                     Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-12),
                 ),
                 table=(*layer("backbone.norm", "layernorm"), *layer("head.project", "lm_head")),
+            ),
+            "BeitModel": Top(
+                head=averaged,
+                settings=(kind(False), EPS),
+                table=(*layer("head.norm", "pooler.layernorm"), *layer("head.norm", "beit.pooler.layernorm")),
+                prefix="",
             ),
         },
         unused=("*.relative_position_index",),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from everyformer.backbones import Decoder
 from everyformer.designs import Design
-from everyformer.heads import ClassHead, PoolHead, TokenHead
+from everyformer.heads import Beside, ClassHead, PoolHead, TokenHead
 from everyformer.interop.config import Config, Depth, Key, Labels, Setting, labels
-from everyformer.interop.family import Family, Top, register
+from everyformer.interop.family import Family, Top, family_of, register
 from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.variants import exchanged
 from everyformer.interop.weights import Pair, layer
+from everyformer.registry import find_system
 from everyformer.specs import Spec, spec
 
 BLOCK = "backbone.blocks.0"
@@ -93,12 +98,51 @@ MASKED = Top(
     unused=(*POOLER, "cls.seq_relationship.*"),
 )
 """Guesses masked words."""
+NEXT = "cls.seq_relationship"
+FOLLOWS = Top(
+    head=lambda config: spec(ClassHead, classes=2, hidden=True),
+    table=(*layer("head.classify", NEXT),),
+    unused=("cls.predictions.*",),
+)
+"""Tells whether the second sentence followed the first."""
 TAGS = Top(head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=POOLER)
 """Classes for every token."""
 SPANS = Top(head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=POOLER)
 """Finds answers in a text."""
 
-register(
+
+def choices(*table: Pair, activation: str = "tanh", settings: tuple[Setting, ...] = ()) -> Top:
+    """Scores a text as one of several answers, from its first token; the choices of a question are rows of a batch."""
+    return Top(
+        head=lambda config: spec(ClassHead, classes=1, hidden=True, activation=activation),
+        settings=settings,
+        table=(*table, *layer("head.classify", "classifier")),
+    )
+
+
+CHOICES = choices()
+"""The same through the pooler of the body."""
+
+
+def pretrained(masked: str, pooler: str, table: tuple[Pair, ...] = MASKED.table, classify: str = NEXT) -> Top:
+    """Guesses masked words as the class `masked` does, and beside them which of two sentences came first."""
+
+    def head(config: Config) -> Spec[Beside]:
+        words = family_of(config).design(config, masked).get("head")
+        follows = spec(ClassHead, classes=2, hidden=True)
+        return spec(Beside, head=words, beside=(follows,), names=("next",))
+
+    return Top(
+        head=head,
+        table=(
+            *(pair.inside("head") for pair in table),
+            *layer("head.beside.0.hidden", pooler),
+            *layer("head.beside.0.classify", classify),
+        ),
+    )
+
+
+FAMILY = register(
     Family(
         name="bert",
         system="bert",
@@ -112,13 +156,21 @@ register(
             "BertForSequenceClassification": Top(
                 settings=(Labels("head.classes"), DROPOUT), table=(*layer("head.classify", "classifier"),)
             ),
-            "BertForNextSentencePrediction": Top(
-                head=lambda config: spec(ClassHead, classes=2, hidden=True),
-                table=(*layer("head.classify", "cls.seq_relationship"),),
-                unused=("cls.predictions.*",),
-            ),
+            "BertForNextSentencePrediction": FOLLOWS,
+            "BertForPreTraining": pretrained("BertForMaskedLM", "bert.pooler.dense"),
             "BertForTokenClassification": TAGS,
             "BertForQuestionAnswering": SPANS,
+            "BertForMultipleChoice": CHOICES,
         },
     )
 )
+
+
+def writes(family: Family, name: str, masked: str) -> Family:
+    """The same as a decoder, in which no token sees a later one: the class of that name has the tensors of `masked`."""
+    make = exchanged(find_system(family.system).make, "backbone", Decoder)
+    only = {**family.only, "is_decoder": True}
+    return replace(family, make=make, only=only, tops={name: family.tops[masked]})
+
+
+register(writes(FAMILY, "BertLMHeadModel", "BertForMaskedLM"))

@@ -125,16 +125,20 @@ class Checkpoint:
         self.tokenizer.no_truncation()
         return found
 
-    def generate(self, texts: Sequence[str], *, max_tokens: int = 100, **options: Any) -> list[str]:
-        """What follows each text, or what each text becomes where there is an encoder; options as `generation.generate`."""
+    def generate(self, texts: Sequence[Any], *, max_tokens: int = 100, **options: Any) -> list[str]:
+        """What follows each text, or what each text or picture becomes where there is an encoder; options as
+        `generation.generate`.
+        """
         from everyformer.generation import generate
         from everyformer.models import Seq2Seq
 
         ids = self.ids
         pad = ids["pad"] if ids["pad"] is not None else 0
-        bos = {"bos": ids["start"]} if isinstance(self.model, Seq2Seq) else {}
+        start = ids["bos"] if ids["start"] is None else ids["start"]
+        bos = {"bos": start} if isinstance(self.model, Seq2Seq) else {}
         given = {"eos": ids["eos"], "pad": pad, "max_tokens": max_tokens, **bos, **options}
-        return [self.tokenizer.decode(row) for row in generate(self.model, self.encode(texts), **given)]
+        inputs = self._batch(texts)["inputs"] if self._sees else self.encode(texts)
+        return [self.tokenizer.decode(row) for row in generate(self.model, inputs, **given)]
 
     @torch.no_grad()
     def embed(self, texts: Sequence[Any]) -> Float[Tensor, "B D"]:
@@ -160,8 +164,17 @@ class Checkpoint:
         if not isinstance(head, TokenHead):
             raise BadInput(f"a checkpoint of {self.top} answers with vectors; use embed")
         chosen = Decoding.of(decoding or {})
-        said = self.generate(texts, strategy=chosen.strategy, max_tokens=chosen.max_tokens)
+        strategy = chosen.for_pieces(self._pieces)
+        held = {"policy": chosen.policy, "storage": chosen.storage}
+        said = self.generate(texts, strategy=strategy, max_tokens=chosen.max_tokens, **held)
         return [{"input": text, "text": each} for text, each in zip(texts, said, strict=True)]
+
+    def _pieces(self) -> tuple[str, ...]:
+        """The text of each token."""
+        from everyformer.generation.grammar import pieces_of
+
+        before = self.tokenizer.encode("a", add_special_tokens=False).ids[-1]
+        return pieces_of(self.tokenizer.decode, self.model.head.vocabulary, before)
 
     @torch.no_grad()
     def _classes(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
@@ -175,15 +188,20 @@ class Checkpoint:
 
     def _batch(self, texts: Sequence[Any], longest: int | None = None) -> dict[str, Tensor]:
         """Texts as a padded batch; pictures as the folder says."""
-        example = self.model.example()["inputs"]
-        if example.dim() == 4:
+        if self._sees:
             if self.pictures is None:
                 raise BadInput(f"'{self.folder}' has no {PROCESSOR}; call the model with pictures as numbers")
-            return {"inputs": self.pictures(texts, example.shape[1]).to(next(self.model.parameters()).dtype)}
+            channels = self.model.example()["inputs"].shape[1]
+            return {"inputs": self.pictures(texts, channels).to(next(self.model.parameters()).dtype)}
         rows = self.encode(texts, longest=longest)
         width = max(map(len, rows))
         mask = torch.tensor([[i < len(row) for i in range(width)] for row in rows])
         return {"inputs": torch.tensor([row + [0] * (width - len(row)) for row in rows]), "mask": mask}
+
+    @property
+    def _sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self.model.example()["inputs"].dim() == 4
 
     @property
     def _pooling(self) -> tuple[bool, bool]:

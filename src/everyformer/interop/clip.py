@@ -1,34 +1,70 @@
-"""CLIP, both towers."""
+"""CLIP, both towers or one of them."""
 
 from __future__ import annotations
 
 from everyformer.designs import Design
-from everyformer.interop.config import Depth, Key, Square, Within
+from everyformer.interop.config import Depth, Inner, Key, Square, Within
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Following, Leading
 from everyformer.interop.names import ACTIVATIONS
-from everyformer.interop.siglip import blocks
+from everyformer.interop.siglip import CLASSIFIES, blocks
 from everyformer.interop.weights import Pair, layer
+from everyformer.published.clip import picture_tower, text_tower, towers
 
-PICTURE, TEXT = "picture.backbone.blocks", "text.backbone.blocks"
+BLOCK = "backbone.blocks.0"
+PICTURE = (
+    Square("image_size", "embedding.image", "image", default=224),
+    Square("patch_size", "embedding.patch", "patch", default=32),
+    Key("num_channels", "embedding.channels", "channels", default=3),
+    Key("hidden_size", "width", "width", default=768),
+    Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden", default=3072),
+    Depth("num_hidden_layers", "backbone.blocks", default=12),
+    Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads", default=12),
+    Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "quick_gelu"),
+    Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-5),
+)
+TEXT = (
+    Key("vocab_size", "embedding.vocabulary", "vocabulary", default=49408),
+    Key("max_position_embeddings", "embedding.positions.length", "length", default=77),
+    Key("hidden_size", "width", "width", default=512),
+    Key("intermediate_size", f"{BLOCK}.feedforward.hidden", "hidden", default=2048),
+    Depth("num_hidden_layers", "backbone.blocks", default=12),
+    Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads", default=8),
+    Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "quick_gelu"),
+    Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-5),
+)
+OUTPUT = Key("projection_dim", "head.output", "output", default=512)
+
+
+def picture(design: Design | None = None) -> list[Pair]:
+    """The picture tower."""
+    places = "embeddings.position_embedding.weight"
+    return [
+        Pair("embedding.first", ("embeddings.class_embedding", places), Leading(bare=True)),
+        Pair("embedding.positions.table", (places,), Following(1)),
+        *layer("embedding.project", "embeddings.patch_embedding"),
+        *layer("embedding.norm", "pre_layrnorm"),
+        *blocks("backbone.blocks", "encoder.layers"),
+        *layer("head.norm", "post_layernorm"),
+    ]
+
+
+def text(design: Design | None = None) -> list[Pair]:
+    """The text tower."""
+    return [
+        *layer("embedding.table", "embeddings.token_embedding", bias=False),
+        *layer("embedding.positions.table", "embeddings.position_embedding", bias=False),
+        *blocks("backbone.blocks", "encoder.layers"),
+        *layer("backbone.norm", "final_layer_norm"),
+    ]
 
 
 def table(design: Design) -> list[Pair]:
     """Both towers."""
-    picture, text = "vision_model", "text_model"
-    places = f"{picture}.embeddings.position_embedding.weight"
     return [
-        Pair("picture.embedding.first", (f"{picture}.embeddings.class_embedding", places), Leading(bare=True)),
-        Pair("picture.embedding.positions.table", (places,), Following(1)),
-        *layer("picture.embedding.project", f"{picture}.embeddings.patch_embedding"),
-        *layer("picture.embedding.norm", f"{picture}.pre_layrnorm"),
-        *blocks(PICTURE, f"{picture}.encoder.layers"),
-        *layer("picture.head.norm", f"{picture}.post_layernorm"),
+        *(pair.inside("picture").under("vision_model.") for pair in picture()),
         *layer("picture.head.project", "visual_projection", bias=False),
-        *layer("text.embedding.table", f"{text}.embeddings.token_embedding", bias=False),
-        *layer("text.embedding.positions.table", f"{text}.embeddings.position_embedding", bias=False),
-        *blocks(TEXT, f"{text}.encoder.layers"),
-        *layer("text.backbone.norm", f"{text}.final_layer_norm"),
+        *(pair.inside("text").under("text_model.") for pair in text()),
         *layer("text.head.project", "text_projection", bias=False),
         Pair("scale", ("logit_scale",)),
     ]
@@ -38,38 +74,58 @@ register(
     Family(
         name="clip",
         system="clip",
+        make=towers,
         settings=(
-            Within(
-                "vision_config",
-                (
-                    Square("image_size", "picture.embedding.image", "image", default=224),
-                    Square("patch_size", "picture.embedding.patch", "patch", default=32),
-                    Key("num_channels", "picture.embedding.channels", "channels", default=3),
-                    Key("hidden_size", "picture.width", "width", default=768),
-                    Key("intermediate_size", f"{PICTURE}.0.feedforward.hidden", "hidden", default=3072),
-                    Depth("num_hidden_layers", PICTURE, default=12),
-                    Key("num_attention_heads", f"{PICTURE}.0.mixer.heads", "heads", default=12),
-                    Key("hidden_act", f"{PICTURE}.0.feedforward.activation", "activation", ACTIVATIONS, "quick_gelu"),
-                    Key("layer_norm_eps", "picture.embedding.norm.eps", "eps", default=1e-5),
-                ),
-            ),
-            Within(
-                "text_config",
-                (
-                    Key("vocab_size", "text.embedding.vocabulary", "vocabulary", default=49408),
-                    Key("max_position_embeddings", "text.embedding.positions.length", "length", default=77),
-                    Key("hidden_size", "text.width", "text_width", default=512),
-                    Key("intermediate_size", f"{TEXT}.0.feedforward.hidden", "text_hidden", default=2048),
-                    Depth("num_hidden_layers", TEXT, "text_depth", default=12),
-                    Key("num_attention_heads", f"{TEXT}.0.mixer.heads", "text_heads", default=8),
-                    Key("hidden_act", f"{TEXT}.0.feedforward.activation", "text_activation", ACTIVATIONS, "quick_gelu"),
-                    Key("layer_norm_eps", "text.backbone.norm.eps", "text_eps", default=1e-5),
-                ),
-            ),
-            Key("projection_dim", "picture.head.output", "output", default=512),
+            Inner("vision_config", "picture", PICTURE),
+            Inner("text_config", "text", TEXT),
+            Key("projection_dim", "picture.head.output", default=512),
+            Key("projection_dim", "text.head.output", default=512),
         ),
         table=table,
         tops={"CLIPModel": Top()},
         unused=("*.position_ids",),
+    )
+)
+register(
+    Family(
+        name="clip",
+        system="clip",
+        make=picture_tower,
+        settings=(Within("vision_config", PICTURE),),
+        table=picture,
+        prefix="vision_model",
+        tops={"CLIPForImageClassification": Top(**CLASSIFIES, unused=("vision_model.post_layernorm.*",))},
+    )
+)
+register(
+    Family(
+        name="clip_vision_model",
+        system="clip",
+        make=picture_tower,
+        settings=PICTURE,
+        table=picture,
+        prefix="vision_model",
+        tops={
+            "CLIPVisionModel": Top(prefix=""),
+            "CLIPVisionModelWithProjection": Top(
+                settings=(OUTPUT,), table=(*layer("head.project", "visual_projection", bias=False),)
+            ),
+        },
+    )
+)
+register(
+    Family(
+        name="clip_text_model",
+        system="clip",
+        make=text_tower,
+        settings=TEXT,
+        table=text,
+        prefix="text_model",
+        tops={
+            "CLIPTextModel": Top(prefix=""),
+            "CLIPTextModelWithProjection": Top(
+                settings=(OUTPUT,), table=(*layer("head.project", "text_projection", bias=False),)
+            ),
+        },
     )
 )

@@ -117,6 +117,25 @@ class Within(Setting):
 
 
 @dataclass(frozen=True)
+class Inner(Setting):
+    """A config of its own under a key, of what stands at the `place` and is made of the options under that name."""
+
+    key: str
+    place: str
+    settings: tuple[Setting, ...]
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The options of what stands there, and what is set in it afterwards."""
+        said = Within(self.key, self.settings).read(config)
+        options = {name: value for name, value in said.items() if "." not in name}
+        return {self.place: options, **{f"{self.place}.{path}": said[path] for path in said if "." in path}}
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """The inner config."""
+        return Within(self.key, self.settings).write(Design(design.get(self.place)))
+
+
+@dataclass(frozen=True)
 class Depth(Setting):
     """The key `theirs` is how many parts stand in the list `at` a path."""
 
@@ -189,6 +208,30 @@ class Always(Setting):
 
     def write(self, design: Design) -> dict[str, Any]:
         """Nothing."""
+        return {}
+
+
+class Written(Setting):
+    """Keys that are written, and that nothing reads: what theirs would make besides, without which it answers the same."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """The values."""
+        return dict(self.values)
+
+
+class Only(Written):
+    """Keys of which a class has one value."""
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """Nothing; another value is refused."""
+        config.only(self.values)
         return {}
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.designs import Design
+from everyformer.heads import Mean, PoolHead
 from everyformer.interop.config import Key, Labels, Square
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.pyramids import BLOCK, CHANNELS, STAGE, Depths, DropPath, Widths
 from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.weights import Pair, layer
+from everyformer.norms import LayerNorm
+from everyformer.specs import spec
 
+LABELS = Labels("head.classes")
 SETTINGS = (
-    Labels("head.classes"),
     Square("image_size", "embedding.image", "image", default=224),
     Square("patch_size", "embedding.patch", "patch"),
     CHANNELS,
@@ -60,7 +63,13 @@ register(
         ),
         table=table,
         prefix="convnext",
-        tops={"ConvNextForImageClassification": Top(table=(*layer("head.classify", "classifier"),))},
+        tops={
+            "ConvNextForImageClassification": Top(settings=(LABELS,), table=(*layer("head.classify", "classifier"),)),
+            "ConvNextModel": Top(
+                head=lambda config: spec(PoolHead, pool=spec(Mean), norm=spec(LayerNorm)),
+                prefix="",
+            ),
+        },
     )
 )
 
@@ -99,6 +108,7 @@ register_timm(
         system="convnext",
         facts=facts,
         settings=(
+            LABELS,
             *SETTINGS,
             Depths(),
             Square("kernel", f"{BLOCK}.mixer.mixer.kernel", "kernel"),

@@ -8,6 +8,7 @@ from everyformer.designs import Design
 from everyformer.interop.config import Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Wrapped
+from everyformer.interop.poolformer import BARE
 from everyformer.interop.pyramids import (
     BLOCK,
     CHANNELS,
@@ -65,7 +66,6 @@ register(
         name="cvt",
         system="cvt",
         settings=(
-            Labels("head.classes"),
             CHANNELS,
             Widths("embed_dim"),
             Depths("depth"),
@@ -87,8 +87,10 @@ register(
         prefix="cvt",
         tops={
             "CvtForImageClassification": Top(
-                table=(*layer("backbone.norm", "layernorm"), *layer("head.classify", "classifier"))
-            )
+                settings=(Labels("head.classes"),),
+                table=(*layer("backbone.norm", "layernorm"), *layer("head.classify", "classifier")),
+            ),
+            "CvtModel": BARE,
         },
     )
 )

@@ -6,10 +6,11 @@ from typing import Any
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead
+from everyformer.interop.bert import pooled, pooler
 from everyformer.interop.config import Config, Labels, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.timm import TimmFamily, register_timm
-from everyformer.interop.vit import BLOCKS, ENCODER, PICTURE, TIMM_BLOCKS, TIMM_SETTINGS, facts, leading
+from everyformer.interop.vit import BLOCKS, ENCODER, PICTURE, TIMM_BLOCKS, TIMM_SETTINGS, facts, fills_in, leading
 from everyformer.interop.weights import Pair, layer
 from everyformer.specs import Spec, spec
 
@@ -30,7 +31,7 @@ def of_class_token(config: Config) -> Spec[Any]:
     return spec(ClassHead, classes=len(labels(config)))
 
 
-register(
+FAMILY = register(
     Family(
         name="deit",
         system="deit",
@@ -45,9 +46,13 @@ register(
             "DeiTForImageClassification": Top(
                 settings=(Labels("head.classes"),), table=(*layer("head.classify", "classifier"),), head=of_class_token
             ),
+            "DeiTModel": Top(head=pooled, prefix="", table=pooler("deit")),
         },
     )
 )
+
+
+register(fills_in(FAMILY, "DeiTForMaskedImageModeling", "deit.embeddings.mask_token"))
 
 
 def timm_table(design: Design) -> list[Pair]:

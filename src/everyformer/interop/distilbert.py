@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead
-from everyformer.interop.bert import BLOCK, EACH, LENGTH, begin_and_end, each_token
+from everyformer.interop.bert import BLOCK, EACH, LENGTH, begin_and_end, choices, each_token
 from everyformer.interop.config import Always, Config, Depth, Key, Labels, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
@@ -71,6 +71,7 @@ register(
             "DistilBertForTokenClassification": Top(
                 head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),)
             ),
+            "DistilBertForMultipleChoice": choices(*layer("head.hidden", "pre_classifier"), activation="relu"),
             "DistilBertForQuestionAnswering": Top(head=begin_and_end, table=(*layer("head.project", "qa_outputs"),)),
         },
     )

@@ -7,7 +7,7 @@ from typing import Any
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, TokenHead, Transform
 from everyformer.interop import bert, roberta
-from everyformer.interop.config import Always, Config, Custom, Key, Labels, labels
+from everyformer.interop.config import Always, Config, Custom, Key, Labels, Only, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
@@ -56,7 +56,7 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
-register(
+FAMILY = register(
     Family(
         name="electra",
         system="bert",
@@ -93,6 +93,12 @@ register(
             ),
             "ElectraForTokenClassification": bert.TAGS,
             "ElectraForQuestionAnswering": bert.SPANS,
+            "ElectraForMultipleChoice": bert.choices(
+                *layer("head.hidden", "sequence_summary.summary"),
+                activation="gelu",
+                settings=(Only(summary_type="first", summary_use_proj=True, summary_activation="gelu"),),
+            ),
         },
     )
 )
+register(bert.writes(FAMILY, "ElectraForCausalLM", "ElectraForMaskedLM"))

@@ -41,7 +41,10 @@ class Top:
 
 @dataclass(frozen=True)
 class Family:
-    """The checkpoints of one `model_type`, and the system that they are."""
+    """The checkpoints of one `model_type`, and the system that they are.
+
+    Classes of which the body is another (one tower of two, one stack of an encoder-decoder) are a family of their own.
+    """
 
     name: str
     """Their `model_type`."""
@@ -59,12 +62,15 @@ class Family:
     """Patterns of tensors that hold no weights."""
     fixed: Mapping[str, Callable[[Any], Tensor]] = field(default_factory=dict)
     """What theirs keeps among the weights of the body and ours makes of itself: compared on the way in."""
+    make: Callable[..., Design] | None = None
+    """What makes the design of the settings, where it is not the system: a part of it that stands alone."""
 
     def top(self, config: Config) -> str:
         """The class that a config names; the first of the family where it names none."""
         named = config.get("architectures") or [next(iter(self.tops))]
         if named[0] not in self.tops:
-            raise UnknownName(f"class of '{self.name}' checkpoints", str(named[0]), self.tops)
+            known = [top for family in families() if family.name == self.name for top in family.tops]
+            raise UnknownName(f"class of '{self.name}' checkpoints", str(named[0]), known)
         return named[0]
 
     def design(self, config: Config, top: str) -> Design:
@@ -74,10 +80,10 @@ class Family:
         said: dict[str, Any] = {}
         for setting in (*self.settings, *chosen.settings):
             said |= setting.read(config)
-        system = find_system(self.system)
+        make = self.make or find_system(self.system).make
         options = {name: value for name, value in said.items() if "." not in name}
-        check(system.make, options)
-        made = replace(system.make(**options), name=self.system)
+        check(make, options)
+        made = replace(make(**options), name=self.system)
         if chosen.head is not None:
             made = made.set("head", chosen.head(config))
         for path, value in said.items():
@@ -135,18 +141,18 @@ class Family:
         return config, made
 
 
-_families: dict[str, Family] = {}
+_families: list[Family] = []
 
 
 def register(family: Family) -> Family:
     """Make a family known to `ef.load` and to export."""
-    _families[family.name] = family
+    _families.append(family)
     return family
 
 
 @cache
-def families() -> Mapping[str, Family]:
-    """The families by `model_type`."""
+def families() -> Sequence[Family]:
+    """All of them; of several with one `model_type` the first is what a config is that names no class."""
     package = importlib.import_module("everyformer.interop")
     for found in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"everyformer.interop.{found.name}")
@@ -155,24 +161,19 @@ def families() -> Mapping[str, Family]:
 
 def family_of(config: Config) -> Family:
     """The family that a config names by its `model_type`, or else by its class."""
-    named = config.get("model_type")
-    if named is None:
-        top = (config.get("architectures") or [""])[0]
-        for family in families().values():
-            if top in family.tops:
-                return family
-        named = top
-    if named not in families():
-        raise UnknownName("family of checkpoints", str(named), families())
-    return families()[named]
+    named, top = config.get("model_type"), (config.get("architectures") or [""])[0]
+    found = [family for family in families() if (top in family.tops if named is None else named == family.name)]
+    if not found:
+        raise UnknownName("family of checkpoints", str(named or top), {family.name for family in families()})
+    return next((family for family in found if top in family.tops), found[0])
 
 
 def back(model: nn.Module, top: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors of a model of ours as the class `top`, or the first that can hold its design."""
     system = getattr(model, "system", "")
-    fitting = [family for family in families().values() if family.system == system]
+    fitting = [family for family in families() if family.system == system]
     if not fitting:
-        known = {family.system for family in families().values()}
+        known = {family.system for family in families()}
         raise UnknownName("system with a way to Hugging Face transformers", system or type(model).__name__, known)
     errors: list[EveryformerError] = []
     for family in fitting:

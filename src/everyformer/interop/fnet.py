@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.interop.bert import EACH, LENGTH, POOLER, begin_and_end, each_token, embeddings, pooled
+from everyformer.interop.bert import (
+    CHOICES,
+    FOLLOWS,
+    LENGTH,
+    MASKED,
+    SPANS,
+    TAGS,
+    embeddings,
+    pooled,
+    pretrained,
+)
 from everyformer.interop.config import Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
@@ -61,24 +71,15 @@ register(
         only={"use_tpu_fourier_optimizations": False},
         tops={
             "FNetModel": Top(head=pooled, prefix=""),
-            "FNetForMaskedLM": Top(
-                table=(
-                    *layer("head.transform.linear", "cls.predictions.transform.dense"),
-                    *layer("head.transform.norm", "cls.predictions.transform.LayerNorm"),
-                    Pair("head.project.bias", ("cls.predictions.bias",)),
-                    *layer("head.project", "cls.predictions.decoder"),
-                ),
-                unused=("*pooler.*", "cls.seq_relationship.*"),
-            ),
+            "FNetForMaskedLM": MASKED,
+            "FNetForNextSentencePrediction": FOLLOWS,
+            "FNetForPreTraining": pretrained("FNetForMaskedLM", "fnet.pooler.dense"),
             "FNetForSequenceClassification": Top(
                 settings=(Labels("head.classes"),), table=(*layer("head.classify", "classifier"),)
             ),
-            "FNetForTokenClassification": Top(
-                head=each_token, settings=(EACH,), table=(*layer("head.project", "classifier"),), unused=POOLER
-            ),
-            "FNetForQuestionAnswering": Top(
-                head=begin_and_end, table=(*layer("head.project", "qa_outputs"),), unused=POOLER
-            ),
+            "FNetForTokenClassification": TAGS,
+            "FNetForQuestionAnswering": SPANS,
+            "FNetForMultipleChoice": CHOICES,
         },
     )
 )

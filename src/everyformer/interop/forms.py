@@ -72,6 +72,34 @@ class Wrapped(Form):
 
 
 @dataclass(frozen=True)
+class Uncounted(Form):
+    """How many batches a norm has seen, which theirs, whose norms are frozen, does not say: made of nothing."""
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """None."""
+        return torch.tensor(0)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Nothing."""
+        return []
+
+
+@dataclass(frozen=True)
+class Squeezed(Form):
+    """Theirs has an axis of length one at place `axis`, which ours has not."""
+
+    axis: int
+
+    def read(self, theirs: Sequence[Tensor]) -> Tensor:
+        """Our tensor from theirs."""
+        return theirs[0].squeeze(self.axis)
+
+    def write(self, ours: Tensor, sizes: Sequence[int]) -> list[Tensor | None]:
+        """Theirs, with the axis put back."""
+        return [ours.unsqueeze(self.axis)]
+
+
+@dataclass(frozen=True)
 class Pointwise(Form):
     """A linear map (E, D), where ours is a convolution of single cells (E, D, 1, 1)."""
 

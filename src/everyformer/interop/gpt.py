@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, LastToken
-from everyformer.interop.bert import EACH, each_token
+from everyformer.interop.bert import EACH, SPANS, each_token
 from everyformer.interop.config import Config, Depth, Key, Labels, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
@@ -66,6 +66,7 @@ register(
                 settings=(Labels("head.classes", "head.classes"),),
                 table=(*layer("head.classify", "score", bias=False),),
             ),
+            "GPT2ForQuestionAnswering": SPANS,
             "GPT2ForTokenClassification": Top(
                 head=each_token,
                 settings=(EACH,),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.designs import Design
+from everyformer.feedforward import MLP
+from everyformer.heads import Refined, TokenHead
 from everyformer.interop import roberta
 from everyformer.interop.alternating import Windows
 from everyformer.interop.bert import (
@@ -19,15 +21,19 @@ from everyformer.interop.bert import (
     SEGMENTS,
     SPANS,
     TAGS,
+    choices,
     embeddings,
     pooled,
     pooler,
+    pretrained,
     sizes,
 )
 from everyformer.interop.config import Always, Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
+from everyformer.norms import LayerNorm
+from everyformer.specs import Spec, spec
 
 BARE = Top(head=lambda config: None, prefix="")
 CLASSES = Top(
@@ -36,6 +42,8 @@ CLASSES = Top(
     unused=POOLER,
 )
 """Classifies a text by its first token, through the activation of the body."""
+RECTIFIED = choices(*layer("head.hidden", "pre_classifier"), activation="relu")
+"""Scores a text as one of several answers through a layer of its own."""
 
 
 def longformer_table(design: Design) -> list[Pair]:
@@ -67,6 +75,7 @@ register(
             ),
             "LongformerForTokenClassification": TAGS,
             "LongformerForQuestionAnswering": SPANS,
+            "LongformerForMultipleChoice": choices(*layer("head.hidden", "longformer.pooler.dense")),
         },
     )
 )
@@ -86,6 +95,25 @@ def write_blocks(design: Design) -> dict[str, Any]:
     return {"attention_type": kind, "block_size": mixer.get("block"), "num_random_blocks": mixer.get("random")}
 
 
+def refined(config: Config) -> Spec[TokenHead]:
+    """For every token how likely an answer begins and ends there, through one more layer like those of the body.
+
+    Theirs then takes a million from the tokens of the question, where it knows those; here an answer is for the reader to
+    look for behind the question.
+    """
+    activation = ACTIVATIONS[config.value("hidden_act", "gelu_new")]
+    mlp = spec(MLP, hidden=config.value("intermediate_size"), activation=activation)
+    norm = spec(LayerNorm, eps=config.value("layer_norm_eps", 1e-12))
+    return spec(TokenHead, vocabulary=2, bias=True, transform=spec(Refined, feedforward=mlp, norm=norm))
+
+
+REFINED = (
+    *layer("head.transform.feedforward.up", "qa_classifier.intermediate.dense"),
+    *layer("head.transform.feedforward.down", "qa_classifier.output.dense"),
+    *layer("head.transform.norm", "qa_classifier.output.LayerNorm"),
+    *layer("head.project", "qa_classifier.qa_outputs"),
+)
+
 register(
     Family(
         name="big_bird",  # in evaluation theirs looks at the first block for every random one; ours draws blocks
@@ -101,6 +129,9 @@ register(
                 settings=(*CLASSES.settings, DROPOUT), table=CLASSES.table, unused=POOLER
             ),
             "BigBirdForTokenClassification": TAGS,
+            "BigBirdForPreTraining": pretrained("BigBirdForMaskedLM", "bert.pooler"),
+            "BigBirdForQuestionAnswering": Top(head=refined, table=REFINED),
+            "BigBirdForMultipleChoice": choices(*layer("head.hidden", "bert.pooler")),
         },
     )
 )
@@ -148,6 +179,7 @@ register(
             "NystromformerForSequenceClassification": CLASSES,
             "NystromformerForTokenClassification": TAGS,
             "NystromformerForQuestionAnswering": SPANS,
+            "NystromformerForMultipleChoice": RECTIFIED,
         },
     )
 )
@@ -172,6 +204,7 @@ register(
             "MraForSequenceClassification": CLASSES,
             "MraForTokenClassification": TAGS,
             "MraForQuestionAnswering": SPANS,
+            "MraForMultipleChoice": RECTIFIED,
         },
     )
 )

@@ -8,7 +8,7 @@ from everyformer.designs import Design
 from everyformer.heads import FirstToken, Mean, TokenHead
 from everyformer.interop.alternating import Kinds, Near, Rotations
 from everyformer.interop.bert import EACH
-from everyformer.interop.config import Config, Custom, Depth, Key, Labels, labels
+from everyformer.interop.config import Always, Config, Custom, Depth, Key, Labels, Setting, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.gpt import BLOCK
 from everyformer.interop.names import ACTIVATIONS
@@ -56,6 +56,15 @@ def table(design: Design) -> list[Pair]:
 
 TRANSFORM = (*layer("head.transform.linear", "head.dense"), *layer("head.transform.norm", "head.norm"))
 DROPOUT = Key("classifier_dropout", "head.dropout", "head_dropout", default=0.0)
+
+
+def classified(count: Setting) -> Top:
+    """Classifies a text; as one of several answers with one class, where the choices of a question are rows of a batch."""
+    return Top(
+        settings=(count, Custom(pool, write_pool), DROPOUT), table=(*TRANSFORM, *layer("head.classify", "classifier"))
+    )
+
+
 FAMILY = register(
     Family(
         name="modernbert",
@@ -83,10 +92,8 @@ FAMILY = register(
         tops={
             "ModernBertForMaskedLM": Top(table=(*TRANSFORM, *layer("head.project", "decoder"))),
             "ModernBertModel": Top(head=lambda config: None, prefix=""),
-            "ModernBertForSequenceClassification": Top(
-                settings=(Labels("head.classes"), Custom(pool, write_pool), DROPOUT),
-                table=(*TRANSFORM, *layer("head.classify", "classifier")),
-            ),
+            "ModernBertForSequenceClassification": classified(Labels("head.classes")),
+            "ModernBertForMultipleChoice": classified(Always("classes", 1)),
             "ModernBertForTokenClassification": Top(
                 head=each(None), settings=(EACH,), table=(*TRANSFORM, *layer("head.project", "classifier"))
             ),

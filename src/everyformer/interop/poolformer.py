@@ -24,8 +24,8 @@ from everyformer.interop.weights import Pair, layer
 from everyformer.norms import SampleNorm
 from everyformer.specs import spec
 
+LABELS = Labels("head.classes")
 SETTINGS = (
-    Labels("head.classes"),
     Square("image_size", "embedding.image", "image", default=224),
     CHANNELS,
     Widths(),
@@ -56,6 +56,9 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
+BARE = Top(head=lambda config: None, settings=(Always("backbone.norm", None),), prefix="")
+"""The last map, without the norm that a classifier has behind it."""
+
 register(
     Family(
         name="poolformer",
@@ -73,8 +76,10 @@ register(
         only={"use_layer_scale": True},
         tops={
             "PoolFormerForImageClassification": Top(
-                table=(*layer("backbone.norm", "norm"), *layer("head.classify", "classifier"))
-            )
+                settings=(LABELS,),
+                table=(*layer("backbone.norm", "norm"), *layer("head.classify", "classifier")),
+            ),
+            "PoolFormerModel": BARE,
         },
     )
 )
@@ -116,6 +121,7 @@ register_timm(
         facts=facts,
         # The last norm stands behind the mean.
         settings=(
+            LABELS,
             *SETTINGS,
             Depths(),
             Always("backbone.norm", None),

@@ -47,7 +47,7 @@ BODY = (
     DropPath(),
 )
 """What the configs of Hugging Face say."""
-SETTINGS = (*BODY, Labels("head.classes"))
+LABELS = Labels("head.classes")
 EPS = Key("layer_norm_eps", "embedding.norm.eps", "eps", default=1e-6)
 BIAS = Key("qkv_bias", f"{MIXER}.bias", default=True)
 OVERLAPPING = (
@@ -88,7 +88,9 @@ def patches(project: str, norm: str) -> list[Pair]:
     ]
 
 
-CLASSIFIER = Top(table=(*layer("head.classify", "classifier"),))
+CLASSIFIER = Top(settings=(LABELS,), table=(*layer("head.classify", "classifier"),))
+BARE = Top(head=lambda config: None, prefix="")
+"""The last map."""
 
 
 def table(design: Design) -> list[Pair]:
@@ -148,6 +150,7 @@ DECODER = Top(
         *layer("head.classify", "decode_head.classifier"),
     ),
     settings=(
+        LABELS,
         Key("decoder_hidden_size", "head.hidden", default=256),
         Key("classifier_dropout_prob", "head.dropout", default=0.1),
     ),
@@ -159,7 +162,7 @@ register(
         name="pvt",
         system="pvt",
         settings=(
-            *SETTINGS,
+            *BODY,
             EPS,
             BIAS,
             RATIOS,
@@ -170,18 +173,18 @@ register(
         ),
         table=table,
         prefix="pvt",
-        tops={"PvtForImageClassification": CLASSIFIER},
+        tops={"PvtForImageClassification": CLASSIFIER, "PvtModel": BARE},
     )
 )
 register(
     Family(
         name="pvt_v2",
         system="pvt-v2",
-        settings=(*SETTINGS, *OVERLAPPING, EPS, BIAS, RATIOS),
+        settings=(*BODY, *OVERLAPPING, EPS, BIAS, RATIOS),
         table=table_v2,
         prefix="pvt_v2",
         only={"linear_attention": False},
-        tops={"PvtV2ForImageClassification": CLASSIFIER},
+        tops={"PvtV2ForImageClassification": CLASSIFIER, "PvtV2Model": BARE},
     )
 )
 register(
@@ -189,13 +192,17 @@ register(
         name="segformer",
         system="segformer",
         settings=(
-            *SETTINGS,
+            *BODY,
             *MIXED,
         ),
         table=table_segformer,
         prefix="segformer",
         only={"reshape_last_stage": True},
-        tops={"SegformerForImageClassification": CLASSIFIER, "SegformerForSemanticSegmentation": DECODER},
+        tops={
+            "SegformerForImageClassification": CLASSIFIER,
+            "SegformerForSemanticSegmentation": DECODER,
+            "SegformerModel": BARE,
+        },
     )
 )
 FUSION = "decoder.stages.{}.fusion.convolutional_layer{}"
@@ -206,14 +213,16 @@ register(
         settings=(
             *BODY,
             *MIXED,
-            Key("decoder_hidden_size", "head.hidden", "hidden", default=64),
-            Key("max_depth", "head.max_depth", "max_depth", default=10),
         ),
         table=table_segformer,
         prefix="glpn",
         only={"head_in_index": -1},
         tops={
             "GLPNForDepthEstimation": Top(
+                settings=(
+                    Key("decoder_hidden_size", "head.hidden", "hidden", default=64),
+                    Key("max_depth", "head.max_depth", "max_depth", default=10),
+                ),
                 table=(
                     *layer("head.project.*", "decoder.stages.*.convolution"),
                     *layer("head.before", "head.head.0"),
@@ -228,8 +237,9 @@ register(
                             *batch_norm(f"head.fusion.{i}.convs.{k}.norm", f"{FUSION.format(i + 1, k + 1)}.1"),
                         )
                     ),
-                )
-            )
+                ),
+            ),
+            "GLPNModel": BARE,
         },
     )
 )

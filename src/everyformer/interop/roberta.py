@@ -13,9 +13,11 @@ from everyformer.interop.bert import (
     SETTINGS,
     SPANS,
     TAGS,
+    choices,
     embeddings,
     pooled,
     pooler,
+    writes,
 )
 from everyformer.interop.config import Always, Config, Custom, Labels
 from everyformer.interop.family import Family, Top, register
@@ -57,7 +59,7 @@ def table(design: Design) -> list[Pair]:
     return [*embeddings(), POSITIONS, *BLOCKS]
 
 
-register(
+FAMILY = register(
     Family(
         name="roberta",
         system="bert",
@@ -78,6 +80,8 @@ register(
             ),
             "RobertaForTokenClassification": TAGS,
             "RobertaForQuestionAnswering": SPANS,
+            "RobertaForMultipleChoice": choices(*layer("head.hidden", "roberta.pooler.dense")),
         },
     )
 )
+register(writes(FAMILY, "RobertaForCausalLM", "RobertaForMaskedLM"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.designs import Design
+from everyformer.heads import Mean, PoolHead
 from everyformer.interop.config import Config, Custom, Key, Labels, Square
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Joined, Wrapped
@@ -21,10 +22,11 @@ from everyformer.interop.pyramids import (
 )
 from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.weights import Pair, layer
+from everyformer.specs import spec
 
 MIXER = f"{BLOCK}.mixer.mixer"
+LABELS = Labels("head.classes")
 SETTINGS = (
-    Labels("head.classes"),
     Square("image_size", "embedding.image", "image"),
     Square("patch_size", "embedding.patch", "patch"),
     CHANNELS,
@@ -38,7 +40,7 @@ SETTINGS = (
     Key("attention_probs_dropout_prob", f"{MIXER}.dropout", "attention_dropout", default=0.0),
     DropPath(),
 )
-"""What configs of both versions say."""
+"""What configs of both versions say of the body."""
 
 
 def read_bias(config: Config) -> dict[str, Any]:
@@ -117,7 +119,9 @@ def table_v2(design: Design) -> list[Pair]:
     return [*layer(f"{MIXER}.qkv", *QKV, bias=False), *own, *body(design)]
 
 
-CLASSIFIER = Top(table=(*layer("head.classify", "classifier"),))
+CLASSIFIER = Top(settings=(LABELS,), table=(*layer("head.classify", "classifier"),))
+BARE = Top(head=lambda config: spec(PoolHead, pool=spec(Mean)), prefix="")
+"""The mean of the cells."""
 ONLY = {"layer_norm_eps": 1e-5, "use_absolute_embeddings": False}
 UNUSED = ("*.relative_position_index", "*.relative_coords_table")
 
@@ -129,7 +133,7 @@ register(
         table=table,
         prefix="swin",
         only=ONLY,
-        tops={"SwinForImageClassification": CLASSIFIER},
+        tops={"SwinForImageClassification": CLASSIFIER, "SwinModel": BARE},
         unused=UNUSED,
     )
 )
@@ -141,7 +145,7 @@ register(
         table=table_v2,
         prefix="swinv2",
         only={**ONLY, "qkv_bias": True},
-        tops={"Swinv2ForImageClassification": CLASSIFIER},
+        tops={"Swinv2ForImageClassification": CLASSIFIER, "Swinv2Model": BARE},
         unused=UNUSED,
     )
 )
@@ -193,13 +197,15 @@ def timm_table_v2(design: Design) -> list[Pair]:
     return [*layer(f"{MIXER}.qkv", f"{own}.qkv", bias=False), *learned, *timm_body(design)]
 
 
-register_timm(TimmFamily(name="SwinTransformer", system="swin", facts=facts, settings=SETTINGS, table=timm_table))
+register_timm(
+    TimmFamily(name="SwinTransformer", system="swin", facts=facts, settings=(LABELS, *SETTINGS), table=timm_table)
+)
 register_timm(
     TimmFamily(
         name="SwinTransformerV2",
         system="swin-v2",
         facts=facts,
-        settings=(*SETTINGS, TRAINED),
+        settings=(LABELS, *SETTINGS, TRAINED),
         table=timm_table_v2,
     )
 )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
+from everyformer.embeddings import MaskedPatches
+from everyformer.heads import CellHead
 from everyformer.interop.bert import pooled
-from everyformer.interop.config import Depth, Key, Labels, Square
+from everyformer.interop.config import Config, Custom, Depth, Key, Labels, Square
 from everyformer.interop.family import Family, Top, register
-from everyformer.interop.forms import Following, Leading
+from everyformer.interop.forms import Following, Leading, Wrapped
 from everyformer.interop.names import ACTIVATIONS
+from everyformer.interop.pyramids import pointwise
 from everyformer.interop.timm import TimmFamily, register_timm
+from everyformer.interop.variants import exchanged
 from everyformer.interop.weights import Pair, layer
+from everyformer.registry import find_system
+from everyformer.specs import spec
 
 BLOCK = "backbone.blocks.*"
 SIZES = (
@@ -67,7 +75,7 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
-register(
+FAMILY = register(
     Family(
         name="vit",
         system="vit",
@@ -82,6 +90,31 @@ register(
         },
     )
 )  # fmt: skip
+
+
+def stride(config: Config) -> dict[str, Any]:
+    """As many pixels as each cell answers for."""
+    return {"head.outputs": config.value("encoder_stride", 16) ** 2 * config.value("num_channels", 3)}
+
+
+def write_stride(design: Design) -> dict[str, Any]:
+    """The same, as a side."""
+    return {"encoder_stride": math.isqrt(design.get("head.outputs") // design.get("embedding.channels"))}
+
+
+def fills_in(family: Family, name: str, token: str) -> Family:
+    """The same where some patches are hidden behind a learned token, and the pixels of every patch are the answer."""
+    top = Top(
+        head=lambda config: spec(CellHead, outputs=1),
+        settings=(Custom(stride, write_stride),),
+        table=(Pair("embedding.masked", (token,), Wrapped(2)), *pointwise("head.project", "decoder.0")),
+        unused=("*.pooler.*",),
+    )
+    make = exchanged(find_system(family.system).make, "embedding", MaskedPatches)
+    return replace(family, make=make, tops={name: top})
+
+
+register(fills_in(FAMILY, "ViTForMaskedImageModeling", "vit.embeddings.mask_token"))
 
 
 def facts(model: Any) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, Mean, Narrow
-from everyformer.interop.bert import BLOCK
+from everyformer.interop.bert import BLOCK, TAGS
 from everyformer.interop.config import Config, Custom, Depth, Key, Labels, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
@@ -76,8 +77,19 @@ def classes(config: Config) -> Spec[ClassHead]:
     return spec(ClassHead, classes=len(labels(config)), pool=spec(Mean), transform=narrow)
 
 
-def family(name: str, title: str, **only: Any) -> Family:
-    """One of the two."""
+CLASSIFIES = Top(
+    head=classes,
+    settings=(
+        Labels("head.classes", "head.classes"),
+        Key("classifier_proj_size", "head.transform.output", "head.transform.output", default=256),
+    ),
+    table=(*layer("head.transform.linear", "projector"), *layer("head.classify", "classifier")),
+)
+"""Classifies a sound."""
+
+
+def family(name: str, title: str, frames: Mapping[str, Top], **only: Any) -> Family:
+    """One of the two; `frames` are its classes that have an answer for each frame beside that of speech."""
     return Family(
         name=name,
         system="wav2vec2",
@@ -105,18 +117,12 @@ def family(name: str, title: str, **only: Any) -> Family:
                 table=(*layer("head.project", "lm_head"),),
             ),
             f"{title}Model": Top(head=lambda config: None, prefix=""),
-            f"{title}ForSequenceClassification": Top(
-                head=classes,
-                settings=(
-                    Labels("head.classes", "head.classes"),
-                    Key("classifier_proj_size", "head.transform.output", "head.transform.output", default=256),
-                ),
-                table=(*layer("head.transform.linear", "projector"), *layer("head.classify", "classifier")),
-            ),
+            f"{title}ForSequenceClassification": CLASSIFIES,
+            **frames,
         },
         unused=("*masked_spec_embed",),
     )
 
 
-register(family("wav2vec2", "Wav2Vec2", adapter_attn_dim=None))
-register(family("hubert", "Hubert", feat_proj_layer_norm=True, conv_pos_batch_norm=False))
+register(family("wav2vec2", "Wav2Vec2", {"Wav2Vec2ForAudioFrameClassification": TAGS}, adapter_attn_dim=None))
+register(family("hubert", "Hubert", {}, feat_proj_layer_norm=True, conv_pos_batch_norm=False))

@@ -44,6 +44,10 @@ class Pair:
         """The same pair where all their names begin with `prefix`."""
         return replace(self, theirs=tuple(f"{prefix}{name}" for name in self.theirs))
 
+    def inside(self, place: str) -> Pair:
+        """The same pair of a model that stands at a `place` in ours."""
+        return replace(self, ours=f"{place}.{self.ours}")
+
     def at(self, name: str) -> Pair | None:
         """This pair for one tensor of ours, where its pattern matches."""
         steps = re.fullmatch(re.escape(self.ours).replace(r"\*", "([^.]+)"), name)

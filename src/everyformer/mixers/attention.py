@@ -165,12 +165,12 @@ class Attention(_Attention):
         return self.qkv(tokens.values)
 
     def operands(self, qkv: Float[Tensor, "B N E"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, H, N, K), keys and values (B, G, N, K), not yet turned by where they stand."""
+        """Queries (B, H, N, K), keys (B, G, N, K) and values (B, P, N, K), not yet turned by where they stand."""
         query, key, value = qkv.split(self.sizes, -1)
         query, key = self.split(query, self.heads), self.split(key, self.key_heads)
         if self.query_key_norm is not None:
             query, key = self.query_key_norm[0](query), self.query_key_norm[1](key)
-        return query, key, self.split(value, self.key_heads)
+        return query, key, self.split(value, -1)
 
     def _mix(self, qkv: Tensor, tokens: Tokens, context: Context) -> Tensor:
         context = context.layer(self) if "attended" in self.capabilities else context
@@ -290,7 +290,8 @@ class Attention(_Attention):
 class CrossAttention(_Attention):
     """Attention of the tokens over a memory in the context, an encoder's output (Vaswani et al., section 3.2.3).
 
-    `memory` names it; `memory_width` is its width where that differs from the tokens'.
+    `memory` names it; `memory_width` is its width where that differs from the tokens'. Where `context.seen` names the
+    memory, each token looks only at what it may see there.
     """
 
     capabilities = frozenset({"memory", "masked", "padding", "packed", "incremental", "causal"})
@@ -339,7 +340,7 @@ class CrossAttention(_Attention):
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))
         key, value = self._memory(memory, context)
-        return self.output(self._mix(query, key, value, self._sight(tokens, memory), context))
+        return self.output(self._mix(query, key, value, self._sight(tokens, memory, context), context))
 
     def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """The queries of all heads."""
@@ -358,9 +359,10 @@ class CrossAttention(_Attention):
                 context.cache.states[self] = kept
         return kept["key"], kept["value"]
 
-    def _sight(self, tokens: Tokens, memory: Tokens) -> Sight:
+    def _sight(self, tokens: Tokens, memory: Tokens, context: Context) -> Sight:
         """What the tokens know of the memory."""
-        return Sight(lower_memory(memory), places=(tokens.places, memory.places) if self.placed else None)
+        lowered = lower_memory(memory, context.seen.get(self.memory))
+        return Sight(lowered, places=(tokens.places, memory.places) if self.placed else None)
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         mixed = self._attend(self.split(query, self.heads), key, value, sight, context)
@@ -371,7 +373,7 @@ class CrossAttention(_Attention):
         batch = memory if memory.lengths is None else unpack(memory)
         key, value = self.keys_values(batch)
         if tokens.lengths is None:
-            return self._mix(query, key, value, self._sight(tokens, batch), context)
+            return self._mix(query, key, value, self._sight(tokens, batch, context), context)
         rows = unpack(tokens, query)
-        mixed = self._mix(rows.values, key, value, self._sight(rows, batch), context)
+        mixed = self._mix(rows.values, key, value, self._sight(rows, batch, context), context)
         return mixed[rows.mask][None]

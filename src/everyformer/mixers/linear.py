@@ -39,9 +39,14 @@ class LinearAttention(Mixer):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The mean of the values that each token sees, weighted by the products of features."""
         context = context or Context()
+        query, key, value = self.operands(tokens, context)
+        return self.output(merge(average(self, query, key, value, tokens, context)))
+
+    def operands(self, tokens: Tokens, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """The features of queries and of keys, (B, H, N, F), and the values."""
         query, key, value = (split(x, self.heads) for x in self.qkv(tokens.values).chunk(3, -1))
         query, key = self.features(query, key, line(tokens, context))
-        return self.output(merge(average(self, query, key, value, tokens, context)))
+        return query, key, value
 
 
 def average(

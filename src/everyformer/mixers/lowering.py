@@ -123,6 +123,9 @@ def _dense(mask: Mask, tokens: Tokens, context: Context, seen: Tensor | None) ->
     return Lowered(allowed=allowed if seen is None else allowed & seen[:, None, None, :])
 
 
-def lower_memory(memory: Tokens) -> Lowered:
-    """Which tokens of a memory are real."""
-    return Lowered(allowed=None if memory.mask is None else memory.mask[:, None, None, :])
+def lower_memory(memory: Tokens, seen: Bool[Tensor, "B N M"] | None = None) -> Lowered:
+    """Which tokens of a memory are real, and, where `seen` says it, which of them each query may see."""
+    real = None if memory.mask is None else memory.mask[:, None, None, :]
+    if seen is None:
+        return Lowered(allowed=real)
+    return Lowered(allowed=seen[:, None] if real is None else seen[:, None] & real)

@@ -42,6 +42,10 @@ class _Apart(Mixer):
         """The inverse of `apart`."""
         raise NotImplementedError
 
+    def sides(self, grid: Sides) -> Sides:
+        """The rows and columns of a part: no more than the map has."""
+        return min(self.size, grid[0]), min(self.size, grid[1])
+
     def shifts(self, grid: Sides) -> Sides:
         """By how many rows and columns the map is rolled before it is cut up."""
         return 0, 0
@@ -53,7 +57,7 @@ class _Apart(Mixer):
         if tokens.prefix:
             raise BadInput(f"{tokens.prefix} leading tokens stand in no window; build without them, and pool the mean")
         rows, columns = cells.shape[1:3]
-        sides, shift = (min(self.size, rows), min(self.size, columns)), self.shifts((rows, columns))
+        sides, shift = self.sides((rows, columns)), self.shifts((rows, columns))
         if rows % sides[0] or columns % sides[1]:
             cells = F.pad(cells, (0, 0, 0, -columns % sides[1], 0, -rows % sides[0]))
         grid = cells.shape[1], cells.shape[2]
@@ -103,6 +107,21 @@ class Windows(_Apart):
     def together(self, parts: Float[Tensor, "W n D"], sides: Sides, grid: Sides) -> Float[Tensor, "B Y X D"]:
         """The map."""
         return joined(parts, sides, grid)
+
+
+@part("mixers")
+class FilledWindows(Windows):
+    """Windows of one size and shift whatever the map, which is filled up to them where it is smaller (Liu et al., Swin, 2021,
+    their code for detection and segmentation).
+    """
+
+    def sides(self, grid: Sides) -> Sides:
+        """The rows and columns of a window."""
+        return self.size, self.size
+
+    def shifts(self, grid: Sides) -> Sides:
+        """The shift."""
+        return self.shift, self.shift
 
 
 @part("mixers")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, Head, MapHead, Residual
+from everyformer.embeddings.tables import Rows, Table
 from everyformer.errors import BadInput, DoesNotFit, UnknownName
 from everyformer.models.mixed import by_size
 from everyformer.models.starts import Start, Torch
@@ -66,17 +67,22 @@ class Root(Part):
         if not getattr(head, "tied", False):
             return
         table = getattr(embedding, "table", None)
-        if not isinstance(table, nn.Embedding):
+        if not isinstance(table, (nn.Embedding, Table)):
             raise DoesNotFit(
                 f"a tied head needs an embedding with a table; {type(embedding).__name__} has none", "head"
             )
-        if table.weight.shape != head.project.weight.shape:  # type: ignore[union-attr]
+        project: Any = head.project
+        shape = (table.vocabulary, table.width) if isinstance(table, Table) else tuple(table.weight.shape)
+        if shape != (project.out_features, project.in_features):
             raise DoesNotFit(
-                f"a tied head of {tuple(head.project.weight.shape)} and a table of "  # type: ignore[union-attr]
-                f"{tuple(table.weight.shape)}; give both the same vocabulary and width",
+                f"a tied head of {(project.out_features, project.in_features)} and a table of {shape}; "
+                "give both the same vocabulary and width",
                 "head",
             )
-        head.project.weight = table.weight  # type: ignore[union-attr]
+        if isinstance(table, Table):
+            head.project = Rows(table, project.bias)
+            return
+        project.weight = table.weight
 
 
 def enter(embedding: Embedding, inputs: Tensor, context: Context, fields: Mapping[str, Any]) -> Tokens:

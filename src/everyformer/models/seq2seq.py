@@ -20,6 +20,7 @@ class Seq2Seq(Root):
     """A source through an encoder; a target through a decoder that attends to it (Vaswani et al., 2017).
 
     Without a `target` embedding the source's own is used for both, weights and all; `embeddings.TiedText` shares its table.
+    `source_width` is that of the source's tokens, where it is another than that of the target's.
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class Seq2Seq(Root):
         decoder: Spec[Backbone],
         head: Spec[Head] | None,
         target: Spec[Embedding] | None = None,
+        source_width: int | None = None,
         start: Spec[Start] = spec(Torch),  # noqa: B008
     ) -> None:
         super().__init__()
-        self.source = self.make("source", source, width)
-        self.encoder = self.make("encoder", encoder, width)
+        self.source = self.make("source", source, source_width or width)
+        self.encoder = self.make("encoder", encoder, source_width or width)
         self.target = self.make("target", target, width)
         self.decoder = self.make("decoder", decoder, width)
         self.head = self.make("head", head, width)

@@ -72,3 +72,33 @@ class TwoTowers(Root):
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Pictures and texts of zeros."""
         return {**self.picture.example(batch), "texts": self.text.example(batch)["inputs"]}
+
+
+@part("models")
+class BiasedTowers(TwoTowers):
+    """The same plus a learned shift, for an objective that asks of each pair alone whether it belongs together
+    (Zhai et al., SigLIP, 2023, section 3.2, where scale and shift start at log 10 and -10).
+    """
+
+    def __init__(
+        self,
+        *,
+        picture: Spec[Model],
+        text: Spec[Model],
+        scale: float = 2.3026,
+        shift: float = -10.0,
+        start: Spec[Start] = spec(Torch),  # noqa: B008
+    ) -> None:
+        super().__init__(picture=picture, text=text, scale=scale, start=start)
+        self.shift = nn.Parameter(torch.tensor(shift))
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "B C Y X"],
+        *,
+        texts: Int[Tensor, "T N"],
+        texts_mask: Bool[Tensor, "T N"] | None = None,
+        context: Context | None = None,
+    ) -> Float[Tensor, "B T"]:
+        """The logit that each picture goes with each text."""
+        return super().forward(inputs, texts=texts, texts_mask=texts_mask, context=context) + self.shift

@@ -14,8 +14,9 @@ from everyformer.norms.branches import LayerScale, StochasticDepth
 from everyformer.norms.normalisers import BatchNorm, Identity, LayerNorm, RMSNorm, SampleNorm
 from everyformer.norms.reversible import ReversibleInstance
 from everyformer.norms.unified import UnifiedNorm
+from everyformer.norms.unit import UnitPostNorm, UnitPreNorm
 
 __all__ = [
     "AdaptivePreNorm", "BatchNorm", "Identity", "LayerNorm", "LayerScale", "PostNorm", "PreNorm", "RMSNorm", "Replacement",
-    "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth", "TrunkNorm", "UnifiedNorm", "UpdateNorm",
+    "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth", "TrunkNorm", "UnifiedNorm", "UnitPostNorm", "UnitPreNorm", "UpdateNorm",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.registry import Part, part
-from everyformer.tokens import Tokens, documents
+from everyformer.tokens import Tokens
 
 
 class Branch(Part):
@@ -49,6 +49,4 @@ class StochasticDepth(Branch):
         samples = update.shape[0] if tokens.lengths is None else len(tokens.lengths)
         keep = torch.rand(samples, device=update.device, generator=context.generator) >= self.rate
         factor = keep.to(update.dtype) / (1 - self.rate)
-        if tokens.lengths is None:
-            return update * factor[:, None, None]
-        return update * factor[documents(tokens.lengths, tokens.count)][None, :, None]
+        return update * tokens.spread(factor[:, None])

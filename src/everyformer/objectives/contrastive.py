@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.errors import BadInput
@@ -22,9 +23,31 @@ class Contrastive(Objective):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The loss summed over the pairs."""
-        logits = answer(model, batch).float()
-        if logits.dim() != 2 or logits.shape[0] != logits.shape[1]:
-            raise BadInput(f"expected as many texts as pictures; given answers of shape {tuple(logits.shape)}")
+        logits = _square(model, batch)
         pairs = torch.arange(len(logits), device=logits.device)
         both = F.cross_entropy(logits, pairs, reduction="sum") + F.cross_entropy(logits.mT, pairs, reduction="sum")
         return Loss(both / 2, torch.tensor(len(logits), device=logits.device))
+
+
+@part("objectives")
+class EachPair(Objective):
+    """-log sigmoid(z) of each picture with each text, where z is the logit for those that belong together, and minus the
+    logit for the others (Zhai et al., SigLIP, 2023, section 3.2).
+
+    The i-th picture of a batch belongs to its i-th text.
+    """
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """The loss summed over all pairs, of which each picture has one that it belongs to."""
+        logits = _square(model, batch)
+        together = torch.eye(len(logits), device=logits.device)
+        total = F.binary_cross_entropy_with_logits(logits, together, reduction="sum")
+        return Loss(total, torch.tensor(len(logits), device=logits.device))
+
+
+def _square(model: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, "B B"]:
+    """The logits of as many texts as pictures."""
+    logits = answer(model, batch).float()
+    if logits.dim() != 2 or logits.shape[0] != logits.shape[1]:
+        raise BadInput(f"expected as many texts as pictures; given answers of shape {tuple(logits.shape)}")
+    return logits

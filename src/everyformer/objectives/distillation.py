@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from everyformer.context import Context
 from everyformer.errors import DoesNotFit, EveryformerError
-from everyformer.objectives.base import LABELS, Loss, Objective, answer
+from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer
 from everyformer.objectives.classes import check_classes, class_loss
+from everyformer.objectives.text import token_loss
 from everyformer.registry import part
 
 
@@ -67,6 +68,13 @@ class _Taught(Objective):
         return Loss(losses.sum(), count)
 
 
+def softly(student: Float[Tensor, "*b C"], teacher: Float[Tensor, "*b C"], temperature: float) -> Float[Tensor, "*b"]:
+    """T^2 KL(teacher / T, student / T), so that the gradient keeps its size at any temperature."""
+    told = (teacher / temperature).log_softmax(-1)
+    apart = F.kl_div((student / temperature).log_softmax(-1), told, reduction="none", log_target=True).sum(-1)
+    return apart * temperature**2
+
+
 @part("objectives")
 class Distillation(_Taught):
     """The teacher's soft classes at a temperature (Hinton et al., 2015, section 2; DeiT, 2021, equation 2)."""
@@ -78,10 +86,47 @@ class Distillation(_Taught):
         self.temperature = temperature
 
     def soft(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """T^2 KL(teacher / T, student / T), so that the gradient keeps its size at any temperature."""
-        warm = self.temperature
-        told = (teacher / warm).log_softmax(-1)
-        return F.kl_div((student / warm).log_softmax(-1), told, reduction="none", log_target=True).sum(-1) * warm**2
+        """What warm classes are apart."""
+        return softly(student, teacher, self.temperature)
+
+
+@part("objectives")
+class AlignedDistillation(_Taught):
+    """A decoder-only teacher tells an encoder-decoder the next token of every target (Elfeki et al., 2025, section 3).
+
+    The teacher reads source and target as one text, the target without the token that it begins with: what it says after
+    the last token of the source is for that one. Both have the same vocabulary.
+    """
+
+    def __init__(
+        self, *, teacher: str | None = None, temperature: float = 1.0, share: float = 0.9, smoothing: float = 0.0
+    ) -> None:
+        super().__init__(teacher=teacher, share=share, smoothing=smoothing)
+        self.temperature = temperature
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """(1 - share) cross entropy of the labels + share T^2 KL(teacher / T, student / T), summed over the target tokens."""
+        labels, logits = batch[LABELS], answer(model, batch).float()
+        with torch.no_grad():
+            told = self.told(batch).float()
+        if told.shape != logits.shape:
+            raise DoesNotFit(
+                f"the teacher answers {tuple(told.shape)} and the student {tuple(logits.shape)}", "teacher"
+            )
+        hard = token_loss(logits, labels, self.smoothing)
+        soft = softly(logits, told, self.temperature)[labels != IGNORED].sum()
+        return Loss((1 - self.share) * hard.total + self.share * soft, hard.count)
+
+    def told(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B N V"]:
+        """The teacher's logits after the last token of each source and after each token of its target but the first."""
+        source, target = batch["inputs"], batch["target"]
+        real = batch.get("mask", torch.ones_like(source, dtype=torch.bool))
+        more = batch.get("target_mask", torch.ones_like(target, dtype=torch.bool))
+        whole = torch.cat((source, target[:, 1:]), 1)
+        said = self.teacher(whole, mask=torch.cat((real, more[:, 1:]), 1))
+        last = source.shape[1] - 1 - real.flip(1).int().argmax(1)
+        first = said[torch.arange(len(said), device=last.device), last][:, None]
+        return torch.cat((first, said[:, source.shape[1] :]), 1)
 
 
 @part("objectives")

@@ -1,20 +1,21 @@
-"""What trains a model to drop tokens."""
+"""What trains a model to drop tokens: a teacher and a budget, or rewards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import LABELS, Loss
+from everyformer.objectives.base import LABELS, Loss, Objective
 from everyformer.objectives.classes import check_classes, class_loss
 from everyformer.objectives.distillation import Distillation
-from everyformer.reduction import DynamicViT
+from everyformer.reduction import DynamicViT, Interpreter
 from everyformer.reduction.base import free
 from everyformer.registry import part
 from everyformer.tokens import Tokens
@@ -58,10 +59,67 @@ class TokenPruning(Distillation):
         return Loss(losses.sum(), torch.tensor(len(labels), device=labels.device))
 
 
+@part("objectives")
+class RewardedPruning(Objective):
+    """Classes, and a reward for few tokens that say the right one, by policy gradient (Pan et al., IA-RED^2, 2021).
+
+    A decision that left a share s of the patches earns 1 - s^2 where the class is right, else minus `penalty`; what the
+    likeliest decisions earn is taken off. `weight` is the share of the policy's loss.
+    """
+
+    def __init__(self, *, penalty: float = 1.0, weight: float = 0.1, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.penalty, self.weight, self.smoothing = penalty, weight, smoothing
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """The loss summed over the samples; without decisions that of the classes alone."""
+        labels = batch[LABELS]
+        drawn = Context(notes={})
+        _, logits = _said(model, batch, drawn)
+        check_classes(labels, logits.shape[-1])
+        losses = class_loss(logits, labels, self.smoothing)
+        if drawn.notes and model.training:
+            with torch.no_grad(), _likeliest(model):
+                likely = Context(notes={})
+                gains = self.rewards(logits, labels, drawn) - self.rewards(
+                    _said(model, batch, likely)[1], labels, likely
+                )
+            losses = losses - self.weight * (gains * _noted(drawn, "decision")).sum(0)
+        return Loss(losses.sum(), torch.tensor(len(labels), device=labels.device))
+
+    def rewards(
+        self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"], context: Context
+    ) -> Float[Tensor, "I B"]:
+        """What each decision earned."""
+        right = logits.argmax(-1) == labels
+        return torch.where(right, 1 - _noted(context, "left") ** 2, -self.penalty)
+
+
+@contextmanager
+def _likeliest(model: nn.Module) -> Iterator[None]:
+    """Decisions that are not drawn."""
+    drawing = [each for each in model.modules() if isinstance(each, Interpreter) and each.training]
+    for each in drawing:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in drawing:
+            each.training = True
+
+
+def _noted(context: Context, name: str) -> Float[Tensor, "I B"]:
+    """What was noted under a name, decision by decision."""
+    assert context.notes is not None
+    return torch.stack([value for key, value in context.notes.items() if key.startswith(name)])
+
+
 def _said(model: Any, batch: Mapping[str, Tensor], context: Context) -> tuple[Tokens, Tensor]:
     """The last tokens of a model, and its logits."""
     if getattr(model, "features", None) is None:
-        raise DoesNotFit(f"TokenPruning trains models.Model, with tokens before a head; given {type(model).__name__}")
+        raise DoesNotFit(
+            f"a loss of tokens that go trains models.Model, with tokens before a head; given {type(model).__name__}"
+        )
     tokens = model.features(context=context, **{name: value for name, value in batch.items() if name != LABELS})
     return tokens, model.head(tokens, context).float()
 

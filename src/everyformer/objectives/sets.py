@@ -87,18 +87,10 @@ class Boxes(_Sets):
         return self.l1 * apart - likely - self.giou * (share - beyond)
 
 
-@part("objectives")
-class Masks(_Sets):
-    """Cross entropy of every query, and for those that are matched with a class that is there the focal loss and Dice of
-    their masks (Cheng et al., MaskFormer, 2021, section 3.2 and B.1; the matching by the same figures).
-
-    Labels are a map of classes, -100 counting for nothing. Each layer of a body is matched and trained alike. Counted by
-    samples, each the mean over its classes.
+class MaskSets(_Sets):
+    """Base: classes and masks of queries against a map of classes, -100 counting for nothing. Each layer of a body is
+    matched and trained alike. Counted by samples, each the mean over its classes.
     """
-
-    def __init__(self, *, none: float = 0.1, focal: float = 20.0, dice: float = 1.0) -> None:
-        super().__init__(none)
-        self.focal, self.dice = focal, dice
 
     def forward(self, model: nn.Module, batch: Mapping[str, Any]) -> Loss:
         """The loss summed over the samples and the layers."""
@@ -115,24 +107,54 @@ class Masks(_Sets):
         self, logits: Float[Tensor, "B N V"], masks: Float[Tensor, "B N y x"], labels: Int[Tensor, "B Y X"]
     ) -> Float[Tensor, " B"]:
         """The loss of each sample by the answers of one layer."""
-        classes = logits.shape[-1] - 1
-        check_classes(labels, classes)
+        raise NotImplementedError
+
+
+def present(
+    labels: Int[Tensor, "B Y X"], classes: int
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Float[Tensor, "B T Y X"]]:
+    """The classes of each map, those with most pixels first, which of them are there, and their masks."""
+    check_classes(labels, classes)
+    real = labels != IGNORED
+    counts = F.one_hot(labels.clamp(min=0).flatten(1), classes).mul(real.flatten(1)[..., None]).sum(1)
+    counts, kinds = counts.sort(dim=1, descending=True, stable=True)
+    most = max(1, int((counts > 0).sum(1).max()))
+    kinds, there = kinds[:, :most], counts[:, :most] > 0
+    return kinds, there, (labels[:, None] == kinds[..., None, None]).float()
+
+
+class _Separate(MaskSets):
+    """Base for masks that know nothing of each other: cross entropy of every query, and for those that are matched with a
+    class that is there what `pixel` says of each pixel of their masks, and Dice; `weights` are those of the three, in the
+    matching too.
+    """
+
+    def __init__(self, none: float, weights: tuple[float, float, float]) -> None:
+        super().__init__(none)
+        self.weights = weights
+
+    @staticmethod
+    def pixel(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each pixel where the mask is, and where it is not."""
+        raise NotImplementedError
+
+    def one(
+        self, logits: Float[Tensor, "B N V"], masks: Float[Tensor, "B N y x"], labels: Int[Tensor, "B Y X"]
+    ) -> Float[Tensor, " B"]:
+        """The loss of each sample by the answers of one layer."""
+        kinds, there, truth = present(labels, logits.shape[-1] - 1)
         real = labels != IGNORED
-        counts = F.one_hot(labels.clamp(min=0).flatten(1), classes).mul(real.flatten(1)[..., None]).sum(1)
-        counts, kinds = counts.sort(dim=1, descending=True, stable=True)
-        most = max(1, int((counts > 0).sum(1).max()))
-        kinds, there = kinds[:, :most], counts[:, :most] > 0
-        truth = (labels[:, None] == kinds[..., None, None]).float()
         query = matched(self.cost(logits, masks, truth, real, kinds), there)
         index = query.clamp(min=0)[..., None, None].expand(-1, -1, *masks.shape[2:])
         found = resized(masks.gather(1, index), labels.shape[1:]).flatten(2)
         truth, weight = truth.flatten(2), real.flatten(1)[:, None].float()
-        right, wrong = _focal(found)
-        focal = (torch.where(truth > 0, right, wrong) * weight).sum(2) / weight.sum(2).clamp(min=1)
+        right, wrong = self.pixel(found)
+        each = (torch.where(truth > 0, right, wrong) * weight).sum(2) / weight.sum(2).clamp(min=1)
         share = found.sigmoid() * weight
         dice = 1 - (2 * (share * truth).sum(2) + 1) / (share.sum(2) + truth.sum(2) + 1)
-        apart = (self.focal * focal + self.dice * dice) * (query >= 0)
-        return self.entropy(logits, query, kinds) + apart.sum(1) / there.sum(1).clamp(min=1)
+        named, pixels, whole = self.weights
+        apart = (pixels * each + whole * dice) * (query >= 0)
+        return named * self.entropy(logits, query, kinds) + apart.sum(1) / there.sum(1).clamp(min=1)
 
     @torch.no_grad()
     def cost(
@@ -148,19 +170,43 @@ class Masks(_Sets):
         wanted, weight = given[:, :-1], given[:, -1:]
         found = masks.flatten(2)
         likely = logits.softmax(-1).gather(2, kinds[:, None].expand(-1, logits.shape[1], -1))
-        right, wrong = _focal(found)
-        focal = right @ wanted.mT + wrong @ (weight - wanted).mT
+        right, wrong = self.pixel(found)
+        each = right @ wanted.mT + wrong @ (weight - wanted).mT
         share = found.sigmoid() * weight
         dice = 1 - (2 * share @ wanted.mT + 1) / (share.sum(2)[:, :, None] + wanted.sum(2)[:, None] + 1)
-        return self.focal * focal / weight.sum(2, keepdim=True).clamp(min=1) + self.dice * dice - likely
+        named, pixels, whole = self.weights
+        return pixels * each / weight.sum(2, keepdim=True).clamp(min=1) + whole * dice - named * likely
 
 
-def _focal(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The focal loss where a mask is and where it is not: (1 - p)^2 times the entropy, a quarter to three quarters
-    (Lin et al., 2017, equation 5).
+@part("objectives")
+class Masks(_Separate):
+    """Cross entropy of the classes of queries, focal loss and Dice of their masks (Cheng et al., MaskFormer, 2021, section
+    3.2 and B.1).
     """
-    share = logits.sigmoid()
-    return 0.25 * (1 - share) ** 2 * F.softplus(-logits), 0.75 * share**2 * F.softplus(logits)
+
+    def __init__(self, *, none: float = 0.1, focal: float = 20.0, dice: float = 1.0) -> None:
+        super().__init__(none, (1.0, focal, dice))
+
+    @staticmethod
+    def pixel(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """(1 - p)^2 times the entropy, a quarter to three quarters (Lin et al., 2017, equation 5)."""
+        share = logits.sigmoid()
+        return 0.25 * (1 - share) ** 2 * F.softplus(-logits), 0.75 * share**2 * F.softplus(logits)
+
+
+@part("objectives")
+class BinaryMasks(_Separate):
+    """Cross entropy of the classes of queries, binary cross entropy and Dice of their masks (Cheng et al., Mask2Former,
+    2022, section 3.3), over all pixels where the authors draw some to save memory.
+    """
+
+    def __init__(self, *, none: float = 0.1, classes: float = 2.0, entropy: float = 5.0, dice: float = 5.0) -> None:
+        super().__init__(none, (classes, entropy, dice))
+
+    @staticmethod
+    def pixel(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The entropy."""
+        return F.softplus(-logits), F.softplus(logits)
 
 
 def matched(cost: Float[Tensor, "B N T"], there: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:

@@ -1,7 +1,7 @@
 """Parts that turn where a token stands into something to add, to rotate by, or to bias attention with."""
 
 from everyformer.positions.additive import Learned, LearnedGrid, Sinusoidal, SinusoidalGrid, SinusoidalHalves
-from everyformer.positions.axes import LearnedAxes
+from everyformer.positions.axes import Axial, LearnedAxes
 from everyformer.positions.biases import ALiBi, Buckets
 from everyformer.positions.carried import Carried
 from everyformer.positions.conv import ConvPlaces
@@ -13,7 +13,7 @@ from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Buckets", "Carried", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes",
-    "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid",
-    "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid", "SinusoidalHalves",
+    "ALiBi", "Axial", "Buckets", "Carried", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes",
+    "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves",
+    "Rotary", "RotaryGrid", "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid", "SinusoidalHalves",
 ]  # fmt: skip

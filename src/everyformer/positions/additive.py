@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from everyformer.contracts import Position
@@ -81,6 +81,20 @@ class SinusoidalGrid(Position):
         return torch.cat([halves(wave) for wave in waves], -1).to(tokens.values.dtype)
 
 
+def within(tokens: Tokens, length: int) -> Int[Tensor, "#B N"]:
+    """The places of tokens on a line, refused where they are beyond a table of `length`."""
+    places = tokens.places[:, tokens.prefix :, 0].long()
+    count = 0 if tokens.lengths is not None else places.shape[1]
+    if places.device.type == "cpu" and places.numel() and not torch.compiler.is_compiling():
+        count = int(places.max()) + 1
+    if count > length:
+        raise BadInput(
+            f"a sequence of {count} tokens, and learned positions for {length}; "
+            f"shorten the input, or build with length={count} or with other positions"
+        )
+    return places
+
+
 @part("positions")
 class Learned(Position):
     """A learned vector for each place up to `length` (Gehring et al., 2017; Devlin et al., 2019)."""
@@ -94,16 +108,7 @@ class Learned(Position):
 
     def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
         """The vector of every place; a place beyond the table is an error."""
-        places = tokens.places[:, tokens.prefix :, 0].long()
-        length, count = self.table.num_embeddings, 0 if tokens.lengths is not None else places.shape[1]
-        if places.device.type == "cpu" and places.numel() and not torch.compiler.is_compiling():
-            count = int(places.max()) + 1
-        if count > length:
-            raise BadInput(
-                f"a sequence of {count} tokens, and learned positions for {length}; "
-                f"shorten the input, or build with length={count} or with other positions"
-            )
-        return self.table(places)
+        return self.table(within(tokens, self.table.num_embeddings))
 
 
 @part("positions")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.contracts import Position
 from everyformer.errors import BadInput
+from everyformer.positions.additive import within
 from everyformer.registry import part
 from everyformer.tokens import Tokens
 
@@ -35,3 +36,36 @@ class LearnedAxes(Position):
                 f"LearnedAxes has positions for a grid of {most} at most; here it is {grid}; build with more"
             )
         return (self.rows[: grid[0], None] + self.columns[None, : grid[1]]).flatten(0, 1)[None]
+
+
+@part("positions")
+class Axial(Position):
+    """The vectors of row and column side by side, a line of places being folded into `grid` (Kitaev et al., 2020, official code).
+
+    `widths` are those of both, half of the width each where not given: a long line takes two short tables.
+    """
+
+    stands = "embedding"
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 1,
+        *,
+        grid: tuple[int, ...] = (64, 64),
+        widths: tuple[int, ...] | None = None,
+        std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        widths = widths or (width // 2, width - width // 2)
+        if len(grid) != 2 or len(widths) != 2 or sum(widths) != width:
+            raise ValueError(f"grid is (rows, columns) and widths two that sum to {width}; given {grid} and {widths}")
+        self.rows, self.columns = (nn.Embedding(side, each) for side, each in zip(grid, widths, strict=True))
+        for table in (self.rows, self.columns):
+            nn.init.normal_(table.weight, std=std)
+
+    def add(self, tokens: Tokens) -> Float[Tensor, "#B N D"]:
+        """The vectors of every place; a place beyond the grid is an error."""
+        columns = self.columns.num_embeddings
+        places = within(tokens, self.rows.num_embeddings * columns)
+        return torch.cat((self.rows(places // columns), self.columns(places % columns)), -1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from everyformer.backbones import Block, Decoder
 from everyformer.designs import Design
 from everyformer.embeddings import Patches, Text
@@ -60,41 +63,86 @@ def clip(
     `output` is the width of the vectors that are compared; `hidden` and `text_hidden` are those of the MLPs, four times
     the width unless said.
     """
-    norm, text_norm = spec(LayerNorm, eps=eps), spec(LayerNorm, eps=text_eps or eps)
-    side = image // patch
-    picture = spec(
-        Model,
-        width=width,
-        embedding=spec(
-            Patches,
-            patch=patch,
-            channels=channels,
-            image=image,
-            first=1,
-            positions=spec(LearnedGrid, grid=(side, side)),
-            norm=norm,
-            bias=False,
-        ),
-        backbone=plain(
-            depth,
-            mixer=spec(Attention, heads=heads),
-            feedforward=spec(MLP, hidden=hidden or 4 * width, activation=activation),
-            norm=norm,
-            last=None,
-        ),
-        head=spec(PoolHead, norm=norm, output=output),
+    picture = {
+        "image": image, "patch": patch, "channels": channels, "width": width, "hidden": hidden, "depth": depth,
+        "heads": heads, "output": output, "activation": activation, "eps": eps,
+    }  # fmt: skip
+    text = {
+        "vocabulary": vocabulary, "length": length, "width": text_width, "hidden": text_hidden, "depth": text_depth,
+        "heads": text_heads, "output": output, "activation": text_activation or activation, "eps": text_eps or eps,
+    }  # fmt: skip
+    return towers(picture=picture, text=text)
+
+
+def towers(*, picture: Mapping[str, Any], text: Mapping[str, Any]) -> Design:
+    """Both towers, each of options of its own."""
+    return Design(
+        spec(TwoTowers, picture=picture_tower(**picture).spec, text=text_tower(**text).spec, start=spec(Normal))
     )
+
+
+def picture_tower(
+    *,
+    image: int = 224,
+    patch: int = 16,
+    channels: int = 3,
+    width: int = 768,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 12,
+    output: int | None = None,
+    activation: str = "quick_gelu",
+    eps: float = 1e-5,
+) -> Design:
+    """The ViT; its answer is the class token, or what a map to `output` makes of it."""
+    norm, side = spec(LayerNorm, eps=eps), image // patch
+    embedding = spec(
+        Patches,
+        patch=patch,
+        channels=channels,
+        image=image,
+        first=1,
+        positions=spec(LearnedGrid, grid=(side, side)),
+        norm=norm,
+        bias=False,
+    )
+    body = plain(
+        depth,
+        mixer=spec(Attention, heads=heads),
+        feedforward=spec(MLP, hidden=hidden or 4 * width, activation=activation),
+        norm=norm,
+        last=None,
+    )
+    head = spec(PoolHead, norm=norm, output=output)
+    return Design(spec(Model, width=width, embedding=embedding, backbone=body, head=head))
+
+
+def text_tower(
+    *,
+    vocabulary: int = 49408,
+    length: int = 77,
+    width: int = 512,
+    hidden: int | None = None,
+    depth: int = 12,
+    heads: int = 8,
+    output: int | None = None,
+    activation: str = "quick_gelu",
+    eps: float = 1e-5,
+) -> Design:
+    """The decoder; its answer is the last token of a text, or what a map to `output` makes of it."""
+    norm = spec(LayerNorm, eps=eps)
     block = spec(
         Block,
-        mixer=spec(Attention, heads=text_heads),
-        feedforward=spec(MLP, hidden=text_hidden or 4 * text_width, activation=text_activation or activation),
-        residual=spec(PreNorm, norm=text_norm),
+        mixer=spec(Attention, heads=heads),
+        feedforward=spec(MLP, hidden=hidden or 4 * width, activation=activation),
+        residual=spec(PreNorm, norm=norm),
     )
-    text = spec(
-        Model,
-        width=text_width,
-        embedding=spec(Text, vocabulary=vocabulary, positions=spec(Learned, length=length)),
-        backbone=spec(Decoder, blocks=(block,) * text_depth, norm=text_norm),
-        head=spec(PoolHead, pool=spec(LastToken), output=output),
+    return Design(
+        spec(
+            Model,
+            width=width,
+            embedding=spec(Text, vocabulary=vocabulary, positions=spec(Learned, length=length)),
+            backbone=spec(Decoder, blocks=(block,) * depth, norm=norm),
+            head=spec(PoolHead, pool=spec(LastToken), output=output),
+        )
     )
-    return Design(spec(TwoTowers, picture=picture, text=text, start=spec(Normal)))

@@ -17,13 +17,18 @@ from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
 
-def query_decoder(depth: int, heads: int, hidden: int, residual: Spec[Residual], dropout: float = 0.0) -> Spec[Encoder]:
-    """Blocks in which queries that carry their places meet each other, then the cells (DETR, figure 10, right)."""
-    own = spec(PlacedAttention, heads=heads, places=spec(Carried), dropout=dropout)
+def query_attention(heads: int, dropout: float = 0.0) -> tuple[Spec[PlacedCrossAttention], Spec[PlacedAttention]]:
+    """How queries that carry their places look at the cells, and at each other."""
     cells = spec(
         PlacedCrossAttention, heads=heads, memory="cells", places=spec(Carried), memory_places=spec(ScaledSinusoidal),
         dropout=dropout,
     )  # fmt: skip
+    return cells, spec(PlacedAttention, heads=heads, places=spec(Carried), dropout=dropout)
+
+
+def query_decoder(depth: int, heads: int, hidden: int, residual: Spec[Residual], dropout: float = 0.0) -> Spec[Encoder]:
+    """Blocks in which queries that carry their places meet each other, then the cells (DETR, figure 10, right)."""
+    cells, own = query_attention(heads, dropout)
     mlp = spec(MLP, hidden=hidden, activation="relu", dropout=dropout)
     block = spec(Block, mixer=own, cross=(cells,), feedforward=mlp, residual=residual)
     return spec(Encoder, blocks=(block,) * depth)

@@ -15,6 +15,17 @@ from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
 
+def rotary_body(depth: int, heads: int) -> Spec[Encoder]:
+    """A stack that can stand inside a decoder: rotary positions, gated feedforwards, RMSNorm before them and at the end."""
+    block = spec(
+        Block,
+        mixer=spec(Attention, heads=heads, bias=False, positions=spec(Rotary)),
+        feedforward=spec(Gated),
+        residual=spec(PreNorm, norm=spec(RMSNorm)),
+    )
+    return spec(Encoder, blocks=(block,) * depth, norm=spec(RMSNorm))
+
+
 @system(
     "h-net",
     title="Dynamic Chunking for End-to-End Hierarchical Sequence Modeling",
@@ -42,21 +53,12 @@ def hnet(
 ) -> Design:
     """Section 2, one stage; encoder and decoder are of causal attention here, where the paper has Mamba-2."""
 
-    def body(layers: int) -> Spec[Encoder]:
-        block = spec(
-            Block,
-            mixer=spec(Attention, heads=heads, bias=False, positions=spec(Rotary)),
-            feedforward=spec(Gated),
-            residual=spec(PreNorm, norm=spec(RMSNorm)),
-        )
-        return spec(Encoder, blocks=(block,) * layers, norm=spec(RMSNorm))
-
     chunked = spec(
         Chunked,
-        encoder=body(outer),
+        encoder=rotary_body(outer, heads),
         chunks=spec(DynamicChunks, length=length, ratio=ratio),
-        inner=body(depth),
-        decoder=body(outer),
+        inner=rotary_body(depth, heads),
+        decoder=rotary_body(outer, heads),
         inner_width=inner_width,
     )
     return Design(

@@ -66,7 +66,7 @@ def marked(design: Design, embedding: str, blocks: str, window: int | tuple[int,
         "large": {"width": 1024, "hidden": 4096, "depth": 12, "heads": 16},
     },
 )
-@upon(bart, fixed={"scaled": False, "embedding_norm": True, "pre_norm": False}, length=16384, target_length=1024)
+@upon(bart, fixed={"scaled": False, "embedding_norm": True}, length=16384, target_length=1024)
 def led(design: Design, *, window: int | tuple[int, ...] = 1024, leading: int = 1) -> Design:
     """Section 7: the encoder of BART as `longformer` has it, for sources of `length`; the decoder attends to all of it."""
     return marked(design, "source", "encoder.blocks", window, leading)

@@ -26,7 +26,7 @@ from everyformer.specs import Spec, spec
     default="1.3b+350m",
     sizes={
         "nano": {
-            "width": 256, "depth": 4, "heads": 4, "local_width": 96, "local_depth": 3, "local_heads": 3, "patch": 4,
+            "width": 192, "depth": 4, "heads": 4, "local_width": 96, "local_depth": 3, "local_heads": 3, "patch": 4,
             "length": 64,
         },
         "1.3b+350m": {"width": 2048, "depth": 24, "heads": 32, "local_width": 1024, "local_depth": 24, "local_heads": 16},

@@ -11,7 +11,17 @@ from everyformer.positions import LearnedAxes
 from everyformer.published.ast import ast
 from everyformer.published.upon import upon
 from everyformer.published.vit import vit
-from everyformer.reduction import DynamicViT, EViT, Patchout, PiToMe, TokenLearner, TokenTransforming, ToMe, ZeroTPrune
+from everyformer.reduction import (
+    DynamicViT,
+    EViT,
+    Interpreter,
+    Patchout,
+    PiToMe,
+    TokenLearner,
+    TokenTransforming,
+    ToMe,
+    ZeroTPrune,
+)
 from everyformer.reduction.applying import thirds
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
@@ -159,6 +169,25 @@ def dynamic_vit(design: Design, *, keep: float = 0.7) -> Design:
     """
     for stage, at in reversed([*enumerate(thirds(design), 1)]):
         design = design.insert(f"backbone.blocks.{at}", spec(DynamicViT, keep=keep**stage))
+    return design
+
+
+@system(
+    "ia-red2",
+    title="IA-RED^2: Interpretability-Aware Redundancy Reduction for Vision Transformers",
+    authors="Pan et al.",
+    year=2021,
+    arxiv="2106.12620",
+    idea="Before each third of the blocks a small scorer, trained by reward, says which patches go; its maps explain the answer.",
+    tasks=TASK,
+    default="small",
+    sizes=SIZES,
+)
+@upon(vit)
+def ia_red2(design: Design, *, depth: int = 12, heads: int = 12, groups: int = 3) -> Design:
+    """A ViT in `groups` of blocks with an interpreter before each; trained with objectives.RewardedPruning."""
+    for at in reversed(range(0, depth, -(-depth // groups))):
+        design = design.insert(f"backbone.blocks.{at}", spec(Interpreter, heads=heads))
     return design
 
 

@@ -1,15 +1,18 @@
-"""The picture encoder of SigLIP (Zhai et al., 2023)."""
+"""SigLIP (Zhai et al., 2023)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from everyformer.designs import Design
-from everyformer.embeddings import Patches
+from everyformer.embeddings import Patches, Text
 from everyformer.feedforward import MLP
-from everyformer.heads import ClassHead, PoolHead, ProbePool
+from everyformer.heads import ClassHead, LastToken, PoolHead, ProbePool
 from everyformer.mixers import Attention, CrossAttention
-from everyformer.models import Model, Xavier
+from everyformer.models import BiasedTowers, Model, Xavier
 from everyformer.norms import LayerNorm
-from everyformer.positions import LearnedGrid
+from everyformer.positions import Learned, LearnedGrid
 from everyformer.published.bodies import plain
 from everyformer.registry import system
 from everyformer.specs import spec
@@ -65,3 +68,37 @@ def siglip(
             start=spec(Xavier),
         )
     )
+
+
+def text_tower(
+    *,
+    vocabulary: int = 32000,
+    length: int = 64,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    hidden: int | None = None,
+    output: int | None = None,
+    activation: str = "gelu_tanh",
+    eps: float = 1e-6,
+) -> Design:
+    """Tokens that all see each other, and a map of the last one; texts are filled up to one length (section 3.1)."""
+    norm = spec(LayerNorm, eps=eps)
+    mlp = spec(MLP, hidden=hidden or 4 * width, activation=activation)
+    return Design(
+        spec(
+            Model,
+            width=width,
+            embedding=spec(Text, vocabulary=vocabulary, positions=spec(Learned, length=length)),
+            backbone=plain(depth, mixer=spec(Attention, heads=heads), feedforward=mlp, norm=norm, last=norm),
+            head=spec(PoolHead, pool=spec(LastToken), output=output or width, bias=True),
+            start=spec(Xavier),
+        )
+    )
+
+
+def towers(*, picture: Mapping[str, Any], text: Mapping[str, Any]) -> Design:
+    """Both towers, each of options of its own, compared as section 3.2 says."""
+    return Design(
+        spec(BiasedTowers, picture=siglip(**picture).spec, text=text_tower(**text).spec, start=spec(Xavier))
+    )  # fmt: skip

@@ -6,8 +6,9 @@ from everyformer.reduction.learned import DynamicViT, TokenLearner
 from everyformer.reduction.merging import PiToMe, PiToMeText, TokenTransforming, ToMe
 from everyformer.reduction.pruning import ClassAttention, EViT, Patchout, RandomDrop, ZeroTPrune
 from everyformer.reduction.restoring import Restore
+from everyformer.reduction.thresholds import Interpreter, Threshold
 
 __all__ = [
-    "ClassAttention", "DynamicViT", "EViT", "Patchout", "PiToMe", "PiToMeText", "RandomDrop", "Restore", "Superpixels", "ToMe",
+    "ClassAttention", "DynamicViT", "EViT", "Interpreter", "Patchout", "PiToMe", "PiToMeText", "RandomDrop", "Restore", "Superpixels", "Threshold", "ToMe",
     "TokenLearner", "TokenTransforming", "ZeroTPrune", "expedite", "keep_for", "reduced",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.choices import choose
 from everyformer.context import Context
 from everyformer.reduction.base import Slot, Step, free, mass, real
 from everyformer.reduction.pruning import Pruner
@@ -69,7 +70,7 @@ class DynamicViT(Pruner):
         """The tokens that stay; in training all, with the decision as their mass."""
         if not self.training:
             return super().reduce(tokens, context)
-        drawn = F.gumbel_softmax(self.predict(tokens), hard=True)[..., 0]
+        drawn = choose(self.predict(tokens), training=True, generator=context.generator)[..., 0]
         before = mass(tokens)
         stay = torch.where(free(tokens), drawn * before, before)
         if context.notes is not None:

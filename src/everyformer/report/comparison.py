@@ -12,20 +12,20 @@ from everyformer.report.page import rendered, written
 
 def columns(results: list[dict[str, Any]]) -> list[str]:
     """The titles of what `cells` gives."""
-    return ["design", results[0]["metric"], "parameters", "FLOPs", "training", "latency", "throughput", "memory"]
+    return ["design", *results[0]["figures"], "parameters", "FLOPs", "training", "latency", "throughput", "memory"]
 
 
 def ranked(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The best first."""
     sign = -1 if results[0]["better"] == "max" else 1
-    return sorted(results, key=lambda r: sign * r["metrics"][r["metric"]])
+    return sorted(results, key=lambda r: sign * r["metrics"][r["figures"][0]])
 
 
 def cells(result: dict[str, Any]) -> list[str]:
     """A result as a line of the table, in the units a person reads."""
     return [
         result["name"],
-        f"{result['metrics'][result['metric']]:.4f}",
+        *(f"{result['metrics'][figure]:.4f}" for figure in result["figures"]),
         short(result["parameters"]),
         short(result["flops"]),
         f"{result['training_seconds']:.0f} s",
@@ -33,6 +33,13 @@ def cells(result: dict[str, Any]) -> list[str]:
         f"{short(result['throughput'])}/s",
         f"{result['peak_memory'] / 2**20:.0f} MiB",
     ]
+
+
+def scored_on(results: list[dict[str, Any]]) -> str:
+    """What all were scored on: how many samples, where the same text is not cut differently, and their hash."""
+    counts = {result["samples"] for result in results}
+    samples = f"{counts.pop()} test samples" if len(counts) == 1 else "test part"
+    return f"{samples} ({results[0]['hash'][:12]})"
 
 
 def short(count: float) -> str:
@@ -57,6 +64,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
         plots=[Markup(plot) for plot in plots(best_first)],
         first=results[0],
         trained_on=sorted({result["trained_on"] for result in results}),
+        scored_on=scored_on(results),
         explained=recipe.explain(),
     )  # fmt: skip
     return written(page, html)
@@ -64,7 +72,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
 
 def plots(results: list[dict[str, Any]]) -> list[str]:
     """Quality against FLOPs, parameters, latency and, where it differs, the data, and the learning curves, all SVG."""
-    metric = results[0]["metric"]
+    metric = results[0]["figures"][0]
     drawn = [
         _scatter(results, key, label, metric)
         for key, label in (

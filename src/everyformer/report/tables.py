@@ -62,11 +62,13 @@ def families_page() -> str:
     """Every kind of checkpoint that opens and is written back, with the classes that it may be of."""
     lines = ["# Checkpoints that open, and go back", "", _NOTE, "", "## Hugging Face", ""]
     lines += ["| model_type | system | classes |", "|---|---|---|"]
-    for name, family in sorted(families().items()):
-        lines.append(f"| `{name}` | `{family.system}` | {', '.join(f'`{top}`' for top in family.tops)} |")
+    for name in sorted({family.name for family in families()}):
+        several = [family for family in families() if family.name == name]
+        tops = ", ".join(f"`{top}`" for family in several for top in family.tops)
+        lines.append(f"| `{name}` | `{several[0].system}` | {tops} |")
     lines += ["", "## timm", "", "| class | system |", "|---|---|"]
-    for name, several in sorted(timm_families().items()):
-        lines.append(f"| `{name}` | {', '.join(f'`{each.system}`' for each in several)} |")
+    for name, found in sorted(timm_families().items()):
+        lines.append(f"| `{name}` | {', '.join(f'`{each.system}`' for each in found)} |")
     return "\n".join([*lines, ""])
 
 

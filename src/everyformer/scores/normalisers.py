@@ -156,3 +156,20 @@ class Sink(Normaliser):
         """The weights; a row sums to less than 1."""
         sink = self.logit.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:-1], 1)
         return _kept(torch.cat((_least(scores, allowed), sink), -1).softmax(-1)[..., :-1], allowed)
+
+
+@part("scores")
+class TopK(_Unweighted):
+    """Softmax over the `count` largest scores of a query, 0 for the others (Zhao et al., Explicit Sparse Transformer, 2019)."""
+
+    def __init__(self, heads: int, width: int, *, count: int = 4) -> None:
+        super().__init__(heads, width)
+        if count < 1:
+            raise ValueError(f"each query sees at least one key; given count={count}")
+        self.count = count
+
+    def forward(self, scores: Scores, allowed: Allowed = None) -> Scores:
+        """The weights; scores equal to the last of the largest are kept too."""
+        wide = _least(_wide(scores), allowed)
+        last = wide.topk(min(self.count, wide.shape[-1]), -1).values[..., -1:]
+        return _kept(wide.masked_fill(wide < last, float("-inf")).softmax(-1), allowed).to(scores.dtype)

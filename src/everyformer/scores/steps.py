@@ -97,6 +97,27 @@ class KeyBias(ScoreStep):
 
 
 @part("scores")
+class LogRounded(ScoreStep):
+    """Each weight as the nearest 2^(-q / octave), q of `bits`; one too small for the last q as 0 (Li et al., RepQ-ViT, 2023,
+    their code): an octave of 1 is a shift of bits, of 2 a shift and, for odd q, a factor of sqrt(2).
+
+    The gradient is that of the identity.
+    """
+
+    def __init__(self, heads: int, width: int, *, bits: int = 4, octave: int = 2) -> None:
+        super().__init__(heads, width)
+        if bits < 1 or octave < 1:
+            raise ValueError(f"bits and octave are at least 1; given {bits} and {octave}")
+        self.bits, self.octave = bits, octave
+
+    def weights(self, weights: Scores, at: Scored) -> Scores:
+        """The rounded weights."""
+        codes = (-self.octave * weights.detach().log2()).round()
+        near = torch.exp2(-codes.clamp(min=0) / self.octave).masked_fill(codes >= 2**self.bits, 0.0)
+        return weights + (near - weights).detach()
+
+
+@part("scores")
 class HandedOn(ScoreStep):
     """A layer adds the scores of the layer before and hands on its own (He et al., RealFormer, 2021, equation 2).
 
@@ -111,8 +132,46 @@ class HandedOn(ScoreStep):
 
     def scores(self, scores: Scores, at: Scored) -> Scores:
         """The sum of the scores of all layers so far."""
-        key = "handed on", self.name, sizes(*scores.shape)
+        key = handed(self.name, scores)
         if key in at.context.lowered:
             scores = scores + at.context.lowered[key]
         at.context.lowered[key] = scores
         return scores
+
+
+@part("scores")
+class Added(ScoreStep):
+    """A layer adds the scores that a body handed on under a `name`, and hands on none (Zheng et al., PartialFormer, 2024)."""
+
+    piecewise = False
+
+    def __init__(self, heads: int, width: int, *, name: str = "first") -> None:
+        super().__init__(heads, width)
+        self.name = name
+
+    def scores(self, scores: Scores, at: Scored) -> Scores:
+        """The sum of both; the scores alone where none were handed on."""
+        key = handed(self.name, scores)
+        return scores + at.context.lowered[key] if key in at.context.lowered else scores
+
+
+@part("scores")
+class HeadMLP(ScoreStep):
+    """W2 relu(W1 s) over the heads: the scores of a few become those of `to` heads (Zheng et al., PartialFormer, 2024).
+
+    The values then stand in `to` heads.
+    """
+
+    def __init__(self, heads: int, width: int, *, to: int | None = None) -> None:
+        super().__init__(heads, width)
+        self.up = nn.Linear(heads, to or heads)
+        self.down = nn.Linear(to or heads, to or heads)
+
+    def scores(self, scores: Scores, at: Scored) -> Float[Tensor, "B P N M"]:
+        """The scores of all heads."""
+        return self.down(self.up(scores.movedim(1, -1)).relu()).movedim(-1, 1)
+
+
+def handed(name: str, scores: Scores) -> tuple[object, ...]:
+    """Where the scores of this shape that layers hand on under a name are kept in `context.lowered`."""
+    return "handed on", name, sizes(*scores.shape)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +48,10 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train several designs on one task, opened once, and measure them; one that is trained already is not again.
 
-    One whose recipe has other data (a share of the training part) has a task of its own, scored on the same samples.
     `designs` are names from the recipe's `compare.designs`, or systems, which take the options of the recipe's design
     that they know. A result is what a run's result.json holds with `name`, `latency_ms` (one sample, forward),
-    `throughput` (samples a second in batches of 64) and `curve`; all of them are written to compare.json.
+    `throughput` (samples a second in batches of 64), `curve`, and `figures`, the metrics that are shown, the first of which
+    ranks: `compare.figures`, or the one that counts; `system`, and `trained_on`, how many samples. All of them are written to compare.json.
     """
     folder = Path(folder)
     recipes = variants(recipe, designs)
@@ -59,7 +59,7 @@ def compare(
         check(each)
     if not overwrite:
         _check_same(folder, recipes)
-    tasks = _Tasks(task)
+    tasks = _tasks(recipes, task)
     _check_fit(recipes, tasks)
     display = Display(recipe.name, progress)
     runs = {}
@@ -67,56 +67,58 @@ def compare(
         display.say(f"\n{name}")
         place = folder / name
         give_back()
-        run = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=tasks.of(each))
-        runs[name] = run
-    return measured(runs, folder / "compare.json", tasks)
+        runs[name] = train(each, place, resume=not overwrite, overwrite=overwrite, progress=progress, task=tasks[name])
+    return measured(runs, folder / "compare.json", tasks, recipe.compare.get("figures"))
 
 
-class _Tasks:
-    """The task of each recipe, opened once for all that have the same data; a task that is given stands for all."""
-
-    def __init__(self, given: Task | None = None) -> None:
-        self.given = given
-        self.opened: dict[str, Task] = {}
-
-    def of(self, recipe: Recipe) -> Task:
-        """The task of a recipe."""
-        from everyformer.data import find_task
-
-        if self.given is not None:
-            return self.given
-        data = json.dumps(recipe.data, sort_keys=True)
-        if data not in self.opened:
-            self.opened[data] = find_task(recipe.task).open(**completed(recipe).data)
-        return self.opened[data]
-
-
-def measured(runs: Mapping[str, Run], file: Path, tasks: _Tasks | None = None) -> list[dict[str, Any]]:
+def measured(
+    runs: Mapping[str, Run],
+    file: Path,
+    tasks: Mapping[str, Task] | None = None,
+    figures: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
     """The results of runs with their speeds and learning curves, written to a file; all scored on the same samples.
 
-    Without `tasks`, that of each run is opened again, one for all runs on the same data.
+    Without `tasks`, that of each run is opened again, one for all runs on the same data. `figures` are the metrics that are
+    shown, each better as the one that counts is.
     """
-    if len({(run.result["samples"], run.result["hash"]) for run in runs.values()}) > 1:
+    if len({run.result["hash"] for run in runs.values()}) > 1:
         raise EveryformerError(
             f"the runs in '{file.parent}' were scored on different samples; train them again (--overwrite), or compare "
             "settings that leave the test part as it is"
         )
-    tasks = tasks or _Tasks()
-    results = [_result(name, run, tasks.of(run.recipe)) for name, run in runs.items()]
+    tasks = tasks or _tasks({name: run.recipe for name, run in runs.items()})
+    results = [_result(name, run, tasks[name], figures) for name, run in runs.items()]
     write_json(file, results)
     return results
+
+
+def _tasks(recipes: Mapping[str, Recipe], task: Task | None = None) -> dict[str, Task]:
+    """The task of each recipe, one for all that have the same data; `task`, where it is given, for all of them."""
+    opened: dict[str, Task] = {}
+    found = {}
+    for name, recipe in recipes.items():
+        data = json.dumps(recipe.data, sort_keys=True)
+        found[name] = opened[data] = task or opened.get(data) or _opened(recipe)
+    return found
+
+
+def _opened(recipe: Recipe) -> Task:
+    from everyformer.data import find_task
+
+    return find_task(recipe.task).open(**completed(recipe).data)
 
 
 def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, Recipe]:
     """The recipe of each design, by name.
 
-    A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system keeps the
-    options of the recipe's design that its system takes.
+    A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system
+    keeps the options of the recipe's design that its system takes.
     """
     written: Mapping[str, Any] = recipe.compare.get("designs", {})
     for key in recipe.compare:
-        if key != "designs":
-            raise UnknownName("key of compare", key, ["designs"])
+        if key not in ("designs", "figures"):
+            raise UnknownName("key of compare", key, ["designs", "figures"])
     chosen = list(written) if designs is None else list(designs)
     if not chosen:
         raise EveryformerError(
@@ -163,25 +165,35 @@ def _check_same(folder: Path, recipes: Mapping[str, Recipe]) -> None:
             )
 
 
-def _check_fit(recipes: Mapping[str, Recipe], tasks: _Tasks) -> None:
+def _check_fit(recipes: Mapping[str, Recipe], tasks: Mapping[str, Task]) -> None:
     """Build every design without weights, so that one that does not fit stops the comparison before it begins."""
     for name, recipe in recipes.items():
         try:
-            design_for(recipe.design, tasks.of(recipe).facts).build(device="meta")
+            design_for(recipe.design, tasks[name].facts).build(device="meta")
         except DoesNotFit as error:
             raise DoesNotFit(f"design '{name}': {error.message}", error.path) from None
 
 
-def _result(name: str, run: Run, task: Task) -> dict[str, Any]:
+def _result(name: str, run: Run, task: Task, figures: Sequence[str] | None) -> dict[str, Any]:
+    figures = [run.result["metric"]] if figures is None else list(figures)
+    for figure in figures:
+        if figure not in run.result["metrics"]:
+            raise UnknownName("figure (compare.figures)", figure, run.result["metrics"])
     shown = [
         {"right": kind == "right", **_with_picture(example)}
         for kind, examples in run.result["examples"].items()
         for example in examples
     ]
     return {
-        **run.result, "name": name, "system": run.recipe.design.get("system", name), "trained_on": task.size("train"),
-        "examples": shown, **speed(run.model, task), "curve": curve(run),
-    }  # fmt: skip
+        **run.result,
+        "name": name,
+        "system": run.recipe.design.get("system", name),
+        "trained_on": task.size("train"),
+        "figures": figures,
+        "examples": shown,
+        **speed(run.model, task),
+        "curve": curve(run),
+    }
 
 
 def _with_picture(example: Mapping[str, Any]) -> dict[str, Any]:

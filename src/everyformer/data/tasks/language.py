@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from everyformer.data.decoding import Decoding
 from everyformer.data.draws import uniform
+from everyformer.data.misspelling import misspelt
 from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide, shares
 from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
@@ -24,6 +25,9 @@ from everyformer.objectives import NextToken
 from everyformer.objectives.base import IGNORED, LABELS
 from everyformer.specs import Spec, spec
 
+MISSPELT = "misspelt"
+"""The test part with spelling errors, where they are asked for, and the figure for it."""
+
 
 @dataclass(kw_only=True)
 class Options(ReadableOptions):
@@ -31,6 +35,8 @@ class Options(ReadableOptions):
 
     length: int = 256
     """Tokens in a window."""
+    noise: float = 0.0
+    """Share of the letters of the test part that are misspelt for a figure beside the others, `misspelt`, in bits a byte."""
 
 
 @task
@@ -48,6 +54,8 @@ class LanguageModelling(Readable):
     def read(cls, options: Any) -> Self:
         """Read the text, one document after the other, and fit the vocabulary on its training part."""
         texts = read_texts(options)
+        if options.noise and "test" in texts:
+            texts[MISSPELT] = misspelt(texts["test"], options.noise)
         self = cls(options, {})
         self.learn([texts["train"]])
         self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
@@ -90,7 +98,20 @@ class LanguageModelling(Readable):
         self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None
     ) -> Score:
         """Loss in nats a token, perplexity, and bits a byte of UTF-8, over all windows of a part."""
-        digest, examples = Digest(), Examples()
+        score = self._score(model, split, batch)
+        if split == "test" and self.size(MISSPELT):
+            score.metrics[MISSPELT] = self._score(model, MISSPELT, batch).metrics["bits_per_byte"]
+        return score
+
+    def digest(self, split: str) -> Digest:
+        """The hash of the text of a part, the same however it is cut into tokens and windows."""
+        digest = Digest()
+        digest.add(self.vocabulary.decode(self.parts[split].tolist()))
+        return digest
+
+    def _score(self, model: nn.Module, split: str, batch: int) -> Score:
+        """The figures of one part."""
+        examples = Examples()
         total, count, size = 0.0, 0, 0
         batch = affordable(batch, self.options.length * self.vocabulary.size)
         for indices, tensors, logits in self.answers(model, split, batch):
@@ -103,7 +124,6 @@ class LanguageModelling(Readable):
                 total += float(losses[row].sum())
                 count += len(target)
                 size += self.vocabulary.count_bytes(target.tolist())
-                digest.add(tensors["inputs"][row], target)
                 last = said[row][real][-1:]
                 right = bool((last == target[-1:]).all())
                 if examples.wants(right):
@@ -114,7 +134,7 @@ class LanguageModelling(Readable):
                     )
         loss = total / count
         figures = {"loss": loss, "perplexity": math.exp(min(loss, 700)), "bits_per_byte": total / math.log(2) / size}
-        return Score(figures, self.size(split), str(digest), examples.kept)
+        return Score(figures, self.size(split), str(self.digest(split)), examples.kept)
 
     def predict(
         self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None
@@ -124,7 +144,10 @@ class LanguageModelling(Readable):
         return [{"input": prompt, "text": self._continue(model, prompt, chosen)} for prompt in inputs]
 
     def _continue(self, model: nn.Module, prompt: str, chosen: Decoding) -> str:
-        """The continuation; once a window is full, its later half is what the model still sees."""
+        """The continuation; once a window is full, its later half is what the model still sees.
+
+        One that must match a pattern ends with its window.
+        """
         ids = self.vocabulary.encode(prompt).tolist()
         if not ids:
             raise BadInput("an empty prompt; give at least one character to go on from")
@@ -136,7 +159,10 @@ class LanguageModelling(Readable):
                 seen = seen[-max(1, length // 2) :] if len(seen) == length else seen
                 most = min(length - len(seen), chosen.max_tokens - len(said))
                 given = torch.tensor([seen], device=device)
-                said += chosen.generate(model, given, bos=None, eos=None, pad=0, max_tokens=most)[0]
+                pieces = self.vocabulary.pieces
+                said += chosen.generate(model, given, bos=None, eos=None, pad=0, max_tokens=most, pieces=pieces)[0]
+                if chosen.pattern is not None:
+                    break
         return self.vocabulary.decode(said)
 
 

@@ -19,11 +19,11 @@ from everyformer.data.pictured import save, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.task import Digest, Score, task
 from everyformer.errors import BadInput, DoesNotFit, UnknownName
-from everyformer.objectives import Masks, PixelClasses
+from everyformer.objectives import BinaryMasks, ClusterMasks, Masks, PixelClasses
 from everyformer.objectives.base import IGNORED
 from everyformer.specs import Spec, spec
 
-OBJECTIVES = {"pixels": PixelClasses, "masks": Masks}
+OBJECTIVES = {"pixels": PixelClasses, "masks": Masks, "binary masks": BinaryMasks, "clusters": ClusterMasks}
 """What a loss may be of."""
 
 
@@ -80,8 +80,8 @@ class Segmentation(MapTask):
         return names
 
     def objective(self, **options: Any) -> Spec[Any]:
-        """Cross entropy of each pixel, with Dice where it is asked for; `of="masks"`: of a set of masks, for heads that
-        say one.
+        """Cross entropy of each pixel, with Dice where it is asked for; `of="masks"`, "binary masks" or "clusters": of a
+        set of masks, for heads that say one.
         """
         of = options.pop("of", "pixels")
         if of not in OBJECTIVES:

@@ -14,7 +14,7 @@ from torch import Tensor
 from everyformer.data.sources import SPLITS, Where
 from everyformer.data.splits import shares
 from everyformer.data.streams import Windows, front, shards_of, windows_of
-from everyformer.data.task import indices_of, task
+from everyformer.data.task import Digest, indices_of, task
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.data.tasks.language import Options as InMemory
 from everyformer.errors import EveryformerError
@@ -74,6 +74,13 @@ class StreamedLanguageModelling(LanguageModelling):
             taken[row, : len(ids)] = ids
         found = torch.from_numpy(taken)
         return {"inputs": found[:, :-1].clamp(min=0), LABELS: found[:, 1:].clone()}
+
+    def digest(self, split: str) -> Digest:
+        """The hash of the windows of a part."""
+        digest = Digest()
+        for index in range(self.size(split)):
+            digest.add(self.windows[split][index])
+        return digest
 
 
 def _divided(found: dict[str, Windows], options: Any) -> list[tuple[str, Windows]]:

@@ -160,7 +160,8 @@ class Translation(Worded):
                 ids, mask = pad_right([sources[i] for i in rows], PAD)
                 most = min(chosen.max_tokens, 2 * ids.shape[1] + 10)
                 said = chosen.generate(
-                    model, ids.to(device), mask=mask.to(device), bos=BOS, eos=EOS, pad=PAD, max_tokens=most
+                    model, ids.to(device), mask=mask.to(device), bos=BOS, eos=EOS, pad=PAD, max_tokens=most,
+                    pieces=self.vocabulary.pieces,
                 )  # fmt: skip
                 for row, words_said in zip(rows, said):
                     answers[row] = {"input": inputs[row], "text": self.decode(words_said)}

@@ -1,0 +1,153 @@
+"""Heads and hidden units of a trained model: multiplied by gates for a while, chosen within a budget, and left out."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from everyformer.costs import flops
+from everyformer.designs import design_of, matches, parts_at
+from everyformer.edits import keep
+from everyformer.errors import BadInput, UnknownName
+from everyformer.objectives.base import LABELS
+from everyformer.registry import Part
+from everyformer.units import Units
+
+Scores = Mapping[str, Float[Tensor, " U"]]
+"""For each unit of the parts at these paths a number."""
+ROUNDING = 1e-9
+"""By how much a sum may pass a budget that it would meet without rounding."""
+
+
+def prunable(model: nn.Module, paths: str) -> dict[str, Units]:
+    """The parts that match and have more than one unit, in order; one of which none can go is refused by its path."""
+    design = design_of(model)
+    known: dict[str, Units] = {}
+    for path, _ in design.walk():
+        units = [part.units() for _, _, part in parts_at(model, path) if isinstance(part, Part)]
+        if units and units[0] is not None and units[0].count > 1:
+            known[path] = units[0]
+    found = {path: units for path, units in known.items() if matches(path, paths)}
+    if not found:
+        raise UnknownName("part with heads or hidden units", paths, known)
+    _least(model, found)
+    return found
+
+
+def _least(model: nn.Module, found: Mapping[str, Units]) -> Any:
+    """The model without weights and with one unit of each part."""
+    with torch.device("meta"):
+        return keep(design_of(model).build(device="meta").eval(), {path: [0] for path in found})
+
+
+@contextmanager
+def gated(model: nn.Module, gates: Scores) -> Iterator[None]:
+    """The model with each unit of these parts times its gate, for a while: one at 0 is as if it were not there."""
+    handles = []
+    for path, gate in gates.items():
+        for _, _, part in parts_at(model, path):
+            units: Units = part.units()  # type: ignore[operator]
+            owner = torch.empty(units.inputs.numel(), dtype=torch.long, device=gate.device)
+            owner[units.inputs.to(gate.device)] = torch.arange(units.count, device=gate.device)[:, None]
+            handles.append(
+                getattr(part, units.output).register_forward_pre_hook(
+                    lambda _, args, gate=gate, owner=owner: (args[0] * gate[owner].to(args[0]),)
+                )
+            )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def one_off(units: Units, unit: int, model: nn.Module) -> Float[Tensor, " U"]:
+    """Gates that switch one unit off."""
+    gate = torch.ones(units.count, device=next(model.parameters()).device)
+    gate[unit] = 0
+    return gate
+
+
+def work(model: nn.Module, found: Mapping[str, Units], batch: Mapping[str, Tensor]) -> tuple[float, dict[str, float]]:
+    """The FLOPs of a pass of this batch, and how many of them one unit of each part takes."""
+    fields = {name: value for name, value in batch.items() if name != LABELS}
+    whole = flops(design_of(model).build(device="meta").eval(), fields)
+    left = flops(_least(model, found), fields)
+    return whole[""], {path: (whole[path] - left[path]) / (units.count - 1) for path, units in found.items()}
+
+
+def within(keep: float, total: float, found: Mapping[str, Units], each: Mapping[str, float]) -> float:
+    """What units may cost so that all costs `keep` of the `total`; at least the best unit of every part must fit."""
+    if not 0 < keep <= 1:
+        raise BadInput(f"keep is a share of the whole, above 0 and at most 1; given {keep}")
+    rest = total - sum(each[path] * units.count for path, units in found.items())
+    least = rest + sum(each[path] for path in found)
+    if keep * total < least * (1 - ROUNDING):
+        raise BadInput(f"with one unit of every part {least / total:.3f} of the whole is left; given keep={keep}")
+    return keep * total - rest
+
+
+def allocate(
+    scores: Scores, each: Mapping[str, float], found: Mapping[str, Units], budget: float
+) -> dict[str, list[int]]:
+    """The units that stay: of each kind those with the highest scores, and so many heads, what is left of the budget
+    going to hidden units, that the sum of all scores is the largest (Khaki and Plataniotis, OPTIN, 2024, their code).
+
+    `each` is what one unit of a part costs. The best unit of every part stays in any case.
+    """
+    budget *= 1 + ROUNDING
+    ranked: dict[str, list[_Ranked]] = {units.name: [] for units in found.values()}
+    for path, units in found.items():
+        ranked[units.name] += _ranked(path, scores[path])
+    first, second = [*(sorted(units, reverse=True) for _, units in sorted(ranked.items())), []][:2]
+    must = sum(unit[0] for unit in second)
+    spent = [*accumulate((each[unit[2]] for unit in second), initial=0.0)]
+    gained = [*accumulate((unit[1] for unit in second), initial=0.0)]
+    chosen, most, cost, worth = (0, 0), -float("inf"), 0.0, 0.0
+    for count, unit in enumerate(first, 1):
+        cost, worth = cost + each[unit[2]], worth + unit[1]
+        others = _fitting(spent, budget - cost)
+        if count >= sum(unit[0] for unit in first) and others >= must and worth + gained[others] > most:
+            chosen, most = (count, others), worth + gained[others]
+    return _kept(scores, [*first[: chosen[0]], *second[: chosen[1]]])
+
+
+def leading(scores: Scores, each: Mapping[str, float], budget: float) -> dict[str, list[int]]:
+    """The units with the highest scores of all that fit a budget, and the best of every part."""
+    ranked = sorted((unit for path, worth in scores.items() for unit in _ranked(path, worth)), reverse=True)
+    spent = [*accumulate((each[unit[2]] for unit in ranked), initial=0.0)]
+    return _kept(scores, ranked[: _fitting(spent, budget * (1 + ROUNDING))])
+
+
+_Ranked = tuple[bool, float, str, int]
+"""Whether it is the best of its part, its score, the part and its number there."""
+
+
+def _ranked(path: str, scores: Tensor) -> list[_Ranked]:
+    best = int(scores.argmax())
+    return [(i == best, worth, path, i) for i, worth in enumerate(scores.tolist())]
+
+
+def _fitting(spent: list[float], budget: float) -> int:
+    """How many of the first units a budget is enough for, given what each number of them costs."""
+    return bisect_right(spent, budget) - 1
+
+
+def _kept(scores: Scores, units: list[_Ranked]) -> dict[str, list[int]]:
+    kept: dict[str, list[int]] = {path: [] for path in scores}
+    for _, _, path, unit in units:
+        kept[path].append(unit)
+    return {path: sorted(chosen) for path, chosen in kept.items()}
+
+
+def sliced(model: nn.Module, kept: Mapping[str, list[int]]) -> nn.Module:
+    """A copy of a model, for use, with these units alone."""
+    return keep(copy.deepcopy(model).eval(), kept)

@@ -1,0 +1,340 @@
+"""Evidence for what words come in as, and for encoders and decoders that are put together of trained ones."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import everyformer as ef
+from everyformer.costs import parameters, processor_seconds
+from everyformer.data.padding import pad_right
+from everyformer.data.tasks.language import LanguageModelling
+from everyformer.data.tasks.masked import MaskedLanguageModelling
+from everyformer.data.tasks.texts import TextClassification
+from everyformer.data.vocabulary import BOS, PAD
+from everyformer.edits import resize, swap
+from everyformer.evidence.decoders import continued, shakespeare
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.language import ngrams
+from everyformer.evidence.pretrained import descend
+from everyformer.evidence.runs import scored
+from everyformer.evidence.sharing import better, translated, translates
+from everyformer.generation import generate
+from everyformer.masks import Causal
+from everyformer.models import bert2bert, encoder_of, frozen_glyphs
+from everyformer.objectives import Classification, MaskedToken, NextToken, SequenceToSequence
+from everyformer.objectives.base import IGNORED, LABELS
+from everyformer.recipe import load_recipe
+
+
+def verdict(holds: bool) -> str:
+    """As it is kept."""
+    return "holds" if holds else "does not hold at this scale"
+
+
+_WORDS = (
+    "data.tokens=words",
+    "data.vocabulary=4096",
+    "data.length=48",
+    "training.steps=200",
+    "training.evaluate_every=200",
+)
+_ONE = "{set: embedding.table, value: {embeddings.BinaryFilters: {hidden: 512}}}"
+
+
+@cache
+def words(*more: str) -> dict[str, Any]:
+    """The result of a small Llama of words of Shakespeare, its table tied to the head."""
+    return scored("shakespeare", "design.system=llama", "design.size=nano", "design.tied=true", *_WORDS, *more)
+
+
+@evidence(
+    "alone", kind="learns", claim="A decoder of words whose vectors are made of one is below counted pairs of words."
+)
+def alone_learns() -> Finding:
+    """Words of Shakespeare, 200 steps, against an interpolated bigram model."""
+    task = LanguageModelling.open(**{**load_recipe("shakespeare").data, "tokens": "words", "vocabulary": 4096})
+    ours = words(f"design.edits=[{_ONE}]")["valid"]["loss"]
+    pairs = ngrams(task.parts["train"].tolist(), task.parts["valid"].tolist(), (0.3, 0.7))
+    return Finding(
+        verdict(ours < pairs), f"{ours:.4f} against {pairs:.4f} nats a word", {"alone": ours, "pairs": pairs}
+    )
+
+
+@evidence(
+    "alone", kind="claim", claim="With a fraction of the weights it is within a few percent of a full table (table 2)."
+)
+def alone_is_enough() -> Finding:
+    """The same decoder with both: within 5 % counts."""
+    ours, full = words(f"design.edits=[{_ONE}]"), words()
+    one, all_ = (each["valid"]["loss"] for each in (ours, full))
+    counts = [each["parameters"] for each in (ours, full)]
+    finding = f"{one:.4f} with {counts[0]:,} parameters in all, {all_:.4f} with {counts[1]:,}"
+    return Finding(verdict(one < 1.05 * all_), finding, {"alone": one, "table": all_, "parameters": counts})
+
+
+@cache
+def drawn(kind: str) -> float:
+    """Validation loss of a decoder of characters after 300 steps, its table frozen drawings, frozen noise, or trained."""
+    task = shakespeare()
+    model = ef.create("gpt", "nano", vocabulary=task.vocabulary.size, length=64, seed=0)
+    letters = [task.vocabulary.decode([i]) for i in range(task.vocabulary.size)]
+    frozen_glyphs(model, letters)
+    if kind == "noise":
+        swap(model, "embedding.table", ef.spec(ef.embeddings.FixedVectors), seed=1)
+    if kind == "trained":
+        resize(model, "embedding.table", None, seed=1)
+    return continued(model, steps=300)
+
+
+@evidence(
+    "frozen-visual-unicode", kind="learns", claim="With frozen drawings a decoder is below counted pairs of characters."
+)
+def drawings_learn() -> Finding:
+    """Shakespeare by characters, 300 steps, against an interpolated bigram model."""
+    parts = shakespeare().parts
+    ours, pairs = drawn("drawings"), ngrams(parts["train"].tolist(), parts["valid"].tolist(), (0.1, 0.9))
+    return Finding(verdict(ours < pairs), f"{ours:.4f} against {pairs:.4f} nats", {"drawings": ours, "pairs": pairs})
+
+
+@evidence(
+    "frozen-visual-unicode",
+    kind="claim",
+    claim="Frozen drawings are as good a table as a trained one (abstract): within 2 %, and no worse than frozen noise.",
+)
+def drawings_are_enough() -> Finding:
+    """The same decoder, all else trained, at equal steps."""
+    figures = {kind: drawn(kind) for kind in ("drawings", "noise", "trained")}
+    holds = figures["drawings"] < 1.02 * figures["trained"] and figures["drawings"] <= figures["noise"]
+    return Finding(verdict(holds), ", ".join(f"{kind} {loss:.4f}" for kind, loss in figures.items()), figures)
+
+
+@cache
+def spelled(tokens: str) -> dict[str, float]:
+    """Bits a byte of the test part of the recipe of bytes, as it is and misspelt, of a variant of about the same work."""
+    recipe = load_recipe("bytes").compare["designs"][tokens]
+    changes = [f"data.{name}={value}" for name, value in recipe.get("data", {}).items()]
+    design = {name: value for name, value in recipe.items() if name not in ("data", "training")}
+    steps = round(recipe.get("training", {}).get("steps", 300) * 0.5)
+    figures = scored("bytes", *changes, f"training.steps={steps}", design={**load_recipe("bytes").design, **design})[
+        "metrics"
+    ]
+    return {name: figures[name] for name in ("bits_per_byte", "misspelt")}
+
+
+@evidence(
+    "hierarchical-autoregressive",
+    kind="learns",
+    claim="Bits a byte on Shakespeare are below an interpolated trigram model's.",
+)
+def hierarchy_learns() -> Finding:
+    """Half of the steps of the recipe of bytes."""
+    task = LanguageModelling.open(**load_recipe("bytes").data)
+    counted = ngrams(task.parts["train"].tolist(), task.parts["test"].tolist(), (0.1, 0.3, 0.6)) / 0.6931471805599453
+    ours = spelled("hierarchical")["bits_per_byte"]
+    return Finding(verdict(ours < counted), f"{ours:.4f} against {counted:.4f}", {"ours": ours, "trigrams": counted})
+
+
+@evidence(
+    "hierarchical-autoregressive",
+    kind="claim",
+    claim="Misspellings cost it less than a model of subwords, which it matches on clean text (abstract).",
+)
+def hierarchy_is_robust() -> Finding:
+    """A tenth of the letters misspelt; within 5 % on clean text, the rise in bits a byte smaller."""
+    figures = {name: spelled(name) for name in ("hierarchical", "bpe")}
+    ours, theirs = figures.values()
+    rises = [each["misspelt"] - each["bits_per_byte"] for each in figures.values()]
+    holds = rises[0] < rises[1] and ours["bits_per_byte"] < 1.05 * theirs["bits_per_byte"]
+    finding = "; ".join(
+        f"{name} {each['bits_per_byte']:.3f} bits a byte, {each['misspelt']:.3f} misspelt"
+        for name, each in figures.items()
+    )
+    return Finding(verdict(holds), finding, figures)
+
+
+class Following:
+    """Texts as what a decoder learns: the token after each."""
+
+    def __init__(self, task: TextClassification) -> None:
+        self.task = task
+
+    def batch(self, split: str, indices: list[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
+        """`inputs` and `labels`, the token after each."""
+        inputs = self.task.batch(split, indices)["inputs"]
+        after = inputs[:, 1:].masked_fill(inputs[:, 1:] == PAD, IGNORED)
+        return {"inputs": inputs[:, :-1], LABELS: after}
+
+
+_LABELS = 500
+"""Labelled texts that an encoder is tuned on."""
+
+
+@cache
+def _news() -> tuple[TextClassification, nn.Module]:
+    """The topics of news, and a small decoder that has read the training texts."""
+    task = TextClassification.open(**{**load_recipe("ag_news").data, "vocabulary": 2000, "length": 32})
+    model = ef.create("llama", vocabulary=2000, width=64, hidden=172, depth=2, heads=4, seed=0)
+    descend(model, NextToken(), Following(task), task.size("train"), 200, 0)
+    return task, model
+
+
+@cache
+def tuned(pool: str, mask: str = "both", start: str = "read") -> float:
+    """Test accuracy of an encoder made of that decoder, or of one that read nothing, tuned on few labels."""
+    task, decoder = _news()
+    if start == "fresh":
+        decoder = ef.create("llama", vocabulary=2000, width=64, hidden=172, depth=2, heads=4, seed=1)
+    head = ef.spec(ef.heads.ClassHead, classes=4, pool=ef.spec(getattr(ef.heads, pool)))
+    model: Any = encoder_of(decoder, head, seed=0)  # type: ignore[arg-type]
+    if mask == "causal":
+        resize(model, "backbone.mask", Causal())
+    descend(model, Classification(), task, _LABELS, 80, 0, lr=1e-3)
+    return float(task.evaluate(model.eval(), "test").metrics["accuracy"])
+
+
+@evidence(
+    "gemma-encoder",
+    kind="learns",
+    claim=f"Tuned on {_LABELS} labels, an encoder made of a decoder that has read is above one that has not.",
+)
+def read_before_helps() -> Finding:
+    """AG News, two layers; 200 steps of reading, 80 of tuning."""
+    ours, fresh = tuned("Mean"), tuned("Mean", start="fresh")
+    return Finding(verdict(ours > fresh), f"{ours:.4f} against {fresh:.4f}", {"read": ours, "fresh": fresh})
+
+
+@evidence(
+    "gemma-encoder",
+    kind="claim",
+    claim="Both sides seen are better than the causal mask kept, and of the pools mean and last token are about as good (section 4).",
+)
+def both_sides_help() -> Finding:
+    """AG News, mean, last and first token, with both masks; pools within 3 points of each other count as about as good."""
+    figures = {
+        f"{pool}, {mask}": tuned(pool, mask)
+        for pool in ("Mean", "LastToken", "FirstToken")
+        for mask in ("both", "causal")
+    }
+    gains = [figures[f"{pool}, both"] - figures[f"{pool}, causal"] for pool in ("Mean", "LastToken", "FirstToken")]
+    holds = mean(gains) > 0 and abs(figures["Mean, both"] - figures["LastToken, both"]) < 0.03
+    return Finding(verdict(holds), ", ".join(f"{name} {each:.4f}" for name, each in figures.items()), figures)
+
+
+class Ordering:
+    """Captions whose words are shuffled, and the captions."""
+
+    def __init__(self, task: MaskedLanguageModelling) -> None:
+        self.vocabulary = task.vocabulary
+        text = task.vocabulary.decode(task.parts["train"].flatten().tolist())
+        self.texts = [line.strip() for line in text.splitlines() if 5 < len(line.split()) < 16]
+
+    def batch(self, split: str, indices: list[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
+        """Pairs: those of training from the front, others from the end."""
+        chosen = [self.texts[i if split == "train" else -1 - i] for i in indices]
+        shuffled = []
+        for i, text in zip(indices, chosen, strict=True):
+            pieces = text.split()
+            order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(i)).tolist()
+            shuffled.append(" ".join(pieces[k] for k in order))
+        inputs, mask = pad_right(self.vocabulary.encode_all(shuffled), PAD)
+        labels, real = pad_right(self.vocabulary.encode_all(chosen), PAD)
+        target = torch.cat((torch.full((len(chosen), 1), BOS), labels[:, :-1]), 1)
+        return {"inputs": inputs, "mask": mask, "target": target, LABELS: labels.masked_fill(~real, IGNORED)}
+
+
+@cache
+def _captions() -> tuple[Ordering, nn.Module]:
+    """The pairs, and a small BERT that has guessed hidden words of the captions."""
+    data = {"source": load_recipe("multi30k").data["source"], "input": "en", "vocabulary": 2000, "lowercase": True}
+    task = MaskedLanguageModelling.open(**data, length=24)
+    model = ef.create("bert", vocabulary=2000, length=48, width=64, hidden=256, depth=2, heads=4, dropout=0.0, seed=0)
+    descend(model, MaskedToken(), task, task.size("train"), 250, 0)
+    return Ordering(task), model
+
+
+@cache
+def ordered(encoder: str, decoder: str, shared: bool = False) -> float:
+    """Nats a token of 256 held-out captions after 60 steps on 1,000 pairs; each half 'bert' or 'rnd'."""
+    task, read = _captions()
+    fresh = ef.create("bert", vocabulary=2000, length=48, width=64, hidden=256, depth=2, heads=4, dropout=0.0, seed=1)
+    halves = {"bert": read, "rnd": fresh}
+    one: Any = halves[encoder]
+    model = bert2bert(one, None if shared or encoder == decoder else halves[decoder], shared=shared, seed=0)  # type: ignore[arg-type]
+    descend(model, SequenceToSequence(), task, 1000, 60, 0)
+    with torch.no_grad():
+        loss = SequenceToSequence()(model.eval(), task.batch("test", list(range(256))))
+    return float(loss.total / loss.count)
+
+
+@evidence(
+    "bert2bert", kind="learns", claim="Both halves warm, it puts words in order better than both fresh, at equal steps."
+)
+def warm_starts_help() -> Finding:
+    """Captions of Multi30k, their words shuffled; 250 steps of BERT, 60 of both halves."""
+    warm, cold = ordered("bert", "bert"), ordered("rnd", "rnd")
+    return Finding(verdict(warm < cold), f"{warm:.4f} against {cold:.4f} nats a token", {"warm": warm, "cold": cold})
+
+
+@evidence(
+    "bert2bert",
+    kind="claim",
+    claim="A warm encoder is worth more than a warm decoder, and shared halves are as good as two (section 5).",
+)
+def encoders_matter_most() -> Finding:
+    """The same task; as good is within 2 %."""
+    figures = {
+        "BERT2BERT": ordered("bert", "bert"), "BERTSHARE": ordered("bert", "bert", True),
+        "BERT2RND": ordered("bert", "rnd"), "RND2BERT": ordered("rnd", "bert"), "RND2RND": ordered("rnd", "rnd"),
+    }  # fmt: skip
+    holds = figures["BERT2RND"] < figures["RND2BERT"] and figures["BERTSHARE"] < 1.02 * figures["BERT2BERT"]
+    return Finding(verdict(holds), ", ".join(f"{name} {loss:.4f}" for name, loss in figures.items()), figures)
+
+
+for _system in ("multi-encoder-transformer", "return-of-the-encoder"):
+    evidence(_system, kind="learns", claim="After two epochs of Multi30k it is above word-by-word translation.")(
+        partial(translates, _system)
+    )
+
+
+@evidence(
+    "multi-encoder-transformer", kind="claim", claim="Two kinds of encoder are better than attention alone (table 2)."
+)
+def two_kinds() -> Finding:
+    """Attention beside convolution, two layers each, and attention alone; two epochs of Multi30k."""
+    system = "multi-encoder-transformer"
+    both, one = (translated(system, encoders=kinds) for kinds in (("attention", "convolution"), ("attention",)))
+    return better(both, one, "attention alone")
+
+
+@evidence(
+    "return-of-the-encoder",
+    kind="claim",
+    claim="Of about as many weights, the first token comes sooner than from a decoder alone, and each further one much sooner "
+    "(abstract: 47 % less, 4.7 times the throughput).",
+)
+@torch.no_grad()
+def answers_sooner() -> Finding:
+    """Eight and four layers against twelve, untrained, after 512 tokens; processor seconds, the least of three."""
+    same: dict[str, Any] = {"vocabulary": 1000, "width": 256, "heads": 4, "key_heads": 2, "head_width": 64}
+    models = {
+        "halves": ef.create("return-of-the-encoder", **same, hidden=1024, depth=8, decoder_depth=4, seed=0).eval(),
+        "decoder": ef.create("llama", **same, hidden=688, depth=12, tied=True, seed=0).eval(),
+    }
+    inputs = torch.randint(1, 1000, (1, 512), generator=torch.Generator().manual_seed(0))
+    figures: dict[str, Any] = {}
+    for name, model in models.items():
+        begun = {"bos": 1} if name == "halves" else {}
+        write = partial(generate, model, inputs, eos=None, pad=0, **begun)
+        first, more = processor_seconds(partial(write, max_tokens=1), partial(write, max_tokens=33), repeats=3)
+        figures[name] = {"first": first, "each": (more - first) / 32, "parameters": parameters(model)}
+    ours, theirs = figures["halves"], figures["decoder"]
+    finding = "; ".join(
+        f"{name} {1000 * each['first']:.0f} ms, then {1000 * each['each']:.1f} ms each ({each['parameters']:,} parameters)"
+        for name, each in figures.items()
+    )
+    return Finding(verdict(ours["first"] < theirs["first"] and ours["each"] < theirs["each"]), finding, figures)

@@ -1,0 +1,360 @@
+"""Evidence for depth, width and what stands around the layers as things to spend: PartialFormer, ACM, I3D, FIT and others."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import everyformer as ef
+from everyformer.costs import flops, on_meta
+from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
+from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.language import trigrams_of_shakespeare
+from everyformer.evidence.others import spectrograms, translates
+from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
+from everyformer.feedforward import Adaptive, SampleGate
+from everyformer.objectives import Budgeted, Classification, FutureTokens
+from everyformer.objectives.base import LABELS
+from everyformer.objectives.budget import work
+from everyformer.published.brainformer import mutated
+from everyformer.training.evolution import evolve
+
+_HEADS = (
+    "design.edits=[{remove: backbone.blocks.*.feedforward}, {swap: backbone.blocks.*.mixer, with: {mixers.PartialAttention: "
+    "{heads: 4, value_heads: 8, ratio: 4, steps: [{scores.HeadMLP: {to: 8}}], positions: {positions.Rotary: {}}}}}]"
+)
+
+
+@evidence(
+    "partialformer", kind="learns", long=True,
+    claim="After four epochs on Multi30k it is above word-by-word translation by the most frequent partner.",
+)  # fmt: skip
+def partialformer_learns() -> Finding:
+    """The multi30k recipe with its tiny size."""
+    return translates("partialformer", "design={system: partialformer, size: tiny}")
+
+
+@evidence(
+    "partialformer",
+    kind="claim",
+    claim="At equal parameters small feedforwards on heads beat a narrow one on the whole token.",
+)
+def partialformer_against_narrow() -> Finding:
+    """In Llama's frame at the size of nanoGPT, against a gated feedforward as narrow as makes the parameters equal."""
+    return below(loss("llama", _HEADS), loss("llama", "design.hidden=151"), "on heads", "narrow")
+
+
+@cache
+def _digits(**options: Any) -> float:
+    """Test accuracy of a design on digits by the recipe."""
+    return scored("digits", design=dict(options))["metrics"]["accuracy"]
+
+
+@evidence("fit", kind="learns", claim="Accuracy on handwritten digits is above logistic regression on pixels.")
+def fit_learns() -> Finding:
+    """The digits recipe, a pixel a token, in windows of four by four."""
+    with trained("digits", "training.epochs=20", design={"system": "fit", "size": "digits"}) as run:
+        ours, baseline = run.result["metrics"]["accuracy"], logistic_regression(*arrays(run.task))
+    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"fit": ours, "logistic regression": baseline})
+
+
+@evidence(
+    "fit",
+    kind="claim",
+    claim="Latents between groups make the loss lower than attention within groups alone, at equal depth.",
+)
+def fit_reaches_far() -> Finding:
+    """Groups of eight characters: two rounds of a local layer, latents, and one layer that reads them; four local layers."""
+    options = "design={system: fit, width: 128, heads: 4, group: 8, latents: 2, rounds: 2, local: 1, outer: 1}"
+    ours = scored("shakespeare", *SHORT, options)["valid"]["loss"]
+    block = "{mixers.Attention: {heads: 4, bias: false, mask: {masks.Block: {size: 8}}}}"
+    local = loss("gpt", f"design.edits=[{{swap: backbone.blocks.*.mixer, with: {block}}}]")
+    return below(ours, local, "with latents", "local alone")
+
+
+def _fine_tuned(model: nn.Module, task: Any, budget: float, steps: int = 400) -> tuple[float, float]:
+    """Test accuracy under a budget, and the share of the work that was done."""
+    objective = Budgeted(objective=ef.spec(Classification, smoothing=0.1), budget=budget, weight=1.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+    model.train()
+    for step in range(steps):
+        rows = [(64 * step + i) % task.size("train") for i in range(64)]
+        answer = objective(model, task.batch("train", rows, train=True, seed=step))
+        (answer.total / answer.count).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    chosen: dict[nn.Module, list[Tensor]] = {m: [] for m in model.modules() if isinstance(m, Adaptive)}
+    for part, heard in chosen.items():
+        part.chosen.register_forward_hook(lambda m, given, out, heard=heard: heard.append(out))
+    accuracy = task.evaluate(model, "test").metrics["accuracy"]
+    return accuracy, float(work({part: torch.cat(heard) for part, heard in chosen.items()}))
+
+
+@evidence(
+    "acm",
+    kind="claim",
+    claim="Converted at half the work it is above a model with half the hidden units, and keeps the budget.",
+)
+def acm_for_half() -> Finding:
+    """A small ViT on digits; learners of the training part, then fine-tuning to a budget of one half."""
+    design = {"system": "vit", "patch": 2, "width": 64, "depth": 2, "heads": 4, "ratio": 2}
+    with trained("digits", design=design) as run:
+        whole, task = run.result["metrics"]["accuracy"], run.task
+        given = [task.batch("train", list(range(i, i + 64)))["inputs"] for i in range(0, 768, 64)]
+        model = ef.compression.acm(run.model.eval(), given)
+        accuracy, share = _fine_tuned(model, task, budget=0.5)
+    half = scored("digits", design={**design, "ratio": 1})["metrics"]["accuracy"]
+    figures = {"whole": whole, "acm": accuracy, "work": share, "half the units": half}
+    verdict = "holds" if accuracy >= half and abs(share - 0.5) <= 0.03 else "does not hold at this scale"
+    finding = f"{accuracy:.4f} with {share:.2f} of the work; whole {whole:.4f}, half the units {half:.4f}"
+    return Finding(verdict, finding, figures)
+
+
+def _spoken(cost: float, epochs: int = 12) -> dict[str, float]:
+    """Accuracy on spoken digits, and the share of layers that run."""
+    design = {"system": "i3d", "size": "digits", "cost": cost}
+    with trained("spoken_digits", f"training.epochs={epochs}", "training.threads=1", design=design) as run:
+        kept: list[Tensor] = []
+        for gate in (module for module in run.model.modules() if isinstance(module, SampleGate)):
+            gate.register_forward_hook(lambda m, given, out: kept.append(out[:, 0]))
+        accuracy = run.task.evaluate(run.model.eval(), "test").metrics["accuracy"]
+    return {"accuracy": accuracy, "share": float(torch.cat(kept).mean())}
+
+
+@cache
+def _gated(cost: float) -> dict[str, float]:
+    return _spoken(cost)
+
+
+@evidence("i3d", kind="learns", claim="Accuracy on spoken digits is above logistic regression on log-mel spectrograms.")
+def i3d_learns() -> Finding:
+    """The spoken_digits recipe, 12 epochs, six layers with gates."""
+    ours, baseline = _gated(0.1)["accuracy"], spectrograms()
+    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"i3d": ours, "logistic_regression": baseline})
+
+
+@evidence(
+    "i3d",
+    kind="claim",
+    claim="A higher cost runs fewer layers, and at no more layers it is as good as a shallower model.",
+)
+def i3d_for_less() -> Finding:
+    """Costs 0.1 and 1; a plain encoder of as many layers as the dearer one runs, rounded up."""
+    figures: dict[str, Any] = {str(cost): _gated(cost) for cost in (0.1, 1.0)}
+    cheap, dear = figures.values()
+    depth = max(1, round(6 * dear["share"] + 0.49))
+    block = (
+        "{backbones.Block: {mixer: {mixers.Attention: {heads: 4}}, feedforward: {feedforward.MLP: {hidden: 128, "
+        "activation: relu}}, residual: {norms.PreNorm: {dropout: 0.1}}}}"
+    )
+    overrides = ("training.epochs=12", "training.threads=1", f"design={{system: i3d, size: digits, depth: {depth}}}")
+    edits = f"design.edits=[{{swap: backbone.blocks.*, with: {block}}}]"
+    figures["plain"] = {"accuracy": scored("spoken_digits", *overrides, edits)["metrics"]["accuracy"], "layers": depth}
+    holds = dear["share"] < cheap["share"] and dear["accuracy"] >= figures["plain"]["accuracy"]
+    finding = (
+        f"{cheap['share']:.2f} and {dear['share']:.2f} of the layers run, {cheap['accuracy']:.4f} and {dear['accuracy']:.4f}; "
+        f"{depth} plain layers {figures['plain']['accuracy']:.4f}"
+    )
+    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+
+
+@evidence("deepscalelm", kind="claim", claim="48 post-norm layers learn from its start, and not from the usual one.")
+def deepscalelm_deep() -> Finding:
+    """The same steps; norm(x + f(x)) and Xavier's start against its residuals and its start."""
+    usual = "design.edits=[{swap: backbone.blocks.*.residual, with: {norms.PostNorm: {}}}, {set: start, value: {models.Xavier: {}}}]"
+    ours, theirs, baseline = loss("deepscalelm"), loss("deepscalelm", usual), trigrams_of_shakespeare()
+    figures = {"deepscalelm": ours, "usual": theirs, "trigrams": baseline}
+    verdict = "holds" if ours < baseline <= theirs else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {theirs:.4f}; trigrams {baseline:.4f}", figures)
+
+
+def _toy(rows: int, chance: random.Random) -> Tensor:
+    """Strings of 32 '_' with eight equal letters at a random place, any of them '!' once in sixteen (section 4.1)."""
+    found = []
+    for _ in range(rows):
+        at, letter = chance.randrange(25), 2 + chance.randrange(8)
+        string = [0] * at + [letter] * 8 + [0] * (24 - at)
+        found.append([1 if chance.random() < 1 / 16 else each for each in string])
+    return torch.tensor(found)
+
+
+@evidence(
+    "free-transformer", kind="claim",
+    claim="With some bits free, strings that are drawn with the same codes have their letters at the same place (section 4.1).",
+)  # fmt: skip
+def free_transformer_decides() -> Finding:
+    """Toy strings: how often two that are drawn with equal codes begin their letters within two places, and by chance."""
+    torch.manual_seed(0)
+    figures = {}
+    for name, free in (("few", 0.001), ("some", 0.5)):
+        model = ef.create(
+            "free-transformer", "nano", vocabulary=11, width=64, hidden=128, depth=2, heads=4, free=free, seed=0
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+        objective, chance = ef.objectives.NextToken(), random.Random(0)
+        model.train()
+        for _ in range(800):
+            strings = _toy(32, chance)
+            inputs = torch.cat((torch.full((32, 1), 10), strings[:, :-1]), 1)
+            answer = objective(model, {"inputs": inputs, LABELS: strings})
+            (answer.total / answer.count).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        figures[name] = _same_place(model.eval())
+    verdict = "holds" if figures["some"] > 2 * figures["few"] else "does not hold at this scale"
+    finding = f"{figures['some']:.2f} of the pairs with half a bit free, {figures['few']:.2f} with next to none"
+    return Finding(verdict, finding, figures)
+
+
+@torch.no_grad()
+def _same_place(model: Any, pairs: int = 64) -> float:
+    """Of pairs drawn with the codes of their place, the same for both, how many begin within two places."""
+    drawn = torch.full((2 * pairs, 1), 10)
+    for _ in range(32):
+        chances = model(drawn)[:, -1].softmax(-1)
+        drawn = torch.cat((drawn, torch.multinomial(chances, 1)), 1)
+    begins = (drawn[:, 1:] > 1).int().argmax(1)
+    return float(((begins[:pairs] - begins[pairs:]).abs() <= 2).float().mean())
+
+
+@cache
+def _ahead() -> Any:
+    """A model of future tokens after 400 steps on Shakespeare."""
+    model = ef.create("ftp", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
+    continued(model, lr=3e-3, objective=FutureTokens())
+    return model
+
+
+@evidence("ftp", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
+def ftp_learns() -> Finding:
+    """400 steps of its own objective; scored is the next character."""
+    ours, baseline = validation(_ahead()), trigrams_of_shakespeare()
+    verdict = "holds" if ours < baseline else "does not hold at this scale"
+    return Finding(verdict, f"{ours:.4f} against {baseline:.4f} nats a character", {"ftp": ours, "trigrams": baseline})
+
+
+@evidence(
+    "ftp", kind="claim", claim="The vectors at the top change more smoothly from token to token than GPT's (section 3)."
+)
+def ftp_is_smooth() -> Finding:
+    """The mean cosine of neighbours on the validation part; GPT of the same body after the same steps."""
+    plain = ef.create("gpt", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
+    continued(plain, lr=3e-3)
+    inputs = shakespeare().batch("valid", list(range(64)))["inputs"]
+    figures = {}
+    for name, model in (("ftp", _ahead()), ("gpt", plain)):
+        with torch.no_grad():
+            values = model.eval().features(inputs).values
+        figures[name] = float(torch.cosine_similarity(values[:, 1:], values[:, :-1], dim=-1).mean())
+    return _above(figures["ftp"], figures["gpt"], "neighbours' cosine", "GPT's", figures)
+
+
+def _above(ours: float, theirs: float, name: str, other: str, figures: dict[str, float]) -> Finding:
+    verdict = "holds" if ours > theirs else "does not hold at this scale"
+    return Finding(verdict, f"{name} {ours:.4f}, {other} {theirs:.4f}", figures)
+
+
+_SMALL = {"width": 64, "hidden": 128, "heads": 4, "length": 64, "experts": 4, "repeats": 1}
+
+
+@evidence(
+    "brainformer", kind="claim", long=True,
+    claim="Of the patterns with no more work than attention and feedforward in turn, evolution finds one with a lower loss.",
+)  # fmt: skip
+def brainformer_searches() -> Finding:
+    """24 trials of 80 steps, validation loss the fitness; then best and plain, 400 steps each."""
+    vocabulary = shakespeare().vocabulary.size
+
+    @cache
+    def cost(pattern: str) -> int:
+        model = on_meta(ef.design("brainformer", vocabulary=vocabulary, pattern=pattern, **_SMALL))
+        return flops(model, {"inputs": torch.zeros(1, 64, dtype=torch.long)})[""]
+
+    @cache
+    def trial(pattern: str, steps: int = 80) -> float:
+        if cost(pattern) > cost("afaf"):
+            return float("-inf")
+        model = ef.create("brainformer", vocabulary=vocabulary, pattern=pattern, seed=0, **_SMALL)
+        return -continued(model, steps=steps, lr=3e-3)
+
+    tried = evolve("afaf", mutated, trial, trials=24, population=6, tournament=3)
+    best = max(tried, key=lambda each: each.fitness).candidate
+    finding = below(-trial(best, 400), -trial("afaf", 400), best, "afaf")
+    return Finding(finding.verdict, finding.finding, {**finding.figures, "tried": [each.candidate for each in tried]})
+
+
+def _trigrams(rows: int, chance: random.Random) -> tuple[Tensor, Tensor]:
+    """Random texts of 16 of 12 words, and whether one word stands two places after another somewhere in them."""
+    texts = torch.tensor([[1 + chance.randrange(12) for _ in range(16)] for _ in range(rows)])
+    found = ((texts[:, :-2] == 3) & (texts[:, 2:] == 7)).any(1)
+    for row in range(0, rows, 2):
+        if not found[row]:
+            at = chance.randrange(14)
+            texts[row, at], texts[row, at + 2] = 3, 7
+    return texts, ((texts[:, :-2] == 3) & (texts[:, 2:] == 7)).any(1).long()
+
+
+def _on_top(head: Any, *more: Any) -> float:
+    """Accuracy on new texts of layers trained on a random encoder that stays as it is."""
+    design = ef.design(
+        "bert", "tiny", vocabulary=13, classes=2, width=64, length=16, dropout=0.0, attention_dropout=0.0
+    )
+    design = design.set("backbone.blocks", (*design.get("backbone.blocks"), *more)).set("head", head)
+    model = design.build(seed=0)
+    model.embedding.requires_grad_(False)
+    for block in list(model.backbone.blocks)[:2]:
+        block.requires_grad_(False)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    chance, objective = random.Random(0), Classification()
+    for _ in range(400):
+        inputs, labels = _trigrams(64, chance)
+        answer = objective(model, {"inputs": inputs, LABELS: labels})
+        (answer.total / answer.count).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    inputs, labels = _trigrams(2000, random.Random(1))
+    with torch.no_grad():
+        return float((model.eval()(inputs).argmax(-1) == labels).float().mean())
+
+
+@evidence(
+    "inceptive-transformer", kind="claim",
+    claim="On an encoder that stays as it is, several widths and attention beat the class token and any one width (section 5).",
+)  # fmt: skip
+def inceptive_beats_one_width() -> Finding:
+    """Random texts labelled by a pair of words two places apart; 400 steps on a random encoder."""
+    whole = ef.design("inceptive-transformer", "tiny", vocabulary=13, classes=2, width=64, length=16, dropout=0.0)
+    convolved, weighed = whole.get("backbone.blocks")[2:]
+    head = whole.get("head")
+    figures = {
+        "several": _on_top(head, convolved, weighed),
+        "class token": _on_top(ef.spec(ef.heads.ClassHead, classes=2)),
+    }
+    for kernel in (1, 3, 5, 7):
+        figures[str(kernel)] = _on_top(
+            head, convolved.but(mixer=ef.spec(ef.mixers.Inception, kernels=(kernel,))), weighed
+        )
+    others = {name: each for name, each in figures.items() if name != "several"}
+    best = max(others, key=others.__getitem__)
+    return _above(figures["several"], others[best], "several widths", f"the best of the others ({best})", figures)
+
+
+@evidence(
+    "inceptive-transformer",
+    kind="learns",
+    claim="Accuracy on AG News is above that of the class token of the same encoder.",
+)
+def inceptive_learns() -> Finding:
+    """The ag_news recipe for one epoch, with and without the two layers more."""
+    ours, plain = (
+        scored("ag_news", "training.epochs=1", f"design.system={system}")["metrics"]["accuracy"]
+        for system in ("inceptive-transformer", "bert")
+    )
+    return _above(ours, plain, "with the layers", "class token", {"inceptive": ours, "bert": plain})

@@ -1,0 +1,83 @@
+"""Informer (Zhou et al., 2021)."""
+
+from __future__ import annotations
+
+from everyformer.backbones import Block, Distilling, Encoder, Pyramid, Stage
+from everyformer.contracts import Mixer
+from everyformer.designs import Design
+from everyformer.embeddings import ConvSteps
+from everyformer.feedforward import MLP
+from everyformer.heads import StepHead
+from everyformer.masks import Causal, Full, Mask
+from everyformer.mixers import Attention, CrossAttention, ProbSparse
+from everyformer.models import Forecaster
+from everyformer.norms import LayerNorm, PostNorm
+from everyformer.positions import Sinusoidal
+from everyformer.registry import system
+from everyformer.specs import Spec, spec
+
+
+@system(
+    "informer",
+    title="Informer: Beyond Efficient Transformer for Long Sequence Time-Series Forecasting",
+    authors="Zhou et al.",
+    year=2021,
+    arxiv="2012.07436",
+    idea="Only the queries that prefer some keys attend, layers halve the series, and the decoder forecasts all steps at once.",
+    tasks=("forecasting",),
+    default="base",
+    sizes={
+        "tiny": {"width": 64, "hidden": 128, "heads": 4},
+        "base": {"width": 512, "hidden": 2048, "heads": 8},
+    },
+)
+def informer(
+    *,
+    lookback: int = 96,
+    horizon: int = 24,
+    variates: int = 7,
+    marks: int = 0,
+    known: int = 48,
+    width: int = 512,
+    hidden: int = 2048,
+    depth: int = 2,
+    decoder_depth: int = 1,
+    heads: int = 8,
+    factor: int | None = 5,
+    distilling: bool = True,
+    activation: str = "gelu",
+    dropout: float = 0.05,
+) -> Design:
+    """Section 3 and table 7; `marks` time stamps a step are mapped and added. Without a `factor` all queries attend."""
+
+    def attention(mask: Mask) -> Spec[Mixer]:
+        if factor is None:
+            return spec(Attention, heads=heads, mask=mask, dropout=dropout)
+        return spec(ProbSparse, heads=heads, factor=factor, mask=mask, dropout=dropout)
+
+    block = spec(
+        Block,
+        mixer=attention(Full()),
+        feedforward=spec(MLP, hidden=hidden, activation=activation, dropout=dropout),
+        residual=spec(PostNorm, dropout=dropout),
+    )
+    crossed = block.but(mixer=attention(Causal()), cross=(spec(CrossAttention, heads=heads, dropout=dropout),))
+    stage = spec(Stage, blocks=(block,))
+    later = stage.but(enter=spec(Distilling)) if distilling else stage
+    steps = spec(
+        ConvSteps, variates=variates, marks=marks, lookback=lookback, positions=spec(Sinusoidal), dropout=dropout
+    )
+    norm = spec(LayerNorm)
+    return Design(
+        spec(
+            Forecaster,
+            width=width,
+            source=steps,
+            encoder=spec(Pyramid, stages=(stage, *(later,) * (depth - 1)), norm=norm),
+            target=steps,
+            decoder=spec(Encoder, blocks=(crossed,) * decoder_depth, norm=norm),
+            head=spec(StepHead, horizon=horizon, variates=variates),
+            horizon=horizon,
+            known=known,
+        )
+    )

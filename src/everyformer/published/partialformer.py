@@ -1,0 +1,79 @@
+"""PartialFormer (Zheng et al., 2024)."""
+
+from __future__ import annotations
+
+from everyformer.backbones import Block, Decoder, Encoder, FirstScores
+from everyformer.designs import Design
+from everyformer.embeddings import Text
+from everyformer.heads import TiedHead
+from everyformer.mixers import PartialAttention, PartialCrossAttention
+from everyformer.models import Seq2Seq, Xavier
+from everyformer.norms import LayerNorm, PreNorm
+from everyformer.positions import Sinusoidal
+from everyformer.registry import system
+from everyformer.scores import Added, HeadMLP
+from everyformer.specs import spec
+
+
+@system(
+    "partialformer",
+    title="PartialFormer: Modeling Part Instead of Whole for Machine Translation",
+    authors="Zheng et al.",
+    year=2024,
+    arxiv="2310.14921",
+    idea="No feedforward on the whole token: a small one, shared by the heads, on what each head answers, and many heads.",
+    tasks=("translation",),
+    default="base",
+    sizes={
+        "tiny": {
+            "width": 128, "depth": 4, "decoder_depth": 4, "heads": 4, "value_heads": 8, "decoder_value_heads": 6,
+            "dropout": 0.3,
+        },
+        "base": {"width": 360, "depth": 24, "decoder_depth": 6, "heads": 8},
+    },
+)  # fmt: skip
+def partialformer(
+    *,
+    vocabulary: int = 37000,
+    width: int = 360,
+    depth: int = 24,
+    decoder_depth: int = 6,
+    heads: int = 8,
+    value_heads: int = 30,
+    decoder_value_heads: int = 16,
+    ratio: int = 4,
+    decoder_ratio: int = 2,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+) -> Design:
+    """The authors' training script: head scaling by a layer over the heads, first scores in encoder and decoder."""
+    residual = spec(PreNorm, dropout=dropout)
+    spread, decoder_spread = (spec(HeadMLP, to=values) for values in (value_heads, decoder_value_heads))
+    mixer = spec(
+        PartialAttention, heads=heads, value_heads=value_heads, ratio=ratio, steps=(spread, spec(Added)),
+        dropout=attention_dropout,
+    )  # fmt: skip
+    scaled = {"value_heads": decoder_value_heads, "ratio": decoder_ratio}
+    cross = spec(
+        PartialCrossAttention, heads=heads, steps=(decoder_spread,), dropout=attention_dropout, **scaled
+    )  # fmt: skip
+    encode = spec(Block, mixer=mixer, feedforward=None, residual=residual)
+    decode = encode.but(mixer=mixer.but(steps=(decoder_spread, spec(Added)), **scaled), cross=(cross,))
+    first = {"head_width": width // heads}
+    return Design(
+        spec(
+            Seq2Seq,
+            width=width,
+            source=spec(Text, vocabulary=vocabulary, positions=spec(Sinusoidal), scaled=True, dropout=dropout),
+            encoder=spec(
+                FirstScores, heads=value_heads, **first,
+                body=spec(Encoder, blocks=(encode,) * depth, norm=spec(LayerNorm)),
+            ),
+            decoder=spec(
+                FirstScores, heads=decoder_value_heads, **first,
+                body=spec(Decoder, blocks=(decode,) * decoder_depth, norm=spec(LayerNorm)),
+            ),
+            head=spec(TiedHead, vocabulary=vocabulary),
+            start=spec(Xavier),
+        )
+    )  # fmt: skip
