@@ -94,6 +94,8 @@ class Scored:
     allowed: Bool[Tensor, "#B 1 #N M"] | None
     """Which keys each query may see; None where all are."""
     context: Context
+    places: tuple[Shaped[Tensor, "#B N k"], Shaped[Tensor, "#B M k"]] | None = None
+    """Where the queries and the keys stand, for a step that is `placed`; None where the attention does not tell."""
 
 
 class ScorePart(Part):
@@ -105,6 +107,8 @@ class ScorePart(Part):
     capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
     piecewise: bool = True
     """Whether it may be given the scores of some queries, with all keys that those may see, instead of all at once."""
+    placed: bool = False
+    """Whether it asks where queries and keys stand."""
 
     def __init__(self, heads: int, width: int) -> None:
         super().__init__()

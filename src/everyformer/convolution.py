@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Module):
-    """ReLU(BatchNorm(conv(x))), the grid kept; no bias before the norm unless `bias` (Ioffe and Szegedy, 2015)."""
+    """ReLU(BatchNorm(conv(x))), the grid kept but for a `stride`; no bias before the norm unless `bias` (Ioffe and
+    Szegedy, 2015).
+    """
 
-    def __init__(self, width: int, to: int, *, kernel: int = 3, bias: bool = False, eps: float = 1e-5) -> None:
+    def __init__(
+        self, width: int, to: int, *, kernel: int = 3, stride: int = 1, bias: bool = False, eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, to, kernel, padding=kernel // 2, bias=bias)
+        self.conv = nn.Conv2d(width, to, kernel, stride, kernel // 2, bias=bias)
         self.norm = nn.BatchNorm2d(to, eps=eps)
 
-    def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B E Y X"]:
-        """A map of the same grid."""
+    def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B E y x"]:
+        """The map."""
         return F.relu(self.norm(self.conv(cells)))
 
 
@@ -36,3 +40,10 @@ def resized(cells: Float[Tensor, "B D Y X"], size: tuple[int, ...], *, corners: 
     if tuple(cells.shape[2:]) == tuple(size):
         return cells
     return F.interpolate(cells, size, mode="bilinear", align_corners=corners)
+
+
+def regridded(cells: Float[Tensor, "B D Y X"], size: tuple[int, ...]) -> Float[Tensor, "B D y x"]:
+    """A map on another grid: each cell four times, and the means of what then falls into one (Wang et al., DVT, 2021,
+    official code).
+    """
+    return F.adaptive_avg_pool2d(cells.repeat_interleave(2, 2).repeat_interleave(2, 3), list(size))

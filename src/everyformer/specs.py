@@ -155,6 +155,11 @@ def check(part: Callable[..., Any], options: Mapping[str, Any]) -> None:
         raise EveryformerError(f"{part.__name__} needs the option '{missing[0]}'; write {missing[0]}=...")
 
 
+def takes(part: Callable[..., Any], option: str, value: Any) -> bool:
+    """Whether the part has this option, and the value is not plainly of a wrong type."""
+    return option in signature(part) and _accepts(_hints(part).get(option, Any), frozen(value))
+
+
 def _accepts(hint: Any, value: Any) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

@@ -262,3 +262,16 @@ def test_a_file_of_the_world_is_fetched_once(tmp_path: Path, monkeypatch: pytest
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_share_of_the_training_part_is_even_and_part_of_a_larger_one():
+    given = {"source": "digits"}
+    few, more, whole = (find_task("image-classification").open(**given, train_share=s) for s in (0.1, 0.4, 1.0))
+    assert [each.size("test") for each in (few, more, whole)] == [whole.size("test")] * 3
+    assert few.size("train") == pytest.approx(0.1 * whole.size("train"), abs=6)
+    pictures = [{row.numpy().tobytes() for row in each.parts["train"][0]} for each in (few, more, whole)]
+    assert pictures[0] < pictures[1] < pictures[2]
+    counts = np.bincount(few.parts["train"][1])
+    assert counts.max() - counts.min() <= 3
+    with pytest.raises(EveryformerError, match="train_share is above 0 and at most 1; given 0"):
+        find_task("image-classification").open(**given, train_share=0.0)

@@ -307,7 +307,7 @@ def test_relative_positions_cannot_tell_equal_tokens_apart_and_factors_can():
     answer = plain(Tokens(x))
     assert (answer - answer[:, :1]).abs().max() <= 1e-5
     with torch.no_grad():
-        made.steps[0].factors.normal_()
+        made.steps[0].factors.weight.normal_()
     answer = made(Tokens(x))
     assert (answer - answer[:, :1]).abs().max() > 0.1
 
@@ -315,7 +315,7 @@ def test_relative_positions_cannot_tell_equal_tokens_apart_and_factors_can():
 def test_factors_are_those_of_the_distance():
     step = ef.scores.DistanceFactors(H, K, farthest=2)
     with torch.no_grad():
-        step.factors.copy_(torch.arange(10.0).view(2, 5))
+        step.factors.weight.copy_(torch.arange(10.0).view(2, 5))
     found = step.weights(torch.ones(1, H, 3, 5), None)
     for i in range(3):
         for j in range(5):

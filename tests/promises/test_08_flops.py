@@ -157,6 +157,18 @@ def convolved(n: int, d: int) -> float:
     return 18 * d * (n + 2 * m) + 4 * n * d * d + 4 * m * d * d + 4 * n * m * d
 
 
+def embedding_free(n: int, d: int) -> float:
+    """The map behind the mean of 2 x 2 cells, that of the output, and the products."""
+    rows, columns = grid_of(n)
+    m = (rows // 2) * (columns // 2)
+    return 2 * n * d * d + 2 * m * d * d + 4 * n * m * d
+
+
+def axial(n: int, d: int) -> float:
+    """Each cell with those of its row and of its column, and a depthwise 5 x 5 convolution."""
+    return 2 * n * d * 4 * d + 4 * n * sum(grid_of(n)) * d + 50 * n * d
+
+
 def gated_convolution(n: int, d: int) -> float:
     """Three orders of d/4, d/2 and d channels, a depthwise 7 x 7 convolution of all of them."""
     orders = (d // 4, d // 2, d)
@@ -185,6 +197,10 @@ def plane(n: int, d: int) -> float:
 
 
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
+    "mixers.AddingConvMLP": (lambda n, d: n * (2 * 2 * 4 * d * d + 18 * 4 * d), 1.0),
+    "mixers.AxialEnhancedAttention": (axial, 1.344),
+    "mixers.EmbeddingFree": (embedding_free, 1.98),
+    "mixers.EnhancedAttention": (lambda n, d: attention(n, d) + 50 * n * d, 1.98),
     "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
     "mixers.After": (lambda n, d: plane(n, d) + attention(n, d), 1.88),
     "mixers.Anchored": (apart(2), 1.0),
@@ -250,6 +266,7 @@ FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
     "feedforward.NestedMLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.Projected": lambda n, d: 2 * n * d * 256 * 2,
     "feedforward.SparseCoding": lambda n, d: 2 * n * d * d * 2,
+    "feedforward.ReusingMLP": lambda n, d: 2 * n * ((d + 8) * 4 * d + 4 * d * d),
     "feedforward.Pointwise": lambda n, d: 2 * n * d * d,
     "feedforward.MLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.FourierKAN": lambda n, d: 2 * n * d * d * 2 * 8,

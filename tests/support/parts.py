@@ -161,6 +161,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
+    "embeddings.Beside": {
+        "tokens": ef.spec(ef.embeddings.Patches, patch=8, image=16),
+        "memory": ef.spec(ef.embeddings.Patches, patch=4, image=16),
+    },
     "embeddings.BinaryFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ConvStem": {"image": 16},
     "embeddings.ConvSteps": {"variates": 3, "lookback": 12},
@@ -186,6 +190,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.SpelledText": {"vocabulary": VOCABULARY},
     "embeddings.SpikingFrameConvs": {"mels": 12, "frames": 20, "convs": 2},
     "embeddings.StandardStem": {"image": 16, "groups": 2},
+    "embeddings.ResidualPatches": {"image": 16, "patch": 4, "middle": 4},
+    "embeddings.StridedStem": {"image": 16},
     "embeddings.Text": {"vocabulary": VOCABULARY},
     "embeddings.TiedText": {"vocabulary": VOCABULARY},
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
@@ -218,6 +224,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
+    "feedforward.ReusingMLP": {"norm": ef.spec(ef.norms.LayerNorm), "reused": 8, "inner": 12},
+    "heads.AttentiveDecoder": {"classes": 3, "bodies": (_block,) * 2, "hidden": 16},
+    "heads.WideHead": {"classes": 3, "hidden": 16, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.BoxQueries": {
         "classes": 3,
         "queries": 5,
@@ -258,6 +267,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
     },
     "mixers.CombinerAttention": {"segment": 2},
+    "mixers.EmbeddingFree": {"reduce": ef.spec(ef.backbones.MeanMerging, size=2)},
     "mixers.DeformableAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
     "mixers.FilledWindows": {"size": 3, "shift": 1},
     "mixers.FixedPointAttention": {"iterations": 1},
@@ -277,6 +287,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.After": {"mixer": ef.spec(ef.mixers.Attention, heads=HEADS)},
     "mixers.Anchored": {"size": 2, "mixer": ef.spec(ef.mixers.Windows, size=2)},
     "mixers.Windows": {"size": 3, "shift": 1},
+    "models.Cascade": {
+        "members": tuple(
+            ef.spec(
+                ef.models.Model,
+                width=WIDTH,
+                embedding=ef.spec(ef.embeddings.Patches, patch=patch, image=16, first=1),
+                backbone=_encoder,
+                head=ef.spec(ef.heads.ClassHead, classes=3),
+            )
+            for patch in (8, 4)
+        )
+    },
     "models.BiasedTowers": _towers,
     "models.Forecaster": {
         "width": WIDTH,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
-from everyformer.report.comparison import cells, columns, ranked, scored_on
+from everyformer.recipe import load_recipe
+from everyformer.report.comparison import cells, columns, ranked, scored_on, write_report
 from everyformer.training.compare import compare, variants
 
 from .fakes import Sums, recipe
@@ -100,3 +101,27 @@ def test_a_design_that_does_not_fit_stops_all_before_any_training(tmp_path: Path
     with pytest.raises(DoesNotFit, match="design 'odd'"):
         compare(given(gpt={}, odd={"heads": 3}), tmp_path, task=Sums(), progress=False)
     assert not list(tmp_path.glob("*/model.safetensors"))
+
+
+def test_designs_of_other_shares_of_the_data_are_scored_on_the_same_samples(tmp_path: Path) -> None:
+    """And the page says so, and draws a line a system."""
+    few = {"train_share": 0.05}
+    convs = {"system": "convmixer", "patch": 4, "kernel": 3}
+    chosen = load_recipe("data-regimes", ("training.steps=2", "design.width=8", "design.depth=1", "design.patch=4"))
+    chosen.compare = {"designs": {
+        "few": {"data": few}, "all": {}, "convs": {**convs, "data": few},
+    }}  # fmt: skip
+    results = compare(chosen, tmp_path, progress=False)
+    few_of_it, all_of_it, again = (result["trained_on"] for result in results)
+    assert few_of_it == again == pytest.approx(0.05 * all_of_it, abs=5)
+    assert [result["system"] for result in results] == ["vit", "vit", "convmixer"]
+    assert len({result["hash"] for result in results}) == 1
+    page = write_report(chosen, results, tmp_path / "report.html").read_text()
+    assert f"shares of\nthe same data ({few_of_it}, {all_of_it} samples)" in page
+    assert "accuracy against training samples" in page
+
+
+def test_options_of_another_type_are_left_to_the_system() -> None:
+    """`heads` of a pyramid is a list, which a number does not stand for."""
+    (made,) = variants(given(), ["swin"]).values()
+    assert made.design == {"system": "swin", "width": 16, "dropout": 0.1}

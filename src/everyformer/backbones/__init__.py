@@ -5,6 +5,7 @@ from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, MarkedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
 from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
+from everyformer.backbones.deformable import DeformableMerging
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.distilling import Distilling
 from everyformer.backbones.elastic import Elastic
@@ -30,17 +31,20 @@ from everyformer.backbones.transitions import (
     ConvMerging,
     DepthwiseMerging,
     LeavingMerging,
+    MeanMerging,
     PatchMerging,
+    ResidualMerging,
     StridedBottleneck,
 )
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked", "ClassBlock",
-    "CoScale", "ConvMerging", "ConvPair", "Decoder", "DepthWeighted", "DepthwiseMerging", "Distilling",
-    "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Injection",
-    "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "Multiscale",
-    "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project", "Pyramid", "QueryPooling",
-    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled",
-    "Stage", "StandardBottlenecks", "StridedBottleneck", "Summed", "TurnSignal", "WordBlock", "fold",
+    "CoScale", "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging",
+    "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused",
+    "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks",
+    "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project",
+    "Pyramid", "QueryPooling", "ResidualMerging", "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences",
+    "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks", "StridedBottleneck", "Summed",
+    "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

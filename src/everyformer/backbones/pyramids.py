@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from everyformer.backbones.blocks import Block
 from everyformer.backbones.stacks import Encoder
@@ -54,7 +55,7 @@ class Stage(Encoder):
             tokens = self.enter(tokens, context)
         added = None if self.places is None else self.places(tokens)
         if added is not None:
-            tokens = tokens.update(tokens.values + added)
+            tokens = tokens.update(tokens.values + F.pad(added, (0, 0, tokens.prefix, 0)))
         if self.first is not None:
             tokens = lead(tokens, self.first)
         return super().forward(tokens, context)

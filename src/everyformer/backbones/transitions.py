@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Norm, Transition, normalise
 from everyformer.grids import as_cells, as_map, as_tokens, same
@@ -88,6 +89,31 @@ class LeavingMerging(ConvMerging):
 
 
 @part("backbones")
+class MeanMerging(Transition):
+    """The mean of each neighbourhood of `size` x `size` cells, then a map of each (Yu et al., EDAFormer, 2024, section 3.1).
+
+    `norm` and `activation` stand behind the map. A map of fewer rows or columns has the mean of all of them. Its weights
+    do not depend on `size`, which may change after training (section 3.3).
+    """
+
+    def __init__(
+        self, width: int, to: int, *, size: int = 2, norm: Spec[Norm] | None = None, activation: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.project = nn.Linear(width, to)
+        self.norm = self.make("norm", norm, to)
+        self.activation = activation_named(activation)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on the coarser grid; rows and columns that fill no neighbourhood are left out."""
+        cells = as_map(tokens)
+        merged = as_tokens(F.avg_pool2d(cells, [min(self.size, side) for side in cells.shape[2:]]))
+        values = self.project(merged.values)
+        return merged.update(self.activation(values if self.norm is None else self.norm(values)))
+
+
+@part("backbones")
 class DepthwiseMerging(Transition):
     """A strided convolution of each channel alone into `to` / width channels; leading tokens have a linear map
     of their own (Heo et al., PiT, 2021, section 3.2).
@@ -104,6 +130,33 @@ class DepthwiseMerging(Transition):
         """Tokens on the coarser grid, the leading ones before them."""
         merged = as_tokens(self.project(as_map(tokens)))
         return _led(merged, self.lead(tokens.values[:, : tokens.prefix]))
+
+
+@part("backbones")
+class ResidualMerging(Transition):
+    """pool(x) + conv(norm(x)) of stride 2, the pooled map filled up with channels of zeros (Liao et al., ViT-ResNAS, 2021,
+    section 3.1). Leading tokens have a linear map in the place of the convolution, and pass unpooled.
+    """
+
+    leading = True
+
+    def __init__(self, width: int, to: int, *, norm: Spec[Norm] = spec(LayerNorm)) -> None:  # noqa: B008
+        super().__init__()
+        if to < width:
+            raise ValueError(f"channels of zeros are put to {width}, which cannot become {to}; give a wider stage")
+        self.norm = self.make("norm", norm, width)
+        self.project = nn.Conv2d(width, to, 3, 2, 1)
+        self.lead = nn.Linear(width, to)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on half the grid, the leading ones before them."""
+        normed = tokens.update(self.norm(tokens.values))
+        merged = as_tokens(self.project(as_map(normed)))
+        pooled = F.avg_pool2d(as_map(tokens), 2, ceil_mode=True).flatten(2).mT
+        filled = self.project.out_channels - tokens.width
+        leading = tokens.values[:, : tokens.prefix]
+        lead = self.lead(normed.values[:, : tokens.prefix]) + F.pad(leading, (0, filled))
+        return _led(merged.update(merged.values + F.pad(pooled, (0, filled))), lead)
 
 
 @part("backbones")

@@ -37,6 +37,8 @@ class Where:
     test: str | None = None
     fractions: list[float] | None = None
     """Shares of training, validation and test where the data is not divided; [0.8, 0.1, 0.1] unless a task says else."""
+    train_share: float = 1.0
+    """How much of the training part is used, evenly of each class; a smaller share is part of a larger one."""
     split_seed: int = 0
     limit: int | None = None
     """Rows of each part that are used; None for all."""

@@ -41,15 +41,19 @@ def divide(rows: dict[str, Rows], where: Where, label: str | None = None) -> dic
         raise EveryformerError(f"the data has the parts {', '.join(rows)} and none to train on; give data.train=...")
     _, valid, test = shares(where)
     wanted = {split: share for split, share in (("test", test), ("valid", valid)) if split not in rows and share}
-    train = rows["train"]
-    labels = train.column(label) if label and label in train.names and wanted else None
+    train, used = rows["train"], where.train_share
+    if not 0 < used <= 1:
+        raise EveryformerError(f"data.train_share is above 0 and at most 1; given {used}")
+    labels = train.column(label) if label and label in train.names and (wanted or used < 1) else None
     place = places(len(train), where.split_seed, labels)
     parts = dict(rows)
     low = 0.0
     for split, share in wanted.items():
         parts[split] = train.take(np.flatnonzero((place >= low) & (place < low + share)).tolist())
         low += share
-    parts["train"] = train.take(np.flatnonzero(place >= low).tolist())
+    parts["train"] = train.take(np.flatnonzero((place >= low) & (place < low + used * (1 - low))).tolist())
+    if not len(parts["train"]):
+        raise EveryformerError(f"a share of {used} of the {len(train)} rows of {train.where} is none; give more")
     for split, share in wanted.items():
         if not len(parts[split]):
             raise EveryformerError(

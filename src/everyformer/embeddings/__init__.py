@@ -1,6 +1,7 @@
 """Parts that turn raw input into Tokens."""
 
 from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, SpectrogramPatches
+from everyformer.embeddings.beside import Beside
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
@@ -10,7 +11,7 @@ from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import ConvSteps, TimeSteps, Variates
-from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem
+from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem, ResidualPatches, StridedStem
 from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.tables import BinaryFilters, FixedVectors, RealFilters
 from everyformer.embeddings.text import MarkedText, SpelledText, Text, TiedText
@@ -18,9 +19,10 @@ from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "FixedVectors",
-    "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches", "PairStem",
-    "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
-    "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText",
-    "SpikingFrameConvs", "StandardStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
+    "ActivatedPatches", "AnchoredPatches", "Beside", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps",
+    "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
+    "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
+    "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
+    "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps",
+    "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -37,7 +37,7 @@ class TimeSteps(Finish):
     ) -> None:
         super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
         self.variates, self.lookback = variates, lookback
-        self.project = nn.Linear(variates, width)
+        self.project: nn.Module = nn.Linear(variates, width)
         self.stamp = nn.Linear(marks, width, bias=False) if marks else None
 
     def forward(  # type: ignore[override]

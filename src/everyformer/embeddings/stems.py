@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import mul
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
 from everyformer.contracts import Norm, Position
+from everyformer.convolution import ConvNorm
 from everyformer.embeddings.finish import Finish
 from everyformer.embeddings.image import check_picture
 from everyformer.grids import as_tokens, same
@@ -65,11 +67,9 @@ class PatchwiseStem(Finish):
 
 
 @part("embeddings")
-class HalvingStem(Finish):
-    """3x3 convolutions of stride 2, each with batch norm, GELU between, until a cell stands for a patch
-    (Graham et al., LeViT, 2021, section 4.2; El-Nouby et al., XCiT, 2021, section 3.4).
-
-    The width doubles from each to the next.
+class StridedStem(Finish):
+    """3x3 convolutions of `strides`, each with batch norm, GELU between, widths in proportion to the stride so far
+    (Fan et al., RMT, 2024, official code); a cell stands for a patch of their product.
     """
 
     gives_grid = True
@@ -78,7 +78,8 @@ class HalvingStem(Finish):
         self,
         width: int,
         *,
-        patch: int = 16,
+        strides: tuple[int, ...] = (2, 1, 2, 1),
+        bias: bool = True,
         channels: int = 3,
         image: int = 224,
         first: int = 0,
@@ -87,14 +88,13 @@ class HalvingStem(Finish):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
-        steps = patch.bit_length() - 1
-        if patch != 2**steps or not steps or width % 2 ** (steps - 1):
-            raise ValueError(
-                f"a patch is a power of 2, and the width a multiple of half of it; given {patch} and width {width}"
-            )
-        self.patch, self.channels, self.image = patch, channels, image
-        sizes = [channels, *(width >> i for i in reversed(range(steps)))]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(sizes))
+        self.patch, self.channels, self.image = math.prod(strides), channels, image
+        if width * strides[0] % self.patch:
+            raise ValueError(f"the width is a multiple of {self.patch // strides[0]}; given {width}")
+        sizes = [channels, *(width * each // self.patch for each in accumulate(strides, mul))]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride, 1, bias=bias) for (a, b), stride in zip(pairwise(sizes), strides, strict=True)
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(size) for size in sizes[1:])
 
     def forward(  # type: ignore[override]
@@ -111,6 +111,33 @@ class HalvingStem(Finish):
         """Pictures of zeros."""
         size = image or self.image
         return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class HalvingStem(StridedStem):
+    """All of stride 2, until a cell stands for a patch (Graham et al., LeViT, 2021, section 4.2; El-Nouby et al., XCiT,
+    2021, section 3.4).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        steps = patch.bit_length() - 1
+        if patch != 2**steps or not steps:
+            raise ValueError(f"a patch is a power of 2 and at least 2; given {patch}")
+        super().__init__(
+            width, strides=(2,) * steps, bias=False, channels=channels, image=image, first=first, positions=positions,
+            norm=norm, dropout=dropout,
+        )  # fmt: skip
 
 
 @part("embeddings")
@@ -148,6 +175,52 @@ class PairStem(Finish):
         check_picture(inputs, self.channels)
         cells = self.activation(self.between(self.convs[0](same(inputs, 3, 2))))
         return self.finish(as_tokens(self.convs[1](cells)))
+
+    def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
+        """Pictures of zeros."""
+        size = image or self.image
+        return {"inputs": torch.zeros(batch, self.channels, size, size)}
+
+
+@part("embeddings")
+class ResidualPatches(Finish):
+    """A 3x3 convolution of stride 2, two more around which the first passes, then patches of what they give, all but the
+    last with batch norm and ReLU (Liao et al., ViT-ResNAS, 2021, section 3.1).
+    """
+
+    gives_grid = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 14,
+        middle: int = 24,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
+        if patch % 2:
+            raise ValueError(f"the first convolution halves the picture, so that a patch is even; given {patch}")
+        self.patch, self.channels, self.image = patch, channels, image
+        self.enter = ConvNorm(channels, middle, stride=2)
+        self.convs = nn.ModuleList(ConvNorm(middle, middle) for _ in range(2))
+        self.project = nn.Conv2d(middle, width, patch // 2, patch // 2)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Float[Tensor, "B C Y X"], context: Context | None = None
+    ) -> Tokens:
+        """Tokens of pictures; the last patches are filled with zeros."""
+        check_picture(inputs, self.channels)
+        cells = F.pad(inputs, (0, -inputs.shape[3] % self.patch, 0, -inputs.shape[2] % self.patch))
+        cells = entered = self.enter(cells)
+        for conv in self.convs:
+            cells = conv(cells)
+        return self.finish(as_tokens(self.project(cells + entered)))
 
     def example(self, batch: int = 1, image: int | None = None) -> dict[str, Tensor]:
         """Pictures of zeros."""

@@ -32,16 +32,26 @@ _SMALL: dict[str, dict[str, Any]] = {
     "hiera": {"width": 32, "heads": 2, "depths": [1, 1], "unit": 4, "local": 1, "ratio": 2.0},
     "hornet": {"width": 32, "depths": [1, 1], "orders": [2, 3], "ratio": 2.0, "scale": 0.1},
     "identityformer": _WIDTHS,
+    "lit": {**_HEADS, "ratios": [2, 2], "attending": 1},
     "maxvit": {**_WIDTHS, "stem": 32, "head_width": 16, "window": 4},
     "pit": {"width": 32, "depths": [1, 1], "heads": [2, 4], "patch": 8, "stride": 4},
     "poolformer": {**_WIDTHS, "scale": 0.1},
     "pvt": {**_SPATIAL, "ratios": [2, 2]},
     "pvt-v2": {**_SPATIAL, "ratios": [2, 2]},
     "randformer": _WIDTHS,
+    "rmt": {**_HEADS, "ratios": [2, 2], "reaches": [4, 6], "scales": [None, None], "axial": 1, "hidden": 128},
     "segformer": {**_SPATIAL, "ratio": 2},
     "swin": _WINDOWS,
     "swin-v2": _WINDOWS,
     "twins": {**_SPATIAL, "depths": [2, 1], "ratios": [2, 2], "window": 4},
+    "vit-resnas": {
+        "patch": 4,
+        "middle": 16,
+        "widths": [32, 64],
+        "heads": [[2], [4]],
+        "head_widths": [16, 16],
+        "hidden": [[64], [128]],
+    },
 }
 """Each with two stages, on grids of 8x8 and 4x4."""
 
@@ -202,3 +212,36 @@ def pit_pooling() -> Finding:
     verdict = "holds" if accuracy > vit and cost <= theirs else "does not hold at this scale"
     finding = f"{accuracy:.4f} for {cost / 1e6:.1f} MFLOPs, ViT {vit:.4f} for {theirs / 1e6:.1f}"
     return Finding(verdict, finding, {"pit": accuracy, "vit": vit, "flops": cost, "flops of vit": theirs})
+
+
+def _against(system: str, name: str, **changes: Any) -> Finding:
+    """The system and the same with `changes`, which are not to be better."""
+    figures = {"whole": result(system)["metrics"]["accuracy"], name: result(system, **changes)["metrics"]["accuracy"]}
+    verdict = "holds" if figures["whole"] > figures[name] else "does not hold at this scale"
+    return Finding(verdict, f"{figures['whole']:.4f}, {name} {figures[name]:.4f}", figures)
+
+
+_DECAY = {"set": "backbone.stages.*.blocks.*.blocks.1.mixer.positions", "value": None}
+_MERGE = {"swap": "backbone.stages.1.enter", "with": {"backbones.ConvMerging": {"norm": {"norms.BatchNorm": {}}}}}
+_POOL = {"swap": "backbone.stages.1.enter", "with": {"backbones.DepthwiseMerging": {}}}
+evidence(
+    "rmt", kind="claim", claim="With the decay by distance it is above attention without (section 4.5, ablations)."
+)(partial(_against, "rmt", "without decay", edits=[_DECAY]))
+evidence(
+    "lit", kind="claim", claim="Merging that looks where it is told to is above a strided convolution (section 4.2)."
+)(partial(_against, "lit", "with a strided convolution", edits=[_MERGE]))
+evidence("vit-resnas", kind="claim", claim="Merging with a residual is above merging without (section 3.1).")(
+    partial(_against, "vit-resnas", "without a residual", edits=[_POOL])
+)
+
+
+@evidence("lit", kind="claim", claim="No attention in the early stages costs less, for no accuracy (section 4.2).")
+def lit_attends_late() -> Finding:
+    """Attention in the last stage alone, and in both."""
+    late, both = result("lit")["metrics"]["accuracy"], result("lit", attending=2)["metrics"]["accuracy"]
+    costs = [flops(on_meta(ef.design("lit", attending=stages)))[""] for stages in (2, 4)]
+    verdict = "holds" if late >= both - 0.01 and costs[0] < costs[1] else "does not hold at this scale"
+    finding = (
+        f"{late:.4f}, with attention in all stages {both:.4f}; {costs[0] / 1e9:.1f} GFLOPs against {costs[1] / 1e9:.1f}"
+    )
+    return Finding(verdict, finding, {"late": late, "all": both, "flops": costs})

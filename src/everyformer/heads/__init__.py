@@ -1,14 +1,14 @@
 """Parts that turn Tokens into an answer."""
 
 from everyformer.heads.beside import Beside
-from everyformer.heads.classes import ClassHead, MLPHead, PoolHead
+from everyformer.heads.classes import ClassHead, MLPHead, PoolHead, WideHead
 from everyformer.heads.clusters import ClusterQueries, SoftClusterQueries
 from everyformer.heads.compatible import BasisTransforms
 from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
-from everyformer.heads.maps import LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
+from everyformer.heads.maps import AttentiveDecoder, LinearDecoder, MaskTransformer, MLPDecoder, UPerHead, UShaped
 from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
@@ -17,10 +17,10 @@ from everyformer.heads.queries import BoxQueries
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
-    "AttentionPool", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead", "ClusterQueries",
-    "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken", "LeadingMean",
-    "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
-    "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "Pixels", "PoolHead", "ProbePool", "Reassembled",
-    "ReassembledClasses", "Refined", "SelectiveFusion", "SoftClusterQueries", "StepHead", "TiedHead", "TokenHead",
-    "Transform", "UPerHead", "UShaped", "WordsBeside",
+    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
+    "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
+    "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
+    "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "Pixels", "PoolHead", "ProbePool",
+    "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SoftClusterQueries", "StepHead", "TiedHead",
+    "TokenHead", "Transform", "UPerHead", "UShaped", "WideHead", "WordsBeside",
 ]  # fmt: skip

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
-from everyformer.contracts import Head, Norm
+from everyformer.contracts import Head, Norm, normalise
 from everyformer.dropout import Dropout
-from everyformer.heads.pools import FirstToken, Pool
+from everyformer.heads.pools import FirstToken, Mean, Pool
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
@@ -93,6 +93,39 @@ class MLPHead(Head):
         hidden = self.activation(self.hidden(pooled if self.norm is None else self.norm(pooled)))
         hidden = hidden if self.after is None else self.after(hidden)
         return self.classify(hidden if self.dropout is None else self.dropout(hidden))
+
+
+@part("heads")
+class WideHead(Head):
+    """Each token through a map to `hidden`, a norm and an activation, then pooled, then logits (Fan et al., RMT, 2024,
+    official code).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        classes: int,
+        norm: Spec[Norm],
+        hidden: int = 1024,
+        activation: str = "silu",
+        pool: Spec[Pool] = spec(Mean),  # noqa: B008
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.widen = nn.Linear(width, hidden)
+        self.norm: Norm = self.make("norm", norm, hidden)
+        self.activation = activation_named(activation)
+        self.pool = self.make("pool", pool, hidden)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Linear(hidden * self.pool.widens, classes)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B classes"]:
+        """The logits of each class."""
+        wide = tokens.update(self.widen(tokens.values))
+        pooled = self.pool(wide.update(self.activation(normalise(self.norm, wide))))
+        return self.classify(pooled if self.dropout is None else self.dropout(pooled))
 
 
 @part("heads")

@@ -93,6 +93,43 @@ class MLPDecoder(MapHead):
 
 
 @part("heads")
+class AttentiveDecoder(MapHead):
+    """Each level through a body of its own, all resized to the finest and fused by a linear map, batch norm and ReLU
+    (Yu et al., EDAFormer, 2024, section 3.2).
+
+    `bodies` are those of the levels, the finest first.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        bodies: tuple[Spec[Backbone], ...],
+        hidden: int = 256,
+        dropout: float = 0.0,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        if len(bodies) != len(self.widths):
+            raise ValueError(f"expected a body for each of {len(self.widths)} levels; given {len(bodies)}")
+        self.classes = classes
+        self.bodies = nn.ModuleList(
+            self.make(f"bodies.{i}", body, width) for i, (body, width) in enumerate(zip(bodies, self.widths))
+        )
+        self.fuse = ConvNorm(sum(self.widths), hidden, kernel=1)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Conv2d(hidden, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell of the finest level."""
+        inside = (context or Context()).replace(levels=None)
+        maps = [as_map(body(each, inside)) for body, each in zip(self.bodies, self.read(tokens, context), strict=True)]
+        fused = self.fuse(torch.cat([resized(each, maps[0].shape[2:]) for each in reversed(maps)], 1))
+        return self.classify(fused if self.dropout is None else self.dropout(fused))
+
+
+@part("heads")
 class UPerHead(MapHead):
     """Pooled views of the last level, then sums from coarse to fine, and a fusion of all levels on the finest
     (Xiao et al., UPerNet, 2018, section 3.1; Zhao et al., PSPNet, 2017, section 3.2, for the pooling).

@@ -37,9 +37,11 @@ def table(design: Design) -> list[Pair]:
         *(pair for pair in BLOCKS if not pair.ours.endswith("qkv.bias")),
         *(Pair(f"{BLOCK}.residual.{k}.branches.0.factor", (f"encoder.layer.*.lambda_{k + 1}",)) for k in (0, 1)),
         Pair(
-            f"{BLOCK}.mixer.positions.table", (f"encoder.layer.*.attention.attention.{TABLE}",), Joined(transposed=True)
+            f"{BLOCK}.mixer.positions.table.weight",
+            (f"encoder.layer.*.attention.attention.{TABLE}",),
+            Joined(transposed=True),
         ),
-        Pair("backbone.positions.table", (f"encoder.{TABLE}",), Joined(transposed=True)),
+        Pair("backbone.positions.table.weight", (f"encoder.{TABLE}",), Joined(transposed=True)),
     ]
 
 

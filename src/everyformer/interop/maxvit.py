@@ -46,7 +46,11 @@ def axis(ours: str, theirs: str) -> list[Pair]:
     return [
         *layer(f"{ours}.mixer.mixer.qkv", f"{theirs}.attn.qkv"),
         *layer(f"{ours}.mixer.mixer.output", f"{theirs}.attn.proj"),
-        Pair(f"{ours}.mixer.mixer.positions.table", (f"{theirs}.attn.rel_pos.relative_position_bias_table",), Turned()),
+        Pair(
+            f"{ours}.mixer.mixer.positions.table.weight",
+            (f"{theirs}.attn.rel_pos.relative_position_bias_table",),
+            Turned(),
+        ),
         *layer(f"{ours}.residual.0.norm", f"{theirs}.norm1"),
         *layer(f"{ours}.residual.1.norm", f"{theirs}.norm2"),
         *layer(f"{ours}.feedforward.up", f"{theirs}.mlp.fc1"),

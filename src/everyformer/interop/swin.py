@@ -90,7 +90,7 @@ def merging(design: Design, theirs: str, first: int) -> list[Pair]:
 
 def offsets(own: str) -> Pair:
     """The table of biases by offset."""
-    return Pair(f"{MIXER}.positions.table", (f"{own}.relative_position_bias_table",), Joined(transposed=True))
+    return Pair(f"{MIXER}.positions.table.weight", (f"{own}.relative_position_bias_table",), Joined(transposed=True))
 
 
 def cosine(own: str, mlp: str, query: str, value: str) -> list[Pair]:

@@ -6,7 +6,7 @@ from everyformer.mixers.bottleneck import InvertedBottleneck
 from everyformer.mixers.codes import HashFeatures, SharedLinearAttention, fit_codes
 from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.comparison import CausalComparison
-from everyformer.mixers.convolutions import Chain, ConvMLP, Depthwise, Pooling
+from everyformer.mixers.convolutions import AddingConvMLP, Chain, ConvMLP, Depthwise, Pooling
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
 from everyformer.mixers.deformable import DeformableAttention
@@ -21,6 +21,7 @@ from everyformer.mixers.directions import (
     MixtureDirections,
     OrthogonalDirections,
 )
+from everyformer.mixers.enhanced import AxialEnhancedAttention, EnhancedAttention
 from everyformer.mixers.expansion import StaticExpansion
 from everyformer.mixers.factored import FactorAttention
 from everyformer.mixers.features import (
@@ -58,7 +59,7 @@ from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.prob_sparse import ProbSparse
 from everyformer.mixers.projected import ProjectedAttention
 from everyformer.mixers.receptance import ChannelMix, TimeMix
-from everyformer.mixers.reduced import ConvAttention, ReducedAttention
+from everyformer.mixers.reduced import ConvAttention, EmbeddingFree, ReducedAttention
 from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
@@ -76,20 +77,20 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, FilledWindows, Spread, Windows
 
 __all__ = [
-    "After", "Anchored", "Attention", "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix",
-    "ChunkedLSHAttention", "CombinerAttention", "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures",
-    "CrossAttention", "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "DifferentialAttention",
-    "Directions", "EluFeatures", "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows",
-    "FixedPointAttention", "FourierFeatures", "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet",
-    "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal", "HashFeatures", "Hyena", "Identity",
-    "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LandmarkAttention",
-    "LatentAttention", "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm",
-    "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "OrthogonalDirections", "PairedAttention", "PartialAttention", "PartialCrossAttention", "PlacedAttention",
-    "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse",
-    "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention",
-    "RingAttention", "RoutedGlobal", "SegmentAttention", "SharedLinearAttention", "SlimAttention",
-    "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "StaticExpansion",
-    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows",
-    "fit_codes", "lean_attention", "ring_attention", "sequence_over",
+    "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BigBirdAttention",
+    "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention", "ConvAttention", "ConvMLP",
+    "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeformableAttention", "DeltaNet",
+    "Depthwise", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention",
+    "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention", "FourierFeatures",
+    "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
+    "GeneratedDirections", "GlobalLocal", "HashFeatures", "Hyena", "Identity", "Inception", "IndependentDirections",
+    "InvertedBottleneck", "LSHAttention", "LandmarkAttention", "LatentAttention", "LegendreMemory", "LinearAttention",
+    "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys",
+    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "PartialAttention",
+    "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling",
+    "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
+    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SegmentAttention", "SharedLinearAttention",
+    "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace",
+    "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP",
+    "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from everyformer.context import Context
@@ -68,6 +68,7 @@ def attend(
     taps: Taps | None = None,
     normaliser: Normaliser | None = None,
     steps: Iterable[ScoreStep] = (),
+    places: tuple[Shaped[Tensor, "#B N k"], Shaped[Tensor, "#B M k"]] | None = None,
     context: Context | None = None,
 ) -> Float[Tensor, "B H N V"]:
     """softmax(q k^T scale + bias) v under a mask; a query that may see nothing gets zeros.
@@ -85,7 +86,7 @@ def attend(
         if not taps.formed:
             mixed = attend(
                 query, key, value, lowered=lowered, scale=scale, bias=bias, mass=mass, dropout=dropout, normaliser=normaliser,
-                steps=steps, context=context,
+                steps=steps, places=places, context=context,
             )  # fmt: skip
             return taps.mixed(mixed)
     written = taps is not None or normaliser is not None or bool(steps) or value.shape[1] != key.shape[1]
@@ -96,7 +97,7 @@ def attend(
         lowered = lowered.dense
     if written or _written_out_is_faster(query, key):
         mixed = _explicit(
-            query, key, value, lowered, scale, bias, crowd, dropout, taps, normaliser, steps, context or Context()
+            query, key, value, lowered, scale, bias, crowd, dropout, taps, normaliser, steps, places, context or Context()
         )  # fmt: skip
         return mixed if taps is None else taps.mixed(mixed)
     grouped = key.shape[1] != query.shape[1]
@@ -148,6 +149,7 @@ def _explicit(
     taps: Taps | None,
     normaliser: Normaliser | None,
     steps: tuple[ScoreStep, ...],
+    places: tuple[Tensor, Tensor] | None,
     context: Context,
 ) -> Tensor:
     key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
@@ -155,7 +157,7 @@ def _explicit(
     if bias is not None:
         scores = scores + bias
     allowed = lowered.explicit(query.shape[2], query.device)
-    at = Scored(query, key, allowed, context)
+    at = Scored(query, key, allowed, context, places)
     for step in steps:
         scores = step.scores(scores, at)
     if crowd is not None:

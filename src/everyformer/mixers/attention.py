@@ -57,6 +57,7 @@ class _Attention(Mixer):
         self.normaliser: Normaliser | None = self.make("normaliser", normaliser, heads, self.head_width)
         self.steps = self.make("steps", steps, heads, self.head_width)
         self.slots: Slots | None = self.make("slots", slots, self.key_heads, self.head_width)
+        self.placed = any(each.placed for each in self._scored())
         for each in self._scored():
             lost, gained = ScorePart.capabilities - each.capabilities, each.capabilities - ScorePart.capabilities
             self.capabilities = (self.capabilities - lost - {"attended"}) | gained
@@ -71,8 +72,9 @@ class _Attention(Mixer):
             sight = sight.widened(self.slots.count, query)
             key, value = torch.cat((more[0], key), 2), torch.cat((more[1], value), 2)
         return attend(
-            query, key, value, lowered=sight.lowered, scale=self.scale, bias=sight.bias, mass=sight.mass, taps=self.taps,
-            dropout=self.dropout if self.training else 0.0, normaliser=self.normaliser, steps=self.steps, context=context,
+            query, key, value, lowered=sight.lowered, scale=self.scale, bias=sight.bias, mass=sight.mass, places=sight.places,
+            dropout=self.dropout if self.training else 0.0, taps=self.taps, normaliser=self.normaliser, steps=self.steps,
+            context=context,
         )  # fmt: skip
 
     def split(self, x: Float[Tensor, "B N E"], heads: int) -> Float[Tensor, "B H N K"]:
@@ -175,9 +177,9 @@ class Attention(_Attention):
         context = context.layer(self) if "attended" in self.capabilities else context
         query, key, value = self.operands(qkv)
         positions = self.positions if self.positions is not None else context.positions
-        places = key_places = None
+        places = tokens.places if positions is not None or self.placed else None
+        key_places = None
         if positions is not None:
-            places = tokens.places
             query, key = positions.rotate(query, places, context), positions.rotate(key, places, context)
         if context.cache is not None:
             key, value, key_places = self._remember(key, value, places, tokens, positions, context)
@@ -188,7 +190,9 @@ class Attention(_Attention):
 
         def call(query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, places: Pair, mass: Pair) -> Tensor:
             bias = self._biased(positions, query, places, context)
-            return self._attend(query, key, value, Sight(lowered, bias, mass[1]), context)
+            return self._attend(
+                query, key, value, Sight(lowered, bias, mass[1], places if self.placed else None), context
+            )
 
         lowered = lower(context.mask & self.mask, tokens, context).spread(self.heads)
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
@@ -337,7 +341,7 @@ class CrossAttention(_Attention):
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))
         key, value, lowered = self._memory(memory, context)
-        mixed = self.output(self._mix(query, key, value, lowered, context))
+        mixed = self.output(self._mix(query, key, value, self._sight(lowered, tokens, memory), context))
         if context.cache is not None and context.cache.memories is not None:
             self._listen(query, tokens, key, lowered, context.cache)
         return mixed
@@ -378,8 +382,12 @@ class CrossAttention(_Attention):
             real = real & allowed[:, :: max(1, allowed.shape[1] // self.key_heads), 0]
         cache.listen(self, got, real, cache.memories)
 
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, context: Context) -> Tensor:
-        mixed = self._attend(self.split(query, self.heads), key, value, Sight(lowered), context)
+    def _sight(self, lowered: Lowered, tokens: Tokens, memory: Tokens) -> Sight:
+        """What the tokens know of the memory."""
+        return Sight(lowered, places=(tokens.places, memory.places) if self.placed else None)
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
+        mixed = self._attend(self.split(query, self.heads), key, value, sight, context)
         return mixed.transpose(1, 2).flatten(2)
 
     def _packed(self, query: Tensor, tokens: Tokens, memory: Tokens, context: Context) -> Tensor:
@@ -388,7 +396,7 @@ class CrossAttention(_Attention):
         key, value = self.keys_values(batch)
         lowered = lower_memory(batch, context.seen.get(self.memory))
         if tokens.lengths is None:
-            return self._mix(query, key, value, lowered, context)
+            return self._mix(query, key, value, self._sight(lowered, tokens, batch), context)
         rows = unpack(tokens, query)
-        mixed = self._mix(rows.values, key, value, lowered, context)
+        mixed = self._mix(rows.values, key, value, self._sight(lowered, rows, batch), context)
         return mixed[rows.mask][None]

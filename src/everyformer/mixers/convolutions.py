@@ -116,12 +116,28 @@ class ConvMLP(Mixer):
         self.before = None if before is None else activation_named(before)
         self.dropout = Dropout(dropout) if dropout else None
 
+    def near(self, cells: Float[Tensor, "B E Y X"]) -> Float[Tensor, "B E Y X"]:
+        """The hidden map with its neighbours seen."""
+        return self.conv(cells)
+
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token, its neighbours seen."""
         hidden = self.up(tokens.values)
         hidden = hidden if self.before is None else self.before(hidden)
-        mixed = self.conv(as_map(tokens.update(hidden))).flatten(2).mT
+        mixed = self.near(as_map(tokens.update(hidden))).flatten(2).mT
         if tokens.prefix:
             mixed = torch.cat((hidden[:, : tokens.prefix], mixed), 1)
         mixed = self.activation(mixed)
         return self.down(mixed if self.dropout is None else self.dropout(mixed))
+
+
+@part("mixers")
+class AddingConvMLP(ConvMLP):
+    """W2 (h + conv(h)) with h = act(W1 x): the convolution adds to the hidden map (Fan et al., RMT, 2024, official code).
+
+    `activation` stands behind the sum, `before` in front of it.
+    """
+
+    def near(self, cells: Float[Tensor, "B E Y X"]) -> Float[Tensor, "B E Y X"]:
+        """The hidden map and its convolution."""
+        return cells + self.conv(cells)

@@ -11,7 +11,7 @@ from everyformer.context import Context
 from everyformer.contracts import Position, ScoreStep
 from everyformer.masks import Full, Mask
 from everyformer.mixers.attention import Attention, CrossAttention
-from everyformer.mixers.lowering import Lowered
+from everyformer.mixers.sight import Sight
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -114,6 +114,6 @@ class PartialCrossAttention(CrossAttention):
         key, value = self.key_value(memory.values).split(self.sizes, -1)
         return self.split(key, self.heads), self.split(value, -1)
 
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, context: Context) -> Tensor:
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
         query, gate = query.split([self.sizes[0], self.sizes[1]], -1)
-        return self.part(super()._mix(query, key, value, lowered, context), gate)
+        return self.part(super()._mix(query, key, value, sight, context), gate)

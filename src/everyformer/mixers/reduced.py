@@ -10,6 +10,7 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer, Transition
 from everyformer.grids import as_map
 from everyformer.mixers.attend import Lowered, Taps, attend
+from everyformer.mixers.shapes import merge, share, split
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -49,6 +50,31 @@ class ReducedAttention(Mixer):
             dropout=self.dropout if self.training else 0.0, taps=self.taps,
         )  # fmt: skip
         return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+@part("mixers")
+class EmbeddingFree(Mixer):
+    """softmax(x c^T / sqrt(K)) c of the tokens x themselves, without maps of queries, keys or values, c the cells of a
+    coarser map (Yu et al., EDAFormer, 2024, equation 3). `reduce` makes the coarser map, at the same width.
+    """
+
+    capabilities = frozenset({"grid"})
+
+    def __init__(self, width: int, *, reduce: Spec[Transition], heads: int = 8, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.head_width, self.dropout = heads, share("width", width, heads), dropout
+        self.reduce: Transition = self.make("reduce", reduce, width, width)
+        self.output = nn.Linear(width, width)
+        self.taps = Taps(self)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """What each cell takes from the coarser map."""
+        query, coarse = (split(x, self.heads) for x in (tokens.values, self.reduce(tokens, context).values))
+        mixed = attend(
+            query, coarse, coarse, lowered=Lowered(), scale=self.head_width**-0.5,
+            dropout=self.dropout if self.training else 0.0, taps=self.taps,
+        )  # fmt: skip
+        return self.output(merge(mixed))
 
 
 class _Projection(nn.Module):

@@ -1,6 +1,7 @@
 """Whole models: what stands at the root of a design."""
 
 from everyformer.models.branches import TwoBranches
+from everyformer.models.cascade import Cascade, thresholds_for
 from everyformer.models.deep_scale import DeepScale
 from everyformer.models.encoders import encoder_of
 from everyformer.models.forecaster import Forecaster
@@ -15,7 +16,7 @@ from everyformer.models.visual import frozen_glyphs
 from everyformer.models.warm import SharedSeq2Seq, bert2bert
 
 __all__ = [
-    "BiasedTowers", "DeepScale", "FanIn", "Forecaster", "LongSource", "MaskedAutoencoder", "Model", "Normal",
-    "Prefixed", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoTowers", "Xavier", "bert2bert", "encoder_of",
-    "frozen_glyphs", "unlimiformer",
+    "BiasedTowers", "Cascade", "DeepScale", "FanIn", "Forecaster", "LongSource", "MaskedAutoencoder", "Model",
+    "Normal", "Prefixed", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoTowers", "Xavier", "bert2bert",
+    "encoder_of", "frozen_glyphs", "thresholds_for", "unlimiformer",
 ]  # fmt: skip

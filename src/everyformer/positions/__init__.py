@@ -7,12 +7,13 @@ from everyformer.positions.carried import Carried
 from everyformer.positions.conv import ConvPlaces
 from everyformer.positions.fourier import FourierGrid, ScaledSinusoidal
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
+from everyformer.positions.manhattan import ManhattanDecay
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
     "ALiBi", "Axial", "Buckets", "Carried", "ConvPlaces", "FourierGrid", "LeadingGrid", "Learned", "LearnedAxes",
-    "LearnedGrid", "LogGrid", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid",
-    "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid", "SinusoidalHalves",
+    "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves",
+    "Rotary", "RotaryGrid", "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid", "SinusoidalHalves",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
@@ -10,16 +12,17 @@ from torch import Tensor, nn
 from everyformer.context import Context
 from everyformer.contracts import Position
 from everyformer.registry import part
+from everyformer.tables import Table
 
 
 class _Offsets(Position):
-    """Base: a bias per head for each offset of rows and columns, read from one row per head."""
+    """Base: a bias per head for each offset of rows and columns."""
 
     stands = "attention"
     window: int
 
-    def rows(self) -> Float[Tensor, "H T"]:
-        """The bias of every offset, rows of offsets first."""
+    def looked_up(self, index: Int[Tensor, "#B N M"]) -> Float[Tensor, "H _ N M"]:
+        """The biases at these columns of a table of every offset, rows of offsets first."""
         raise NotImplementedError
 
     def bias(
@@ -34,9 +37,7 @@ class _Offsets(Position):
         key = "offsets", type(self), self.window, id(query_places), id(key_places)
         if key not in context.lowered:
             context.lowered[key] = query_places, key_places, self.index(query_places, key_places)
-        index = context.lowered[key][2]
-        found = self.rows().index_select(1, index.flatten()).unflatten(1, index.shape)
-        return found.transpose(0, 1)
+        return self.looked_up(context.lowered[key][2]).transpose(0, 1)
 
     def index(
         self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
@@ -60,12 +61,11 @@ class RelativeGrid(_Offsets):
         if window < 1:
             raise ValueError(f"a window is at least 1 cell wide; given {window}")
         self.window = window
-        self.table = nn.Parameter(torch.empty(heads, (2 * window - 1) ** 2))
-        nn.init.trunc_normal_(self.table, std=std)
+        self.table = Table(heads, (2 * window - 1) ** 2, partial(nn.init.trunc_normal_, std=std))
 
-    def rows(self) -> Float[Tensor, "H T"]:
-        """The table itself."""
-        return self.table
+    def looked_up(self, index: Int[Tensor, "#B N M"]) -> Float[Tensor, "H _ N M"]:
+        """What the table holds."""
+        return self.table(index)
 
 
 @part("positions")
@@ -78,8 +78,8 @@ class LeadingGrid(RelativeGrid):
 
     def __init__(self, width: int, heads: int = 1, *, window: int = 14, leading: int = 1, std: float = 0.02) -> None:
         super().__init__(width, heads, window=window, std=std)
-        self.leading, self.cells = leading, self.table.shape[1]
-        self.table = nn.Parameter(torch.cat((self.table.detach(), torch.zeros(heads, 3)), 1))
+        self.leading, self.cells = leading, self.table.weight.shape[1]
+        self.table.weight = nn.Parameter(F.pad(self.table.weight.detach(), (0, 3)))
 
     def index(
         self, query_places: Shaped[Tensor, "#B N k"], key_places: Shaped[Tensor, "#B M k"]
@@ -111,9 +111,10 @@ class LogGrid(_Offsets):
         self.up = nn.Linear(2, hidden)
         self.down = nn.Linear(hidden, heads, bias=False)
 
-    def rows(self) -> Float[Tensor, "H T"]:
-        """The network at every offset."""
+    def looked_up(self, index: Int[Tensor, "#B N M"]) -> Float[Tensor, "H _ N M"]:
+        """What the network says of every offset."""
         side = torch.arange(1 - self.window, self.window, device=self.up.weight.device).to(self.up.weight.dtype)
         offsets = torch.cartesian_prod(side, side) * self.scale
         offsets = offsets.sign() * torch.log2(offsets.abs() + 1) / 3
-        return 16 * self.down(F.relu(self.up(offsets))).T.sigmoid()
+        rows = 16 * self.down(F.relu(self.up(offsets))).T.sigmoid()
+        return rows.index_select(1, index.flatten()).unflatten(1, index.shape)

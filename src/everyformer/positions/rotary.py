@@ -13,7 +13,7 @@ from everyformer.contracts import Position
 from everyformer.registry import part
 
 
-class _Rotary(Position):
+class Turned(Position):
     """Rotation of pairs (i, i + R/2) of the first R channels of a head, all in one table per pass."""
 
     stands = "attention"
@@ -43,7 +43,7 @@ class _Rotary(Position):
 
 
 @part("positions")
-class Rotary(_Rotary):
+class Rotary(Turned):
     """Rotary positions on a line (Su et al., RoFormer, 2021, equation 34), in the split-half order of LLaMA.
 
     `fraction` of each head is turned. For contexts longer than trained on: `linear` divides the places (Chen et al.,
@@ -107,7 +107,7 @@ def _llama3(rates: Tensor, factor: float, low: float, high: float, original: flo
 
 
 @part("positions")
-class RotaryGrid(_Rotary):
+class RotaryGrid(Turned):
     """Axial rotary positions: the pairs of a head are shared out among the axes of the grid (Heo et al., 2024, eq. 5)."""
 
     def __init__(self, width: int, heads: int = 1, *, base: float = 100.0, axes: int = 2) -> None:

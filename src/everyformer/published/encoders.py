@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from everyformer.backbones import Block, Decoder, Encoder, Summed
 from everyformer.contracts import Mixer
 from everyformer.designs import Design
@@ -120,7 +122,7 @@ def return_of_the_encoder(
     eps: float = 1e-6,
 ) -> Design:
     """Their code: grouped queries in all attention, narrower than the model, with rotary positions but in cross-attention."""
-    shape = {"heads": heads, "key_heads": key_heads, "head_width": head_width, "dropout": dropout}
+    shape: dict[str, Any] = {"heads": heads, "key_heads": key_heads, "head_width": head_width, "dropout": dropout}
     norm = spec(RMSNorm, eps=eps)
     block = spec(
         Block,

@@ -63,6 +63,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
         rows=[(result, cells(result)) for result in best_first],
         plots=[Markup(plot) for plot in plots(best_first)],
         first=results[0],
+        trained_on=sorted({result["trained_on"] for result in results}),
         scored_on=scored_on(results),
         explained=recipe.explain(),
     )  # fmt: skip
@@ -70,7 +71,7 @@ def write_report(recipe: Recipe, results: list[dict[str, Any]], page: Path) -> P
 
 
 def plots(results: list[dict[str, Any]]) -> list[str]:
-    """Quality against FLOPs, parameters and latency, and the learning curves, each an SVG picture."""
+    """Quality against FLOPs, parameters, latency and, where it differs, the data, and the learning curves, all SVG."""
     metric = results[0]["figures"][0]
     drawn = [
         _scatter(results, key, label, metric)
@@ -80,6 +81,7 @@ def plots(results: list[dict[str, Any]]) -> list[str]:
             ("latency_ms", "latency, ms"),
         )
     ]
+    drawn.append(_regimes(results, metric))
     drawn.append(_curves(results, "loss", "training loss"))
     drawn.append(_curves(results, metric, f"{metric} on the validation part"))
     return [svg for svg in drawn if svg]
@@ -120,6 +122,21 @@ def _scatter(results: list[dict[str, Any]], key: str, label: str, metric: str) -
     axes.margins(0.25)
     axes.set_xlabel(label, fontsize=8)
     axes.set_ylabel(metric, fontsize=8)
+    return _svg(figure)
+
+
+def _regimes(results: list[dict[str, Any]], metric: str) -> str:
+    """Quality as the training data grow, a line a system."""
+    if len({result["trained_on"] for result in results}) < 2:
+        return ""
+    figure, axes = _axes(f"{metric} against training samples")
+    for system in sorted({result["system"] for result in results}):
+        points = sorted((r["trained_on"], r["metrics"][metric]) for r in results if r["system"] == system)
+        axes.plot(*zip(*points, strict=True), label=system, linewidth=1.4, marker="o")
+    axes.set_xscale("log")
+    axes.set_xlabel("training samples", fontsize=8)
+    axes.set_ylabel(metric, fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
     return _svg(figure)
 
 

@@ -1,6 +1,8 @@
 """Parts that turn the scores of attention into weights: normalisers, steps around them, keys and values beside the tokens'."""
 
+from everyformer.scores.gaussian import GaussianMixture
 from everyformer.scores.normalisers import Clipped, Entmax, Power, ReLU, Sigmoid, Sink, Sparsemax, TopK
+from everyformer.scores.relayed import Relayed
 from everyformer.scores.slots import Persistent
 from everyformer.scores.steps import (
     Added,
@@ -16,6 +18,7 @@ from everyformer.scores.steps import (
 from everyformer.scores.toeplitz import DistanceFactors
 
 __all__ = [
-    "Added", "Clipped", "DistanceFactors", "Entmax", "HandedOn", "HeadMLP", "KeyBias", "LengthScale", "LogRounded",
-    "MixScores", "MixWeights", "Persistent", "Power", "ReLU", "Sigmoid", "Sink", "SoftCap", "Sparsemax", "TopK",
+    "Added", "Clipped", "DistanceFactors", "Entmax", "GaussianMixture", "HandedOn", "HeadMLP", "KeyBias",
+    "LengthScale", "LogRounded", "MixScores", "MixWeights", "Persistent", "Power", "ReLU", "Relayed", "Sigmoid",
+    "Sink", "SoftCap", "Sparsemax", "TopK",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.contracts import Scored, ScoreStep
 from everyformer.registry import part
+from everyformer.tables import Table
 
 
 @part("scores")
@@ -26,11 +27,11 @@ class DistanceFactors(ScoreStep):
         if farthest < 1:
             raise ValueError(f"farthest is at least 1; given {farthest}")
         self.farthest = farthest
-        self.factors = nn.Parameter(torch.ones(heads, 2 * farthest + 1))
+        self.factors = Table(heads, 2 * farthest + 1, nn.init.ones_)
 
     def weights(self, weights: Float[Tensor, "B H N M"], at: Scored) -> Float[Tensor, "B H N M"]:
         """The weights times the factors of their distances; the last query stands at the last key."""
         queries, keys = weights.shape[-2:]
         place = torch.arange(keys, device=weights.device)
         distance = place[keys - queries :, None] - place
-        return weights * self.factors[:, distance.clamp(-self.farthest, self.farthest) + self.farthest]
+        return weights * self.factors(distance.clamp(-self.farthest, self.farthest) + self.farthest)

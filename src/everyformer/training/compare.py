@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import statistics
 import time
@@ -19,6 +18,7 @@ from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.objectives.base import LABELS
 from everyformer.recipe import Recipe, Training
 from everyformer.registry import find_system, systems
+from everyformer.specs import takes
 from everyformer.training.checks import check
 from everyformer.training.designing import design_for
 from everyformer.training.files import write_json
@@ -51,7 +51,7 @@ def compare(
     `designs` are names from the recipe's `compare.designs`, or systems, which take the options of the recipe's design
     that they know. A result is what a run's result.json holds with `name`, `latency_ms` (one sample, forward),
     `throughput` (samples a second in batches of 64), `curve`, and `figures`, the metrics that are shown, the first of which
-    ranks: `compare.figures`, or the one that counts. All of them are written to compare.json.
+    ranks: `compare.figures`, or the one that counts; `system`, and `trained_on`, how many samples. All of them are written to compare.json.
     """
     folder = Path(folder)
     recipes = variants(recipe, designs)
@@ -113,7 +113,7 @@ def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, 
     """The recipe of each design, by name.
 
     A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system
-    keeps the options of the recipe's design that its system knows.
+    keeps the options of the recipe's design that its system takes.
     """
     written: Mapping[str, Any] = recipe.compare.get("designs", {})
     for key in recipe.compare:
@@ -142,8 +142,8 @@ def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     base = dict(recipe.design)
     system = changes.get("system", base.get("system"))
     if system != base.get("system"):
-        shared = inspect.signature(find_system(system).make).parameters
-        base = {option: value for option, value in base.items() if option in shared}
+        make = find_system(system).make
+        base = {option: value for option, value in base.items() if takes(make, option, value)}
     return dataclasses.replace(
         recipe,
         name=f"{recipe.name}: {name}",
@@ -187,6 +187,8 @@ def _result(name: str, run: Run, task: Task, figures: Sequence[str] | None) -> d
     return {
         **run.result,
         "name": name,
+        "system": run.recipe.design.get("system", name),
+        "trained_on": task.size("train"),
         "figures": figures,
         "examples": shown,
         **speed(run.model, task),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from everyformer.errors import UnknownName
 from everyformer.recipe import Training
 from everyformer.registry import Part
+from everyformer.tables import Table
 from everyformer.training.muon import Muon
 from everyformer.training.shards import like
 
@@ -48,7 +49,7 @@ def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     tables = {
         id(p)
         for m in module.modules()
-        if isinstance(m, nn.Embedding) or (isinstance(m, Part) and m.room == "positions")
+        if isinstance(m, (nn.Embedding, Table)) or (isinstance(m, Part) and m.room == "positions")
         for p in m.parameters()
     }
     decayed: list[nn.Parameter] = []
