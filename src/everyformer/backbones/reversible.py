@@ -110,11 +110,11 @@ class _Reversed(torch.autograd.Function):
         streams, gradients = list(values.chunk(2, -1)), list(gradient.chunk(2, -1))
         learnt = {each: None for block in ctx.blocks for each in block.parameters()}
         of: dict[Tensor, Tensor] = {}
-        now = _random_state(values.device)
+        now, states = _random_state(values.device), reversed(ctx.states)
         for block in reversed(ctx.blocks):
             own = [each for each in block.parameters() if each.requires_grad]
             for half in (1, 0):
-                _put(ctx.states.pop(), values.device)
+                _put(next(states), values.device)
                 with torch.enable_grad():
                     read = streams[1 - half].detach().requires_grad_()
                     update = block.update(half, ctx.tokens.update(read), ctx.context)
