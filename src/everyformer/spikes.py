@@ -26,11 +26,12 @@ def spikes(
 
 
 class Firing(nn.Module):
-    """A batch norm, then spikes."""
+    """A batch norm, then spikes; its shift begins at the threshold, so that neurons fire before they have learnt."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(width)
+        nn.init.ones_(self.norm.bias)
 
     def forward(self, current: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """0 and 1."""

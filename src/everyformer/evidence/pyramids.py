@@ -22,13 +22,13 @@ _WIDTHS: dict[str, Any] = {"widths": [32, 64], "depths": [1, 1]}
 _HEADS: dict[str, Any] = {**_WIDTHS, "heads": [2, 4]}
 _SPATIAL: dict[str, Any] = {**_HEADS, "reductions": [2, 1]}
 _WINDOWS: dict[str, Any] = {"width": 32, "depths": [2, 1], "heads": [2, 4], "window": 4}
-_SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "caformer": {**_WIDTHS, "head_width": 16},
     "coat": {**_WIDTHS, "heads": 8, "ratios": [2, 2], "layers": 1},
     "convformer": _WIDTHS,
     "convnext": {**_WIDTHS, "scale": 0.1},
     "cvt": _HEADS,
-    "ecoformer": {**_HEADS, "ratios": [2, 2]},
+    "ecoformer": {"widths": [48, 96], "depths": [1, 1], "heads": [2, 4], "ratios": [4, 4]},
     "hiera": {"width": 32, "heads": 2, "depths": [1, 1], "unit": 4, "local": 1, "ratio": 2.0},
     "hornet": {"width": 32, "depths": [1, 1], "orders": [2, 3], "ratio": 2.0, "scale": 0.1},
     "identityformer": _WIDTHS,
@@ -59,7 +59,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 def result(system: str, **more: Any) -> dict[str, Any]:
     """Ten epochs of the digits recipe, the pictures four times as wide and high, with a small pyramid."""
     recipe = load_recipe("digits", ("data.image=32", "training.epochs=10"))
-    recipe = dataclasses.replace(recipe, design={"system": system, **_SMALL[system], **more})
+    recipe = dataclasses.replace(recipe, design={"system": system, **SMALL[system], **more})
     with tempfile.TemporaryDirectory() as folder:
         return train(recipe, folder, overwrite=True, progress=False).result
 
@@ -76,7 +76,7 @@ def _learns(system: str) -> Callable[[], Finding]:
     return run
 
 
-for _system in _SMALL:
+for _system in SMALL:
     evidence(
         _system, kind="learns", claim="Test accuracy on digits after ten epochs is above logistic regression on pixels."
     )(_learns(_system))
@@ -201,7 +201,7 @@ def pit_pooling() -> Finding:
     """A ViT of the first stage's width and grid, with as many blocks as cost most without being more."""
     ours = result("pit")
     vit_options = {"system": "vit", "patch": 4, "width": 32, "depth": 3, "heads": 2, "ratio": 4.0}
-    cost = flops(on_meta(ef.design("pit", image=32, classes=10, channels=1, **_SMALL["pit"])))[""]
+    cost = flops(on_meta(ef.design("pit", image=32, classes=10, channels=1, **SMALL["pit"])))[""]
     plain = {key: value for key, value in vit_options.items() if key != "system"}
     theirs = flops(on_meta(ef.design("vit", image=32, classes=10, channels=1, **plain)))[""]
     recipe = load_recipe("digits", ("data.image=32", "training.epochs=10"))

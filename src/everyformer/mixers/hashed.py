@@ -119,11 +119,11 @@ class _Hashed(Mixer):
 
 
 def attended(scores: Tensor, value: Tensor, allowed: Tensor, itself: Tensor) -> tuple[Tensor, Tensor]:
-    """What each query takes from the keys that it may see, and the logarithm of what they weigh together."""
+    """What each query takes from the keys that it may see, zeros where there are none, and the logarithm of their weight."""
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).masked_fill(itself & allowed, SELF)
     total = scores.logsumexp(-1, keepdim=True)
-    return (scores - total).exp().to(value.dtype) @ value, total
+    return ((scores - total).exp() * allowed).to(value.dtype) @ value, total
 
 
 @part("mixers")
