@@ -7,10 +7,13 @@ import pytest
 import torch
 import transformers as tf
 from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tokenizers.implementations import BertWordPieceTokenizer
 
 import everyformer as ef
 from cli.test_commands import run  # noqa: F401
+from everyformer.training import Run
+from support.tiny_data import pairs
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "##s", "run", "the"]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -108,3 +111,44 @@ def test_a_checkpoint_goes_out_again(run, bert, llama, tmp_path):  # noqa: F811
     assert run("export", llama, "--to", "hf", "--out", tmp_path / "llama-out").code == 0
     assert ef.Checkpoint.open(tmp_path / "llama-out").encode(["a dog"]) == ef.Checkpoint.open(llama).encode(["a dog"])
     run("export", bert, "--to", "hf", "--out", tmp_path / "out").refused("is there already")
+
+
+def translators():
+    """A tiny BART, Marian and T5, and what each calls itself."""
+    ids = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, "forced_eos_token_id": None}
+    layers = {f"{side}_{name}": size for side in ("encoder", "decoder")
+              for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))}  # fmt: skip
+    bart = {"d_model": 16, "max_position_embeddings": 64, "tie_word_embeddings": True, **layers, **ids}
+    t5 = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, **ids}
+    yield "BartForConditionalGeneration", tf.BartConfig, bart
+    yield "MarianMTModel", tf.MarianConfig, bart
+    yield "T5ForConditionalGeneration", tf.T5Config, t5
+
+
+@pytest.mark.parametrize(("name", "config", "options"), list(translators()), ids=lambda value: str(value)[:6])
+def test_an_encoder_decoder_learns_to_translate_and_goes_back(run, tmp_path, name, config, options):  # noqa: F811
+    words = ["<pad>", "</s>", *dict.fromkeys(letter for letter in map(chr, range(32, 123)))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(words[:2])
+    start = tmp_path / "start"
+    getattr(tf, name)(config(vocab_size=len(words) + 1, **options)).save_pretrained(start)
+    still = ["training.lr=1e-9", "training.min_lr=0", "training.epochs=null", "training.steps=1", "training.threads=1"]
+    given = [f"data.path={pairs(tmp_path / 'pairs')}", "data.target=xx", "data.length=64", f"design.from={start}", *still]
+    train = ["train", "multi30k", *given, "training.precision=fp32", "decoding.size=1", "decoding.max_tokens=4"]
+    run(*train, "--out", tmp_path / "none").refused("no tokenizer.json and no vocab.txt")
+    tokenizer.save(str(start / "tokenizer.json"))
+    said = run(*train, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    made, before = Run.open(tmp_path / "run").model.state_dict(), ef.load(start).state_dict()
+    assert all(torch.allclose(each, made[key], atol=1e-6) for key, each in before.items())
+    (answer,) = json.loads(run("translate", tmp_path / "run", "A dog runs.", "--json").out)
+    assert run("export", tmp_path / "run", "--to", "hf", "--out", tmp_path / "back").code == 0
+    theirs, source = getattr(tf, name).from_pretrained(tmp_path / "back"), tokenizer.encode("A dog runs.").ids
+    ids = theirs.generate(torch.tensor([source]), max_new_tokens=4, num_beams=1, do_sample=False)[0]
+    assert answer["text"] == tokenizer.decode(ids.tolist()).strip()
+    greedy = ["A dog runs.", "--tokens", "4", "--temperature", "0", "--json"]
+    assert json.loads(run("generate", tmp_path / "back", *greedy).out) == [answer]
+    if "Bart" in name:
+        run(*train, "data.length=65", "--out", tmp_path / "none").refused("has length 64, and the data 65")

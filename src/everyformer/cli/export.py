@@ -52,8 +52,11 @@ def _said(held: Any, path: Path) -> dict[str, Any]:
     if is_checkpoint(path):
         return dict(held.config)
     classes = held.task.state.get("classes") or []
-    named = {str(i): str(name) for i, name in enumerate(classes)}
-    return {"id2label": named, "label2id": {name: int(i) for i, name in named.items()}} if named else {}
+    vocabulary = getattr(held.task, "vocabulary", None)
+    said = {} if vocabulary is None else vocabulary.special_ids
+    if classes:
+        said = {**said, "id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
+    return said
 
 
 def _tokenizer(path: Path, out: Path) -> None:

@@ -109,9 +109,9 @@ class Checkpoint:
     @cached_property
     def ids(self) -> dict[str, Any]:
         """The ids of special tokens: bos, eos (one or several), pad, and what a decoder starts with."""
-        said = dict(self.config)
-        if (self.folder / "generation_config.json").is_file():
-            said |= read_json(self.folder / "generation_config.json")
+        from everyformer.data.borrowed import special_ids
+
+        said = special_ids(self.folder)
         names = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "pad_token_id", "start": "decoder_start_token_id"}
         return {ours: said.get(theirs) for ours, theirs in names.items()}
 
