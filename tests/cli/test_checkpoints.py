@@ -135,7 +135,13 @@ def test_an_encoder_decoder_learns_to_translate_and_goes_back(run, tmp_path, nam
     start = tmp_path / "start"
     getattr(tf, name)(config(vocab_size=len(words) + 1, **options)).save_pretrained(start)
     still = ["training.lr=1e-9", "training.min_lr=0", "training.epochs=null", "training.steps=1", "training.threads=1"]
-    given = [f"data.path={pairs(tmp_path / 'pairs')}", "data.target=xx", "data.length=64", f"design.from={start}", *still]
+    given = [
+        f"data.path={pairs(tmp_path / 'pairs')}",
+        "data.target=xx",
+        "data.length=64",
+        f"design.from={start}",
+        *still,
+    ]
     train = ["train", "multi30k", *given, "training.precision=fp32", "decoding.size=1", "decoding.max_tokens=4"]
     run(*train, "--out", tmp_path / "none").refused("no tokenizer.json and no vocab.txt")
     tokenizer.save(str(start / "tokenizer.json"))

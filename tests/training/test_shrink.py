@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as tf
 
 import everyformer as ef
 from everyformer import cli
@@ -94,6 +95,46 @@ def test_a_shrunk_language_model_generates(tmp_path: Path, said: Any) -> None:
     assert told[0] == 0, told[1]
     (answer,) = json.loads(told[1])
     assert answer["text"] == Run.open(out).predict(["the dog"], decoding={"temperature": 0, "max_tokens": 5})[0]["text"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A BERT of others that tells two kinds of text apart, and a table of both."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "day", "##s", "a"]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = tf.BertConfig(
+        vocab_size=len(words), max_position_embeddings=8, id2label={0: "up", 1: "down"}, label2id={"up": 0, "down": 1}, **sizes
+    )  # fmt: skip
+    tf.BertForSequenceClassification(config).save_pretrained(folder / "model")
+    (folder / "model" / "vocab.txt").write_text("\n".join(words))
+    rows = [f"{('good', 'bad')[i % 2]} day{'s' * (i % 3 > 0)},{('up', 'down')[i % 2]}" for i in range(40)]
+    (folder / "table.csv").write_text("\n".join(["text,label", *rows]))
+    return folder / "model", folder / "table.csv"
+
+
+def test_a_checkpoint_of_others_is_shrunk_as_it_is(bert: tuple[Path, Path], tmp_path: Path, said: Any) -> None:
+    model, table = bert
+    given = ("shrink", model, "--with", "rtn,bits=8", "--samples", 4, "--batch", 4, "--out", tmp_path / "small")
+    code, text = said(*given, "--data", table, "--json")
+    assert code == 0, text
+    small = Run.open(tmp_path / "small")
+    assert small.task.state["classes"] == ["up", "down"], "in the order of the checkpoint"
+    held = ef.Checkpoint.open(model).predict(["good days"])[0]
+    (answer,) = small.predict(["good days"])
+    assert answer["label"] == held["label"]
+    assert answer["confidence"] == pytest.approx(held["probability"], abs=0.01)
+    assert said(*given[:-1], tmp_path / "none") == (2, f"everyformer: '{model}' is a checkpoint, which has no data; "
+                                                       "give --data, yours or a recipe's name\n")  # fmt: skip
+    three = tmp_path / "three.csv"
+    three.write_text(table.read_text().replace("up", "north"))
+    code, text = said(*given[:-1], tmp_path / "none", "--data", three)
+    assert (code, "label 'north' in row 0" in text) == (2, True), text
+    tf.BertModel.from_pretrained(model).save_pretrained(tmp_path / "body")
+    (tmp_path / "body" / "vocab.txt").write_text((model / "vocab.txt").read_text())
+    code, text = said("shrink", tmp_path / "body", *given[2:-1], tmp_path / "none", "--data", table)
+    assert (code, "was not trained to answer this data; train it on them first" in text) == (2, True), text
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_graph_of_a_shrunk_model_answers_the_same(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ class Checkpoint:
         return Pictures.read(self.folder)
 
     @property
+    def classes(self) -> list[str]:
+        """The names of its classes, where its config has them; those that transformers makes up are none."""
+        named = labels(self.config) if self.config.get("id2label") else []
+        return [] if all(name == f"LABEL_{i}" for i, name in enumerate(named)) else named
+
+    @property
     def reads(self) -> dict[str, Any]:
         """What data must be brought to for it: mean and deviation of pictures."""
         said = self.pictures

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +29,7 @@ from everyformer.reduction import (
 )
 from everyformer.reduction.applying import seconds
 from everyformer.specs import spec
-from everyformer.training.averaging import weights
-from everyformer.training.files import write_json, write_tensors, write_text
-from everyformer.training.run import RESULT, WEIGHTS, Run
+from everyformer.training.run import Run, save_whole
 
 METHODS = {"Int8": int8, "SmoothQuant": smoothquant}
 """What makes every map faster, on the processor at hand."""
@@ -130,12 +126,4 @@ def data_of(run: Run, path: str | None) -> Task:
 
 def keep_as(run: Run, model: nn.Module, folder: Path, **said: Any) -> Run:
     """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result."""
-    if folder.exists():
-        raise BadInput(f"'{folder}' exists; give another folder (--out)")
-    folder.mkdir(parents=True)
-    shutil.copytree(run.folder / "task", folder / "task")
-    shutil.copy(run.folder / "recipe.yaml", folder / "recipe.yaml")
-    write_text(folder / "design.yaml", design_of(model).to_yaml())
-    write_tensors(folder / WEIGHTS, weights(copy.deepcopy(model).to(torch.device("cpu"))))
-    write_json(folder / RESULT, {**run.result, **said})
-    return Run.open(folder)
+    return save_whole(folder, run.recipe, run.task, model, {**run.result, **said})

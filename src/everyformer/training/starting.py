@@ -81,10 +81,21 @@ def inputs_of(design: Design) -> list[str]:
     return [name for name in places if isinstance(design.get(name), Spec)]
 
 
+def places_of(design: Design) -> list[int]:
+    """How many places for tokens each of the embeddings has that have a table of them."""
+    tables = [design.get(place).get("positions") for place in inputs_of(design) if _positioned(design, place)]
+    return [each.get("length") for each in tables if "length" in signature(each.part)]
+
+
+def _positioned(design: Design, embedding: str) -> bool:
+    reads = design.get(embedding)
+    return "positions" in signature(reads.part) and isinstance(reads.get("positions"), Spec)
+
+
 def _compare(path: str, design: Design, embedding: str, facts: Mapping[str, Any]) -> None:
     """Refuse data that an embedding is not made for."""
-    holders = {name: embedding for name in facts}
-    if "length" in facts and isinstance(design.get(embedding).get("positions"), Spec):
+    holders = dict.fromkeys(facts, embedding)
+    if "length" in facts and _positioned(design, embedding):
         holders["length"] = f"{embedding}.positions"
     for name, place in holders.items():
         holder = design.get(place)
