@@ -71,7 +71,7 @@ def test_steps_leave_a_run_like_any_other(run: Run, tmp_path: Path, said: Any) -
     ("step", "words"),
     [
         ("gptqq", "did you mean 'gptq'"), ("vit", "'vit' is not a method"), ("gptq,bit=4", "did you mean 'bits'"), ("gptq,bits", "NAME,key=value; given 'bits'"),
-        ("gptq,bits=0", "2 to 16 bits; given bits=0"), ("gptq,bits=four", "takes int; given 'four'"), ("gptq,calibration=1", "unknown option"),
+        ("gptq,bits=0", "2 to 16 bits; given bits=0"), ("sparsegpt,sparsity=1.5", "given"), ("tova,keep=0.5", "'tova,keep=0.5' is for models that write text"), ("tova,kep=1", "did you mean 'keep'"), ("tome,keep=2", "keep"), ("rtn,paths=head", "plain linear map 'head'"), ("gptq,bits=four", "takes int; given 'four'"), ("gptq,calibration=1", "unknown option"),
     ],
 )  # fmt: skip
 def test_a_step_that_there_is_not_is_refused_before_anything_is_written(
@@ -90,7 +90,15 @@ def test_a_shrunk_language_model_generates(tmp_path: Path, said: Any) -> None:
     train(load_recipe("shakespeare", given), tmp_path / "plain", progress=False)
     out = tmp_path / "small"
     steps = ("--with", "gptq,bits=4,group=16", "--samples", 4, "--batch", 4)
-    assert said("shrink", tmp_path / "plain", *steps, "--out", out)[0] == 0
+    code, text = said("shrink", tmp_path / "plain", *steps, "--with", "tova,keep=4", "--json", "--out", out)
+    assert code == 0, text
+    plain, rounded, kept = json.loads(text)["steps"]
+    assert plain["cache_bytes"] == rounded["cache_bytes"] == 15 * kept["cache_bytes"] / 4, "4 of the 15 tokens read"
+    assert rounded["bytes"] == kept["bytes"] < plain["bytes"]
+    assert all(each["tokens_per_second"] > 0 for each in (plain, rounded, kept))
+    small = Run.open(out)
+    assert small.recipe.decoding["policy"] == "tova,keep=4"
+    assert small.evaluate("valid").metrics["loss"] == pytest.approx(kept["metric"])
     told = said("generate", out, "the dog", "--tokens", 5, "--temperature", 0, "--json")
     assert told[0] == 0, told[1]
     (answer,) = json.loads(told[1])

@@ -16,6 +16,7 @@ from everyformer.errors import BadInput
 if TYPE_CHECKING:
     from everyformer.data import Task
     from everyformer.training import Run
+    from everyformer.training.shrinking import Stage
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def shrink(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Apply published methods to a trained model, print what each step cost and gained, and keep the result as a run."""
-    from everyformer.training.shrinking import Step, shrunk
+    from everyformer.training.shrinking import Step, figure_of, shrunk
     from everyformer.training.speedup import keep_as
 
     steps = [Step.read(text) for text in by]
@@ -49,18 +50,27 @@ def shrink(
         opened, task = _opened(run, data, Path(beside) / "run")
         found = [*shrunk(opened.model, task, steps, samples=samples, split=split, batch=batch)]
         stages = [asdict(stage) for stage, _ in found]
-        keep_as(opened, found[-1][1], folder, smaller_than=str(run), steps=stages)
+        made = found[-1][1]
+        keep_as(opened, made.model, folder, decoding=made.decoding, smaller_than=str(run), steps=stages)
     if as_json:
-        return print_json({"metric": task.watched[0], "steps": stages, "folder": str(folder)})
+        return print_json({"metric": figure_of(task, steps)[0], "steps": stages, "folder": str(folder)})
     rows = [
         [
             stage.name, f"{stage.metric:.4f}", f"{stage.loss:+.2f}", f"{stage.bytes / 2**20:.2f}",
-            f"{stage.milliseconds:.1f}", f"{stage.speed:.2f}",
+            f"{stage.milliseconds:.1f}", f"{stage.speed:.2f}", *_written(stage),
         ]
         for stage, _ in found
     ]  # fmt: skip
-    table(["step", task.watched[0], "points lost", "MiB", "ms", "times as fast"], rows)
+    more = ["tokens/s", "cache, KiB"] if task.generates else []
+    table(["step", figure_of(task, steps)[0], "points lost", "MiB", "ms", "times as fast", *more], rows)
     print(f"kept in {folder}; it goes on with `everyformer predict`, `evaluate` and the others")
+
+
+def _written(stage: Stage) -> list[str]:
+    """The columns of a model that writes text."""
+    if stage.tokens_per_second is None:
+        return []
+    return [f"{stage.tokens_per_second:.0f}", "" if stage.cache_bytes is None else f"{stage.cache_bytes / 2**10:.1f}"]
 
 
 def _opened(path: Path, data: str | None, beside: Path) -> tuple[Run, Task]:

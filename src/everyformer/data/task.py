@@ -57,6 +57,8 @@ class Task:
     better: ClassVar[str] = "max"
     watched: ClassVar[tuple[str, str]] = ("", "")
     """The figure that is watched while training and which way is better, where `metric` takes too long to find."""
+    generates: ClassVar[bool] = False
+    """Whether the answers are texts that a model writes token by token."""
     Options: ClassVar[type[Where]] = Where
 
     def __init__(self, options: Any, state: dict[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from everyformer.compression import int8, smoothquant
 from everyformer.costs import flops, on_meta
 from everyformer.data import Task, find_task
+from everyformer.data.decoding import changed
 from everyformer.designs import design_of
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.heads import ClassHead
@@ -71,7 +74,7 @@ def tried(
         for share in ((1 + 2 * budget) / 3, budget):
             try:
                 new = keep_for(design, spec(part), share)
-                made = reduced(model, new, restore=not isinstance(getattr(model, "head", None), ClassHead))
+                made = reduced(model, new, restore=unreduced(model))
             except DoesNotFit as error:
                 yield Try(part.__name__, share, plain, 0.0, 1.0, 1.0, refused=str(error)), model
                 break
@@ -92,6 +95,11 @@ def best(found: list[tuple[Try, nn.Module]], *, budget: float, max_loss: float) 
         each for each in found if not each[0].refused and each[0].loss <= max_loss and each[0].speed * budget >= 1
     ]
     return max(fitting, key=lambda each: each[0].speed, default=None)
+
+
+def unreduced(model: nn.Module) -> bool:
+    """Whether a head answers for every token, so that none may be gone."""
+    return not isinstance(getattr(model, "head", None), (ClassHead, NoneType))
 
 
 def lost(before: float, after: float, better: str) -> float:
@@ -124,6 +132,10 @@ def data_of(run: Run, path: str | None) -> Task:
     return find_task(run.recipe.task).open(**data)
 
 
-def keep_as(run: Run, model: nn.Module, folder: Path, **said: Any) -> Run:
-    """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result."""
-    return save_whole(folder, run.recipe, run.task, model, {**run.result, **said})
+def keep_as(run: Run, model: nn.Module, folder: Path, *, decoding: Mapping[str, Any] | None = None, **said: Any) -> Run:
+    """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result.
+
+    `decoding` changes single options of the recipe's.
+    """
+    recipe = dataclasses.replace(run.recipe, decoding=changed(run.recipe.decoding, decoding or {}))
+    return save_whole(folder, recipe, run.task, model, {**run.result, **said})

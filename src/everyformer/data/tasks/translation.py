@@ -47,6 +47,7 @@ class Translation(Readable):
     name: ClassVar[str] = "translation"
     metric: ClassVar[str] = "bleu"
     watched: ClassVar[tuple[str, str]] = ("loss", "min")
+    generates: ClassVar[bool] = True
     Options: ClassVar[type[Where]] = Options
     texts: dict[str, tuple[list[str], list[str]]]
     parts: dict[str, tuple[list[np.ndarray], list[np.ndarray]]]
