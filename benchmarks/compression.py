@@ -40,7 +40,13 @@ WEIGHTS = (
 """Methods on the linear maps of any model."""
 TOKENS = ("tome,keep=0.7", "pitome,keep=0.7", "zerotprune,keep=0.7")
 """Fewer tokens, where no text is written."""
-CACHES = ("sinks,sinks=4,window=60", "tova,keep=0.5", "h2o,keep=0.5", "keyformer,keep=0.5", "kivi,bits=4,group=16,residual=16")
+CACHES = (
+    "sinks,sinks=4,window=60",
+    "tova,keep=0.5",
+    "h2o,keep=0.5",
+    "keyformer,keep=0.5",
+    "kivi,bits=4,group=16,residual=16",
+)
 """Smaller caches, and several tokens at once, where text is written."""
 AT_ONCE = ("jacobi,block=5", "lookahead")
 READING = (("smoothquant", "zerotprune,keep=0.7"), ("gptq,bits=4,group=32", "tome,keep=0.7"))

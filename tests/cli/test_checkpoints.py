@@ -101,6 +101,68 @@ def test_a_checkpoint_tells_pictures_apart(run, said, tmp_path):  # noqa: F811
     run("predict", tmp_path / "vit", tmp_path / "a.png").refused("no preprocessor_config.json")
 
 
+def sound(path, seconds=0.3, rate=16000):
+    """A rising tone on disk, and its samples."""
+    import soundfile
+
+    line = np.arange(int(seconds * rate)) / rate
+    soundfile.write(path, (0.3 * np.sin(2 * np.pi * (300 + 900 * line) * line)).astype(np.float32), rate)
+    return soundfile.read(path, dtype="float32")[0]
+
+
+@torch.no_grad()
+def test_a_checkpoint_tells_sounds_apart(run, tmp_path):  # noqa: F811
+    samples, folder = sound(tmp_path / "a.wav"), tmp_path / "ast"
+    config = tf.ASTConfig(
+        num_mel_bins=24, max_length=40, patch_size=8, frequency_stride=8, time_stride=8, id2label={0: "low", 1: "high"}, **SIZES
+    )  # fmt: skip
+    theirs = tf.ASTForAudioClassification(config).eval()
+    theirs.save_pretrained(folder)
+    run("predict", folder, tmp_path / "a.wav").refused("no preprocessor_config.json for sounds")
+    reader = tf.ASTFeatureExtractor(num_mel_bins=24, max_length=40)
+    reader.save_pretrained(folder)
+    given = reader(samples, sampling_rate=16000, return_tensors="pt")["input_values"]
+    assert (ef.Checkpoint.open(folder).sounds([tmp_path / "a.wav"]) - given).abs().max() < 1e-5
+    (answer,) = json.loads(run("predict", folder, tmp_path / "a.wav", "--json").out)
+    shares = theirs(given).logits.softmax(-1)[0]
+    assert answer["label"] == ("low", "high")[shares.argmax()]
+    assert answer["probability"] == pytest.approx(shares.max().item(), abs=1e-5)
+    assert [len(row) for row in json.loads(run("embed", folder, tmp_path / "a.wav").out)] == [16]
+    run("generate", folder, tmp_path / "a.wav").refused("writes no text", "everyformer predict")
+    run("forecast", folder, tmp_path / "a.wav").refused("knows no units to forecast in")
+
+
+@torch.no_grad()
+def test_a_checkpoint_writes_down_what_is_said(run, tmp_path):  # noqa: F811
+    samples, folder = sound(tmp_path / "a.wav"), tmp_path / "whisper"
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 0}
+    config = tf.WhisperConfig(
+        vocab_size=len(WORDS), num_mel_bins=80, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_source_positions=50, max_target_positions=12,
+        **ids,
+    )  # fmt: skip
+    theirs = tf.WhisperForConditionalGeneration(config).eval()
+    theirs.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({**ids, "forced_decoder_ids": [[1, 6], [2, 7]]}))
+    reader = tf.WhisperFeatureExtractor(chunk_length=1)
+    reader.save_pretrained(folder)
+    BertWordPieceTokenizer({word: i for i, word in enumerate(WORDS)}).save(str(folder / "tokenizer.json"))
+    given = reader(samples, sampling_rate=16000, return_tensors="pt")["input_features"]
+    held = ef.Checkpoint.open(folder)
+    precisely = reader._np_extract_fbank_features(np.pad(samples, (0, 16000 - len(samples)))[None], "cpu")
+    assert (held.sounds([tmp_path / "a.wav"]).mT - torch.from_numpy(precisely)).abs().max() < 1e-5
+    said = [1, 6, 7]
+    for _ in range(4):
+        said.append(int(theirs(given, decoder_input_ids=torch.tensor([said])).logits[0, -1].argmax()))
+    expected = held.tokenizer.decode([token for token in said[3:] if 0 not in said[3 : said.index(token, 3) + 1]])
+    (answer,) = json.loads(
+        run("generate", folder, tmp_path / "a.wav", "--tokens", "4", "--temperature", "0", "--json").out
+    )
+    assert answer["text"] == expected
+    (vector,) = json.loads(run("embed", folder, tmp_path / "a.wav").out)
+    assert vector == pytest.approx(theirs.model.encoder(given).last_hidden_state[0].mean(0).tolist(), abs=1e-4)
+
+
 def test_a_checkpoint_goes_out_again(run, bert, llama, tmp_path):  # noqa: F811
     said = run("export", bert, "--to", "hf", "--out", tmp_path / "out")
     assert "BertForSequenceClassification" in said.out, said.err
