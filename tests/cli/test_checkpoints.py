@@ -13,7 +13,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 import everyformer as ef
 from cli.test_commands import run  # noqa: F401
 from everyformer.training import Run
-from support.tiny_data import pairs
+from support.tiny_data import pairs, pictures
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "##s", "run", "the"]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -99,6 +99,20 @@ def test_a_checkpoint_tells_pictures_apart(run, said, tmp_path):  # noqa: F811
     run("predict", tmp_path / "vit", tmp_path / "a.png").refused("crop_pct=0.9")
     (tmp_path / "vit" / "preprocessor_config.json").unlink()
     run("predict", tmp_path / "vit", tmp_path / "a.png").refused("no preprocessor_config.json")
+
+
+def test_a_run_on_pictures_answers_the_same_from_where_it_goes(run, tmp_path):  # noqa: F811
+    folder = pictures(tmp_path / "pictures")
+    vit = "design={system: vit, patch: 8, width: 16, depth: 1, heads: 2}"
+    quick = ["training.steps=1", "training.epochs=null", "training.threads=1", "training.precision=fp32"]
+    said = run("train", "pictures", f"data.path={folder}", "data.image=16", vit, *quick, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert run("export", tmp_path / "run", "--to", "hf", "--out", tmp_path / "vit").code == 0
+    given = sorted(folder.glob("test/*/*.png"))[::4]
+    ours = json.loads(run("predict", tmp_path / "run", *given, "--json").out)
+    theirs = json.loads(run("predict", tmp_path / "vit", *given, "--json").out)
+    assert [each["label"] for each in theirs] == [each["label"] for each in ours]
+    assert [each["probability"] for each in theirs] == pytest.approx([each["confidence"] for each in ours], abs=1e-5)
 
 
 def sound(path, seconds=0.3, rate=16000):

@@ -124,6 +124,10 @@ class Task:
         """Raw inputs into answers."""
         raise NotImplementedError
 
+    def processor(self) -> dict[str, Any] | None:
+        """What preprocessor_config.json says in transformers of how raw input is read; None where it cannot say it."""
+        return None
+
     def write(self, inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """Write the answers to raw inputs as files into `folder`, where they are pictures; gives the names."""
         raise EveryformerError(f"the answers of {self.name} are no files; print them, with --json for a program")
