@@ -205,6 +205,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "feedforward.NormedMLP": {"norm": ef.spec(ef.norms.LayerNorm), "ratio": 1.5},
     "heads.BasisTransforms": {"classes": 3, "old": 8, "extra": 4},
+    "feedforward.SampleGate": {"opening": 0.0},
     "heads.CellHead": {"outputs": 3},
     "heads.ClusterQueries": _clusters,
     "heads.SoftClusterQueries": _clusters,
