@@ -14,6 +14,8 @@ TITLES = {
     "training": "A training step, and training on Multi30k",
     "generation": "Generation",
     "caches": "Smaller caches",
+    "compression": "Smaller models, method by method",
+    "surgery": "Parts exchanged in checkpoints",
     "precision": "Number formats",
     "feedforward": "Feedforwards, norms and depth beside the plain model",
     "abstraction": "What parts cost beside one plain module",

@@ -23,24 +23,30 @@ from everyformer.interop.timm import from_timm
 BATCH, CLASSES, IMAGE = 2, 10, 224
 
 TIMM: dict[str, tuple[str, dict[str, Any]]] = {
-    "beit": ("beit_base_patch16_224", {"depth": 2}),
     "cait": ("cait_xxs24_224", {"depth": 2}),
-    "convmixer": ("convmixer_768_32", {"depth": 2}),
+    "coat": ("coat_lite_mini", {"serial_depths": (1, 1, 1, 1)}),
+    "convmixer": ("ConvMixer", {"dim": 768, "depth": 2, "kernel_size": 7, "patch_size": 7}),
     "convnext": ("convnext_tiny", {"depths": (1, 1, 1, 1)}),
     "deit": ("deit_tiny_patch16_224", {"depth": 4}),
     "hiera": ("hiera_tiny_224", {"stages": (1, 1, 1, 1)}),
-    "mlp-mixer": ("mixer_s16_224", {"num_blocks": 4}),
+    "maxvit": ("maxvit_tiny_tf_224", {"depths": (1, 1, 1, 1)}),
+    "mlp-mixer": ("MlpMixer", {"num_blocks": 4, "embed_dim": 512}),
     "pit": ("pit_ti_224", {"depth": [1, 1, 1]}),
     "poolformer": ("poolformer_s12", {}),
     "pvt-v2": ("pvt_v2_b1", {"depths": (1, 1, 1, 1)}),
     "swin": ("swin_tiny_patch4_window7_224", {"depths": (2, 1, 1, 1)}),
     "swin-v2": ("swinv2_tiny_window8_256", {"depths": (2, 1, 1, 1), "img_size": 256}),
+    "tnt": ("tnt_s_legacy_patch16_224", {"depth": 2}),
     "twins": ("twins_svt_small", {"depths": (2, 2, 2, 2)}),
     "vit": ("vit_tiny_patch16_224", {"depth": 4}),
     "xcit": ("xcit_nano_12_p16_224", {"depth": 2}),
 }
-"""timm's name for each system, and what makes it short."""
+"""timm's name or class for each system, and what makes it short."""
 TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "beit": (
+        "BeitForImageClassification",
+        {"num_hidden_layers": 2, "use_relative_position_bias": True, "use_absolute_position_embeddings": False},
+    ),
     "cvt": ("CvtForImageClassification", {"depth": [1, 2, 3]}),
     "pvt": ("PvtForImageClassification", {"depths": [1, 1, 1, 1]}),
     "segformer": ("SegformerForImageClassification", {"depths": [1, 1, 1, 1]}),
@@ -65,6 +71,9 @@ def timm_model(name: str, options: dict[str, Any]) -> nn.Module:
     """A timm model with random weights."""
     import timm
 
+    kind = getattr(timm.models, name, None)
+    if isinstance(kind, type):
+        return kind(num_classes=CLASSES, **options)
     return timm.create_model(name, num_classes=CLASSES, **options)
 
 

@@ -107,6 +107,8 @@ class ScorePart(Part):
     capabilities = frozenset({"causal", "masked", "padding", "packed", "incremental", "weights"})
     piecewise: bool = True
     """Whether it may be given the scores of some queries, with all keys that those may see, instead of all at once."""
+    derivative: bool = True
+    """Whether its gradient is its derivative; that of what rounds is passed on as if it did not."""
     placed: bool = False
     """Whether it asks where queries and keys stand."""
 

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -155,6 +156,7 @@ def find_part(name: str) -> type:
     return known[short]
 
 
+@cache
 def import_all(room: str) -> None:
     """Import every module of a room, so that its parts are registered."""
     try:

@@ -44,10 +44,17 @@ def test_same_seed_same_answer(name: str) -> None:
         assert not torch.equal(run(one), run(other))
 
 
+UNREACHED = {
+    "reduction.Interpreter": "its decisions have no derivative, a reward trains it (objectives.RewardedPruning)",
+    "models.Cascade": "what earlier members answer is in the notes, which nobody asks for here (systems/test_dvt)",
+    "feedforward.ReusingMLP": "what it reads of an earlier network is not there (systems/test_dvt)",
+}
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_gradients_reach_every_parameter(name: str) -> None:
-    if name == "reduction.Interpreter":
-        pytest.skip("its decisions have no derivative, a reward trains it (objectives.RewardedPruning)")
+    if name in UNREACHED:
+        pytest.skip(UNREACHED[name])
     part = make(name).train()
     answer = run(part, marked=isinstance(part, Mixer))
     if list(part.parameters()):

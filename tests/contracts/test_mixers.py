@@ -20,11 +20,13 @@ MIXERS = mixers()
 LENGTHS = (6, 3, 1)
 
 
+DECLARED = {name: make(name).capabilities for name in MIXERS}
+
+
 def having(*capabilities: str, without: str = "grid") -> list[str]:
     """The mixers that have all of these capabilities and not the other."""
     found = []
-    for name in MIXERS:
-        declared = make(name).capabilities
+    for name, declared in DECLARED.items():
         if declared.issuperset(capabilities) and without not in declared:
             found.append(name)
     return found

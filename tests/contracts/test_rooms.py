@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -347,6 +348,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """A model that the objective can train, and a batch with labels."""
     system, labels = {
         "objectives.AlignedDistillation": ("transformer", "ids"),
+        "objectives.BackwardCompatible": ("vit", "classes"),
         "objectives.Boxes": ("detr", "boxes"),
         "objectives.Classification": ("vit", "classes"),
         "objectives.ClassesAndWords": ("supervised-mim", "classes"),
@@ -356,6 +358,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.HardDistillation": ("vit", "classes"),
         "objectives.HiddenPixels": ("vit-mae", "none"),
         "objectives.HiddenWords": ("beit", "none"),
+        "objectives.HybridDistillation": ("vit", "none"),
         "objectives.Places": ("mp3", "none"),
         "objectives.RewardedPruning": ("ia-red2", "classes"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),
@@ -368,7 +371,12 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.SequenceToSequence": ("transformer", "ids"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
     words = {"visual_words": 6} if name == "objectives.HiddenWords" else {}
-    model = model_of(tiny(system, **words))
+    heads = {
+        "objectives.BackwardCompatible": ef.spec(ef.heads.BasisTransforms, classes=3, old=3, extra=2),
+        "objectives.HybridDistillation": ef.spec(ef.heads.CellHead, outputs=tiny("vit").get("width")),
+    }
+    design = tiny(system, **words)
+    model = model_of(design.swap("head", heads[name]) if name in heads else design)
     batch = example(model, 4)
     generator = torch.Generator().manual_seed(5)
     if labels == "classes":
@@ -402,7 +410,8 @@ def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
     model, batch = shared_case(name)
     objective: Any = spec_of(name).build().eval()
     if hasattr(objective, "teach"):
-        objective.teach(model_of(tiny("llama" if "target" in batch else "vit"), seed=9))
+        teachers = range(9, 9 + len(inspect.signature(objective.teach).parameters))
+        objective.teach(*(model_of(tiny("llama" if "target" in batch else "vit"), seed=seed) for seed in teachers))
     if hasattr(objective, "learn"):
         objective.learn(batch["inputs"])
     if name == "objectives.Places":

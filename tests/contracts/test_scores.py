@@ -112,7 +112,10 @@ def test_a_row_of_padding_alone_stays_finite(attention: str, dtype: torch.dtype)
 def test_gradients_reach_every_parameter_and_are_the_derivative(name: str) -> None:
     mixer = make("mixers.Attention", **place(name), width=16).double()
     values = tokens(width=16).values.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: mixer(ef.Tokens(x), Context(mask=Causal())), (values,), fast_mode=True)
+    if find_part(name).derivative:
+        assert torch.autograd.gradcheck(
+            lambda x: mixer(ef.Tokens(x), Context(mask=Causal())), (values,), fast_mode=True
+        )
     mixer(ef.Tokens(values), Context(mask=Causal())).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in mixer.parameters() if p.requires_grad)
 

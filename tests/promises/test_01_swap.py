@@ -88,7 +88,7 @@ def of(kind: type, *rooms: str) -> list[str]:
 )
 def test_every_mixer_in_every_backbone(name: str, backbone: str) -> None:
     capabilities = spec_of(name).part.capabilities
-    if backbone in ("backbones.Multiscale", "backbones.WordBlock") and "memory" in capabilities:
+    if backbone in ("backbones.Multiscale", "backbones.Spelled", "backbones.WordBlock") and "memory" in capabilities:
         pytest.skip("what stands inside is of another width than the memory")
     pictures = "grid" in capabilities
     place = (
@@ -97,8 +97,8 @@ def test_every_mixer_in_every_backbone(name: str, backbone: str) -> None:
     try:
         trains_or_is_refused(body(backbone, pictures=pictures), place, spec_of(name))
     except ef.BadInput as error:
-        assert backbone in ("backbones.Chunked", "backbones.Multiscale"), (
-            "only chunks and patches of tokens lose the grid"
+        assert backbone in ("backbones.Chunked", "backbones.Multiscale", "backbones.Spelled"), (
+            "only chunks, words and patches of tokens lose the grid"
         )
         assert "fill a grid" in str(error)
 

@@ -227,6 +227,8 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.ReducedAttention": (reduced, 1.95),
     "mixers.Spread": (apart(2), 1.0),
     "mixers.Windows": (apart(3), 1.0),
+    "mixers.FilledWindows": (apart(3), 1.0),
+    "mixers.DeformableAttention": (lambda n, d: 2 * n * d * (2 * d + 4 * 4 * 3 + 4), 1.0),
     "mixers.FourierMixer": (lambda n, d: 5 * n * d * math.log2(n * d), 1 + math.log(15 / 12) / math.log(8)),
     "mixers.CrossCovariance": (between_channels, 1.0),
     "mixers.FactorAttention": (factored, 1.0),

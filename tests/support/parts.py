@@ -147,6 +147,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "decoder": _encoder.but(blocks=(_block,)),
         "inner_width": 48,
     },
+    "backbones.RememberingStage": {
+        "blocks": (_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="fine"),)),)
+    },
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.Summed": {"bodies": (_encoder.but(blocks=(_block,)),) * 2},
     "backbones.WordBlock": {
@@ -161,10 +164,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "backbones.StandardBottlenecks": {"depth": 2, "groups": 2},
     "embeddings.AnchoredPatches": {"patch": 4, "image": 16},
-    "embeddings.Beside": {
-        "tokens": ef.spec(ef.embeddings.Patches, patch=8, image=16),
-        "memory": ef.spec(ef.embeddings.Patches, patch=4, image=16),
-    },
     "embeddings.BinaryFilters": {"hidden": 24, "books": 3, "codes": 5},
     "embeddings.ConvStem": {"image": 16},
     "embeddings.ConvSteps": {"variates": 3, "lookback": 12},
@@ -206,6 +205,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "feedforward.NormedMLP": {"norm": ef.spec(ef.norms.LayerNorm), "ratio": 1.5},
     "heads.BasisTransforms": {"classes": 3, "old": 8, "extra": 4},
+    "feedforward.SampleGate": {"opening": 0.0},
     "heads.CellHead": {"outputs": 3},
     "heads.ClusterQueries": _clusters,
     "heads.SoftClusterQueries": _clusters,

@@ -20,28 +20,22 @@ def test_keeping_all_is_attention_to_every_fine_patch():
     close(model(pictures), plain(pictures))
 
 
-def test_a_memory_that_says_nothing_leaves_a_vit():
+def test_a_memory_that_says_nothing_leaves_a_plain_stage():
     model = perturb(ef.create("hypothesis-c", **SIZES, keep=2), std=0.2)
-    output = model.backbone.blocks[0].cross[0].output
-    for parameter in output.parameters():
+    for parameter in model.backbone.blocks[0].cross[0].output.parameters():
         torch.nn.init.zeros_(parameter)
-    vit = ef.create("vit", **{name: each for name, each in SIZES.items() if name != "fine"}).eval()
-    kept = {}
-    for name, each in model.state_dict().items():
-        if "memory" in name or "cross" in name or "residual.1." in name:
-            continue
-        kept[name.replace("embedding.tokens.", "embedding.").replace("residual.2.", "residual.1.")] = each
-    vit.load_state_dict(kept)
+    plain = ef.design("hypothesis-c", **SIZES).set("backbone.blocks.0.cross", ()).build().eval()
+    kept = {n: each for n, each in model.state_dict().items() if "cross" not in n and "residual.1." not in n}
+    plain.load_state_dict({n.replace("residual.2.", "residual.1."): each for n, each in kept.items()})
     pictures = torch.randn(2, 1, 16, 16)
-    close(model(pictures), vit(pictures))
+    close(model(pictures), plain(pictures))
 
 
 def test_what_is_read_are_the_best_of_each_head():
     """Two of 16: a change of any other fine patch changes nothing of what the block takes from the memory."""
     model = perturb(ef.create("hypothesis-c", **SIZES, keep=2), std=0.5)
-    context = ef.Context()
-    tokens = model.embedding(torch.randn(1, 1, 16, 16), context)
-    mixer, memory = model.backbone.blocks[0].cross[0], context.memory["fine"]
+    memory = model.embedding(torch.randn(1, 1, 16, 16))
+    tokens, mixer = model.backbone.enter(memory), model.backbone.blocks[0].cross[0]
     asked = mixer.query(tokens.values).unflatten(-1, (2, 8)).transpose(1, 2)
     keys = mixer.key_value(memory.values).chunk(2, -1)[0].unflatten(-1, (2, 8)).transpose(1, 2)
     best = (asked @ keys.mT).topk(2).indices.unique()
@@ -49,9 +43,10 @@ def test_what_is_read_are_the_best_of_each_head():
     assert memory.count == 16 > len(best)
     values = memory.values.clone()
     values[:, others] = 0
-    close(mixer(tokens, context.replace(memory={"fine": memory.update(values)})), mixer(tokens, context))
+    found = [mixer(tokens, ef.Context(memory={"fine": each})) for each in (memory.update(values), memory)]
+    close(*found)
 
 
-def test_a_context_is_asked_for():
-    with pytest.raises(ef.BadInput, match="puts the memory 'fine' into a context"):
-        ef.create("hypothesis-c", **SIZES).embedding(torch.randn(1, 1, 16, 16))
+def test_patches_that_are_not_made_of_whole_fine_ones_are_refused():
+    with pytest.raises(ValueError, match="made of whole fine ones; given 8 and 3"):
+        ef.design("hypothesis-c", **{**SIZES, "fine": 3})

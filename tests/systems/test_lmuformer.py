@@ -6,7 +6,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Cache, Context
 from everyformer.costs import on_meta, parameters
-from everyformer.interop.forms import Within
+from everyformer.interop.forms import Squeezed
 from everyformer.interop.weights import Pair, batch_norm, layer
 from everyformer.spikes import spikes
 from support.agreement import recorded
@@ -17,7 +17,7 @@ SIZES = {"classes": 3, "mels": 5, "frames": 128, "width": 8, "ratio": 2.0}
 
 def pairs(block, inner):
     """What both forms share; their linear maps are convolutions of kernel 1 where `inner` says so."""
-    flat = {"form": Within(2)}
+    flat = {"form": Squeezed(2)}
     ours = "backbone.blocks.0"
 
     def conv(to, name):

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import SegformerForSemanticSegmentation
 
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
+from everyformer.interop import to_folder
 from support.agreement import perturb, same_as_function
 from support.systems import tiny
 
@@ -34,6 +36,17 @@ def block(p, name, x, heads, eps):
     x = x + linear(p, f"{name}.mixer.output", torch.cat(found, -1))
     hidden = F.gelu(linear(p, f"{name}.feedforward.up", layer_norm(p, f"{name}.residual.1.norm", x, eps)))
     return x + linear(p, f"{name}.feedforward.down", hidden)
+
+
+@torch.no_grad()
+def test_segformer_goes_to_hugging_face_and_comes_back(tmp_path):
+    model = perturb(tiny("segformer-segmentation").build(seed=0).eval(), std=0.1)
+    to_folder(model, tmp_path)
+    theirs, pictures = SegformerForSemanticSegmentation.from_pretrained(tmp_path).eval(), torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(pictures), theirs(pictures).logits, atol=1e-5, rtol=1e-5)
+    assert ef.load(tmp_path).system == "segformer-segmentation"
+    with pytest.raises(ef.DoesNotFit, match=r"mlp_ratios takes whole numbers there; the design has \[1\.5, 1\.5\]"):
+        to_folder(tiny("segformer-segmentation", ratio=1.5).build(), tmp_path)
 
 
 def test_segmenter_equals_its_equations():

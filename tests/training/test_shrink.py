@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as tf
 
 import everyformer as ef
 from everyformer import cli
@@ -70,7 +71,7 @@ def test_steps_leave_a_run_like_any_other(run: Run, tmp_path: Path, said: Any) -
     ("step", "words"),
     [
         ("gptqq", "did you mean 'gptq'"), ("vit", "'vit' is not a method"), ("gptq,bit=4", "did you mean 'bits'"), ("gptq,bits", "NAME,key=value; given 'bits'"),
-        ("gptq,bits=0", "2 to 16 bits; given bits=0"), ("gptq,bits=four", "takes int; given 'four'"), ("gptq,calibration=1", "unknown option"),
+        ("gptq,bits=0", "2 to 16 bits; given bits=0"), ("sparsegpt,sparsity=1.5", "given"), ("tova,keep=0.5", "'tova,keep=0.5' is for models that write text"), ("tova,kep=1", "did you mean 'keep'"), ("tome,keep=2", "keep"), ("rtn,paths=head", "plain linear map 'head'"), ("gptq,bits=four", "takes int; given 'four'"), ("gptq,calibration=1", "unknown option"),
     ],
 )  # fmt: skip
 def test_a_step_that_there_is_not_is_refused_before_anything_is_written(
@@ -89,11 +90,59 @@ def test_a_shrunk_language_model_generates(tmp_path: Path, said: Any) -> None:
     train(load_recipe("shakespeare", given), tmp_path / "plain", progress=False)
     out = tmp_path / "small"
     steps = ("--with", "gptq,bits=4,group=16", "--samples", 4, "--batch", 4)
-    assert said("shrink", tmp_path / "plain", *steps, "--out", out)[0] == 0
+    code, text = said("shrink", tmp_path / "plain", *steps, "--with", "tova,keep=4", "--json", "--out", out)
+    assert code == 0, text
+    plain, rounded, kept = json.loads(text)["steps"]
+    assert plain["cache_bytes"] == rounded["cache_bytes"] == 15 * kept["cache_bytes"] / 4, "4 of the 15 tokens read"
+    assert rounded["bytes"] == kept["bytes"] < plain["bytes"]
+    assert all(each["tokens_per_second"] > 0 for each in (plain, rounded, kept))
+    small = Run.open(out)
+    assert small.recipe.decoding["policy"] == "tova,keep=4"
+    assert small.evaluate("valid").metrics["loss"] == pytest.approx(kept["metric"])
     told = said("generate", out, "the dog", "--tokens", 5, "--temperature", 0, "--json")
     assert told[0] == 0, told[1]
     (answer,) = json.loads(told[1])
     assert answer["text"] == Run.open(out).predict(["the dog"], decoding={"temperature": 0, "max_tokens": 5})[0]["text"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A BERT of others that tells two kinds of text apart, and a table of both."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "day", "##s", "a"]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = tf.BertConfig(
+        vocab_size=len(words), max_position_embeddings=8, id2label={0: "up", 1: "down"}, label2id={"up": 0, "down": 1}, **sizes
+    )  # fmt: skip
+    tf.BertForSequenceClassification(config).save_pretrained(folder / "model")
+    (folder / "model" / "vocab.txt").write_text("\n".join(words))
+    rows = [f"{('good', 'bad')[i % 2]} day{'s' * (i % 3 > 0)},{('up', 'down')[i % 2]}" for i in range(40)]
+    (folder / "table.csv").write_text("\n".join(["text,label", *rows]))
+    return folder / "model", folder / "table.csv"
+
+
+def test_a_checkpoint_of_others_is_shrunk_as_it_is(bert: tuple[Path, Path], tmp_path: Path, said: Any) -> None:
+    model, table = bert
+    given = ("shrink", model, "--with", "rtn,bits=8", "--samples", 4, "--batch", 4, "--out", tmp_path / "small")
+    code, text = said(*given, "--data", table, "--json")
+    assert code == 0, text
+    small = Run.open(tmp_path / "small")
+    assert small.task.state["classes"] == ["up", "down"], "in the order of the checkpoint"
+    held = ef.Checkpoint.open(model).predict(["good days"])[0]
+    (answer,) = small.predict(["good days"])
+    assert answer["label"] == held["label"]
+    assert answer["confidence"] == pytest.approx(held["probability"], abs=0.01)
+    assert said(*given[:-1], tmp_path / "none") == (2, f"everyformer: '{model}' is a checkpoint, which has no data; "
+                                                       "give --data, yours or a recipe's name\n")  # fmt: skip
+    three = tmp_path / "three.csv"
+    three.write_text(table.read_text().replace("up", "north"))
+    code, text = said(*given[:-1], tmp_path / "none", "--data", three)
+    assert (code, "label 'north' in row 0" in text) == (2, True), text
+    tf.BertModel.from_pretrained(model).save_pretrained(tmp_path / "body")
+    (tmp_path / "body" / "vocab.txt").write_text((model / "vocab.txt").read_text())
+    code, text = said("shrink", tmp_path / "body", *given[2:-1], tmp_path / "none", "--data", table)
+    assert (code, "was not trained to answer this data; train it on them first" in text) == (2, True), text
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_graph_of_a_shrunk_model_answers_the_same(tmp_path: Path) -> None:

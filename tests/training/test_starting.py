@@ -143,6 +143,9 @@ def test_what_does_not_fit_is_told(bert: Path, gpt: Path, texts: Path, tmp_path:
     refused(DoesNotFit, "'gpt' has no head that answers with classes", texts, gpt)
     refused(EveryformerError, "design.depth is said beside design.from", texts, bert, "design.depth=2")
     refused(BadInput, "neither a checkpoint .* nor a run", texts, tmp_path)
+    for facts, what in (({"channels": 3, "image": 32}, "pictures"), ({"mels": 8, "frames": 9}, "spectrograms")):
+        with pytest.raises(DoesNotFit, match=f"does not read {what}: what it reads goes into embeddings.Text"):
+            design_for({"from": str(bert)}, {"classes": 3, **facts})
 
 
 def test_only_what_is_above_the_start_stays_in_the_recipe(bert: Path, texts: Path) -> None:

@@ -20,7 +20,7 @@ from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSigna
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
 from everyformer.backbones.pooled import QueryPooling
-from everyformer.backbones.pyramids import Pyramid, Stage
+from everyformer.backbones.pyramids import Pyramid, RememberingStage, Stage
 from everyformer.backbones.reversible import Reversible, ReversibleBlock
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.skipping import Skipping
@@ -44,7 +44,7 @@ __all__ = [
     "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused",
     "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks",
     "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Project",
-    "Pyramid", "QueryPooling", "ResidualMerging", "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences",
+    "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences",
     "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks", "StridedBottleneck", "Summed",
     "TurnSignal", "WordBlock", "fold",
 ]  # fmt: skip

@@ -62,6 +62,16 @@ class Stage(Encoder):
 
 
 @part("backbones")
+class RememberingStage(Stage):
+    """A stage whose blocks may look back at what entered it, as the memory `fine` of the context."""
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """The tokens after the stage."""
+        context = context or Context()
+        return super().forward(tokens, context.replace(memory={**context.memory, "fine": tokens}))
+
+
+@part("backbones")
 class Pyramid(Backbone):
     """Stages one after the other, each at the width that the one before gives, and a last norm."""
 

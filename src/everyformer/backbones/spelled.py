@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -11,10 +12,9 @@ from everyformer.backbones.chunks import Chunker, MarkedChunks, on_the_left
 from everyformer.backbones.stacks import Encoder
 from everyformer.context import Context
 from everyformer.contracts import Backbone
-from everyformer.masks import Where
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
-from everyformer.tokens import Tokens
+from everyformer.tokens import Tokens, pack, unpack
 
 
 @part("backbones")
@@ -58,32 +58,38 @@ class Spelled(Backbone):
         begins = (self.chunks(tokens, real) >= 0.5) & real
         word = (begins.cumsum(1) - 1).clamp(min=0)
         marks = torch.where(begins, 0, 1).argsort(dim=1, stable=True)
-        if not torch.compiler.is_compiling() and not marks.is_meta:
-            marks = marks[:, : max(1, int(begins.sum(1).max()))]
-        index = torch.arange(tokens.count, device=word.device)
-        letters = tokens.replace(positions=(index - marks.gather(1, word))[..., None])
-        own = Where(Same(word))
-        read = self.encoder(letters, Context(mask=own, generator=context.generator)).values
-        words = self.widen(read.gather(1, marks[..., None].expand(-1, -1, read.shape[-1])))
-        before = torch.cat((self.first.expand(len(words), 1, -1), words[:, :-1]), 1)
-        whole = torch.arange(marks.shape[1], device=marks.device) < begins.sum(1, keepdim=True)
+        place = torch.arange(tokens.count, device=word.device) - marks.gather(1, word)
+        words, longest = sizes(begins, place * real)
+        at = torch.where(real, word * longest + place, words * longest)[..., None].expand_as(tokens.values)
+        slots = tokens.values.new_zeros(len(word), words * longest + 1, tokens.width).scatter(1, at, tokens.values)
+        filled = real.new_zeros(len(word), words * longest + 1).scatter(1, at[..., 0], real)
+        values, filled = (each[:, :-1].unflatten(1, (words, longest)).flatten(0, 1) for each in (slots, filled))
+        read = apart(self.encoder, Tokens(values, mask=filled), Context(generator=context.generator))
+        vectors = self.widen(read[:, 0]).unflatten(0, (-1, words))
+        before = torch.cat((self.first.expand(len(vectors), 1, -1), vectors[:, :-1]), 1)
+        whole = torch.arange(words, device=word.device) < begins.sum(1, keepdim=True)
         said = self.narrow(self.inner(Tokens(before, mask=whole), context.replace(lowered={})).values)
-        said = torch.where(whole[..., None], said, 0)
-        values = letters.values.scatter_add(1, marks[..., None].expand_as(said), said)
-        return self.decoder(letters.update(values), context.replace(mask=context.mask & own, lowered={})).values
+        values = values + F.pad(said.flatten(0, 1)[:, None], (0, 0, 0, longest - 1))
+        told = apart(self.decoder, Tokens(values, mask=filled), context.replace(lowered={}))
+        return told.reshape(len(word), words * longest, -1).gather(1, at.clamp(max=words * longest - 1))
 
 
-class Same:
-    """Whether two places of a row belong to the same word."""
+def in_graph(values: Tensor) -> bool:
+    """Whether no size may depend on what the values are."""
+    return torch.compiler.is_compiling() or values.is_meta
 
-    def __init__(self, word: Int[Tensor, "B N"]) -> None:
-        self.word = word
 
-    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
-        """True where they do."""
-        return self.of(query) == self.of(key)
+def sizes(begins: Bool[Tensor, "B N"], place: Int[Tensor, "B N"]) -> tuple[int, int]:
+    """How many words a row has at most and how many letters a word; FLOPs are counted as if every letter were a word."""
+    count = begins.shape[1]
+    if in_graph(begins):
+        return count, 1 if begins.is_meta else count
+    return max(1, int(begins.sum(1).max())), int(place.max()) + 1
 
-    def of(self, places: Tensor) -> Tensor:
-        """The word of each place of (1 or B, ...) places."""
-        rows = places.expand(len(self.word), *places.shape[1:])
-        return self.word.gather(1, rows.flatten(1)).view(rows.shape)
+
+def apart(body: nn.Module, words: Tokens, context: Context) -> Float[Tensor, "W L D"]:
+    """What a body makes of each word by itself; padding is left out where sizes may depend on values."""
+    if in_graph(words.values):
+        return body(words, context).values
+    packed = pack(words)
+    return unpack(packed, body(packed, context).values).values

@@ -101,8 +101,8 @@ def _show_checkpoint(folder: Path, as_json: bool) -> None:
 
     held = opened(folder)
     if not as_json:
-        return print(f"{folder}: a {held.top}, which is the system '{held.family.system}'\n\n{held.design}")
-    plain = {"class": held.top, "system": held.family.system, "design": to_plain(held.design.spec)}
+        return print(f"{folder}: a {held.top}, which is the system '{held.design.name}'\n\n{held.design}")
+    plain = {"class": held.top, "system": held.design.name, "design": to_plain(held.design.spec)}
     print_json({**plain, "parameters": parameters(on_meta(held.design))})
 
 

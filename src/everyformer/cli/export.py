@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,7 @@ def export(
     if to is Format.hf:
         said = to_folder(held.model, out, top=top, config=_said(held, path))
         _tokenizer(path, out)
+        _processor(held, path, out)
         print(f"{out}: a {said['architectures'][0]}")
         return
     axes = (to_torch if to is Format.torch else to_onnx)(held.model, out)
@@ -52,8 +54,11 @@ def _said(held: Any, path: Path) -> dict[str, Any]:
     if is_checkpoint(path):
         return dict(held.config)
     classes = held.task.state.get("classes") or []
-    named = {str(i): str(name) for i, name in enumerate(classes)}
-    return {"id2label": named, "label2id": {name: int(i) for i, name in named.items()}} if named else {}
+    vocabulary = getattr(held.task, "vocabulary", None)
+    said = {} if vocabulary is None else vocabulary.special_ids
+    if classes:
+        said = {**said, "id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
+    return said
 
 
 def _tokenizer(path: Path, out: Path) -> None:
@@ -63,3 +68,15 @@ def _tokenizer(path: Path, out: Path) -> None:
     source = (path if is_checkpoint(path) else path / "task") / "tokenizer.json"
     if source.is_file() and "model" in read_json(source):
         (out / source.name).write_bytes(source.read_bytes())
+
+
+def _processor(held: Any, path: Path, out: Path) -> None:
+    """How pictures and sounds are read goes along, where transformers has a word for it."""
+    name = "preprocessor_config.json"
+    if is_checkpoint(path):
+        if (path / name).is_file():
+            (out / name).write_bytes((path / name).read_bytes())
+        return
+    said = held.task.processor()
+    if said is not None:
+        (out / name).write_text(json.dumps(said, indent=2) + "\n")

@@ -124,8 +124,8 @@ def _answer(
     run = opened(folder, precision)
     if out is not None and getattr(run, "task", None) is None:
         raise EveryformerError(f"'{folder}' is a checkpoint, which writes no files; give a run's folder, or no --out")
-    if task is not None and getattr(run, "task", None) is not None and run.task.name != task:
-        raise EveryformerError(f"'{folder}' is a run of {run.task.name}, not of {task}; use `everyformer predict`")
+    if task is not None:
+        _refuse_other(run, folder, task)
     given = _inputs(inputs)
     answers = run.predict(given, decoding=decoding)
     if out is not None:
@@ -138,6 +138,17 @@ def _answer(
         more = f"  ({answer['probability']:.3f})" if "probability" in answer else ""
         label = f"{answer['input']}: " if more and isinstance(answer.get("input"), str) else ""
         print(f"{label}{_text(said)}{more}")
+
+
+def _refuse_other(run: Any, folder: Path, task: str) -> None:
+    """Refuse a run of another task, and a checkpoint that cannot do it."""
+    own = getattr(run, "task", None)
+    if own is None and task == "forecasting":
+        raise EveryformerError(f"'{folder}' is a checkpoint, which knows no units to forecast in; give a run's folder")
+    if own is None and not run.writes:
+        raise EveryformerError(f"'{folder}' is a {run.top}, which writes no text; use `everyformer predict` or `embed`")
+    if own is not None and own.name != task:
+        raise EveryformerError(f"'{folder}' is a run of {own.name}, not of {task}; use `everyformer predict`")
 
 
 def _text(said: Any) -> str:

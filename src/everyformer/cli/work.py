@@ -32,7 +32,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe, or on your own files; the run's folder keeps everything that is needed to use the model."""
-    loaded = _recipe(recipe, overrides or [], tell=not as_json)
+    loaded = recipe_of(recipe, overrides or [], tell=not as_json)
     if explain:
         print(loaded.explain())
         return
@@ -48,7 +48,7 @@ def train(
         print(f"run kept in {folder}")
 
 
-def _recipe(name: str, overrides: list[str], tell: bool) -> Recipe:
+def recipe_of(name: str, overrides: list[str], tell: bool) -> Recipe:
     """The recipe of that name, or one that is picked for the data there."""
     from everyformer.recipe import known_recipes, load_recipe, read_overrides
 

@@ -60,6 +60,32 @@ def measured(
     return torch.cat(seen), torch.cat(found)
 
 
+def fit(
+    body: ChosenDepth,
+    seen: Float[Tensor, "N D"],
+    found: Float[Tensor, "N E"],
+    beta: float,
+    *,
+    steps: int = 500,
+    lr: float = 0.05,
+) -> None:
+    """Teach the gate to name, by what it sees of a sample, the exit with the most quality less `beta` for each block (step C)."""
+    wanted = (found - beta * torch.arange(found.shape[1], device=found.device)).argmax(1)
+    mean, scale = seen.mean(0), seen.std(0).clamp(min=1e-6)
+    gate = nn.Linear(seen.shape[1], found.shape[1], device=seen.device)
+    for parameter in gate.parameters():
+        nn.init.zeros_(parameter)
+    optimiser = torch.optim.AdamW(gate.parameters(), lr=lr, weight_decay=0.1)
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimiser.zero_grad()
+            F.cross_entropy(gate((seen - mean) / scale), wanted).backward()
+            optimiser.step()
+    with torch.no_grad():
+        body.gate.copy_(gate.weight / scale)
+        body.bias.copy_(gate.bias - gate.weight @ (mean / scale))
+
+
 @method(
     "eco-m2f",
     title="Efficient Transformer Encoders for Mask2Former-style models",
@@ -74,29 +100,9 @@ def eco_m2f(
     quality: Callable[[nn.Module, Batch], Float[Tensor, " B"]],
     *,
     beta: float = 0.01,
-    steps: int = 500,
-    lr: float = 0.05,
 ) -> nn.Module:
-    """The model, its gate fitted: the exit with the most quality less `beta` for each block is what the gate learns to name
-    (steps B and C, section 3.2 and 3.3). Only this is repeated for another `beta`.
-
-    `quality(model, batch)` is how good the answer to each sample is, above all others the better.
+    """The model, its gate fitted to what `quality(model, batch)`, how good the answer to each sample is, gives after every
+    exit (steps B and C, section 3). For another `beta`, what a block costs, `fit` alone is repeated.
     """
-    body = gated(model)
-    seen, found = measured(model, batches, quality)
-    cost = beta * torch.arange(found.shape[1], device=found.device)
-    wanted = (found - cost).argmax(1)
-    mean, scale = seen.mean(0), seen.std(0).clamp(min=1e-6)
-    gate = nn.Linear(seen.shape[1], found.shape[1], device=seen.device)
-    for parameter in gate.parameters():
-        nn.init.zeros_(parameter)
-    optimiser = torch.optim.AdamW(gate.parameters(), lr=lr, weight_decay=0.1)
-    with torch.enable_grad():
-        for _ in range(steps):
-            optimiser.zero_grad()
-            F.cross_entropy(gate((seen - mean) / scale), wanted).backward()
-            optimiser.step()
-    with torch.no_grad():
-        body.gate.copy_(gate.weight / scale)
-        body.bias.copy_(gate.bias - gate.weight @ (mean / scale))
+    fit(gated(model), *measured(model, batches, quality), beta)
     return model

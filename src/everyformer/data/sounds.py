@@ -59,9 +59,14 @@ def mel_filters(mels: int, bins: int, rate: int, low: float = 20.0) -> Float[Ten
     first, last = (2595 * math.log10(1 + hertz / 700) for hertz in (low, rate / 2))
     hertz = 700 * (10 ** (torch.linspace(first, last, mels + 2, dtype=torch.float64) / 2595) - 1)
     given = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
-    rise = (given - hertz[:-2, None]) / (hertz[1:-1] - hertz[:-2])[:, None]
-    fall = (hertz[2:, None] - given) / (hertz[2:] - hertz[1:-1])[:, None]
-    return torch.minimum(rise, fall).clamp(min=0).float()
+    return triangles(hertz, given).float()
+
+
+def triangles(edges: Float[Tensor, " edges"], given: Float[Tensor, " bins"]) -> Float[Tensor, "F bins"]:
+    """How much of each place a band has that rises from one edge to the next and falls to the one after."""
+    rise = (given - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    fall = (edges[2:, None] - given) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.minimum(rise, fall).clamp(min=0)
 
 
 def log_mel(

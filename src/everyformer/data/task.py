@@ -57,6 +57,8 @@ class Task:
     better: ClassVar[str] = "max"
     watched: ClassVar[tuple[str, str]] = ("", "")
     """The figure that is watched while training and which way is better, where `metric` takes too long to find."""
+    generates: ClassVar[bool] = False
+    """Whether the answers are texts that a model writes token by token."""
     Options: ClassVar[type[Where]] = Where
 
     def __init__(self, options: Any, state: dict[str, Any]) -> None:
@@ -121,6 +123,10 @@ class Task:
     ) -> list[dict[str, Any]]:
         """Raw inputs into answers."""
         raise NotImplementedError
+
+    def processor(self) -> dict[str, Any] | None:
+        """What preprocessor_config.json says in transformers of how raw input is read; None where it cannot say it."""
+        return None
 
     def write(self, inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """Write the answers to raw inputs as files into `folder`, where they are pictures; gives the names."""

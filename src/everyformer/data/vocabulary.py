@@ -35,11 +35,31 @@ class Vocabulary:
     """What stands after it."""
     mask: int | None = MASK
     """What stands where a token is to be guessed."""
+    pad: int = PAD
+    begin: int = BOS
+    """What a text that is written begins with."""
+    end: int = EOS
+    """What ends it."""
 
     def around(self, ids: np.ndarray, most: int) -> np.ndarray:
         """The ids of a text with what stands around it, cut to `most`."""
         room = most - len(self.opening) - len(self.closing)
         return np.concatenate((self.opening, ids[:room], self.closing)).astype(np.int64)
+
+    @property
+    def special_ids(self) -> dict[str, Any]:
+        """What configs of transformers say of the tokens that are no text; nothing where there are none."""
+        if not self.specials:
+            return {}
+        named = {"pad_token_id": self.pad, "bos_token_id": self.begin, "eos_token_id": self.end}
+        return {**named, "decoder_start_token_id": self.begin}
+
+    def sentences(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of each text with its end, as encoder-decoders read and write it.
+
+        A space stands in front, so that a word is the same token at the start of a line as inside it.
+        """
+        return [np.append(ids, self.end) for ids in self.encode_all([f" {text.strip()}" for text in texts])]
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids."""

@@ -1,7 +1,6 @@
 """Parts that turn raw input into Tokens."""
 
 from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, SpectrogramPatches
-from everyformer.embeddings.beside import Beside
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
@@ -19,7 +18,7 @@ from everyformer.embeddings.waves import WaveConvs
 from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
-    "ActivatedPatches", "AnchoredPatches", "Beside", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps",
+    "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps",
     "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
     "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
     "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",

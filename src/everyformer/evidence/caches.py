@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from everyformer.cache import Cache, Policy
 from everyformer.context import Context
 from everyformer.evidence.harness import Finding, evidence
-from everyformer.evidence.long_decoders import loss_of_stream, shakespeare, streams
+from everyformer.evidence.long_decoders import shakespeare, streams
 from everyformer.evidence.measures import next_token
 from everyformer.evidence.runs import trained
 from everyformer.generation import (
@@ -29,6 +29,7 @@ from everyformer.generation import (
     SnapKV,
     generate,
     read_optimised,
+    loss_of_stream,
     self_speculative,
     slim_attention,
 )  # fmt: skip

@@ -14,7 +14,7 @@ import everyformer as ef
 from everyformer.context import Context
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
-from everyformer.designs import design_of
+from everyformer.designs import Design, design_of
 from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.runs import arrays, logistic_regression
@@ -96,8 +96,8 @@ def dvt_leaves_early() -> Finding:
     answers, exits = model.decide(pictures, thresholds_for(sure, (0.5,)))
     early = float((exits == 0).float().mean())
     design = design_of(model)
-    costs = flops(on_meta(design))
-    spent = 1 - early * (1 - costs["members.0"] / costs[""])
+    first, both = (flops(on_meta(each))[""] for each in (Design(design.get("members.0")), design))
+    spent = 1 - early * (1 - first / both)
     figures = {"last exit": whole, "early exits": _accuracy(answers, labels), "left early": early, "cost": spent}
     holds = figures["early exits"] > whole - 0.01 and spent < 0.67
     finding = (
@@ -195,8 +195,8 @@ def searching_finds_more() -> Finding:
         figures[name] = {"valid": best.score, "test": tested, "cost": best.cost, "chosen": dict(best.chosen)}
     ours, theirs = (figures[name]["valid"] for name in ("best evolved", "best drawn"))
     verdict = "holds" if ours > theirs else "does not hold at this scale"
-    tested = [figures[name]["test"] for name in ("best evolved", "best drawn")]
-    finding = f"{ours:.4f} of {len(found)} evolved, {theirs:.4f} of {len(drawn)} drawn; on the test part {tested[0]:.4f} and {tested[1]:.4f}"
+    one, other = (figures[name]["test"] for name in ("best evolved", "best drawn"))
+    finding = f"{ours:.4f} of {len(found)} evolved, {theirs:.4f} of {len(drawn)} drawn; on the test part {one:.4f} and {other:.4f}"
     return Finding(verdict, finding, figures)
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from everyformer.compression.exits import Batch, eco_m2f, gated, leaving
+from everyformer.compression.exits import Batch, fit, gated, leaving, measured
 from everyformer.convolution import resized
 from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
@@ -72,19 +72,20 @@ def _measured() -> dict[str, Any]:
     with trained("camvid", *overrides, design={**design, "edits": [edit]}) as run, torch.no_grad():
         model = run.model.eval()
         body = gated(model)
-        train, valid = ([*_batches(task, split, 160)] for split in ("train", "valid"))
+        valid = [*_batches(task, "valid", 160)]
 
         def quality() -> float:
             return float(torch.cat([right(model, batch) for batch in valid]).mean())
 
         with leaving(body, _BLOCKS):
             whole = quality()
+        seen, after_each = measured(model, _batches(task, "train", 160), right)
         found = {}
         for price in _PRICES:
-            eco_m2f(model, train, right, beta=price)
+            fit(body, seen, after_each, price)
             found[price] = quality()
         price = max(price for price in _PRICES if found[price] >= min(whole, max(found.values())) - 0.005)
-        eco_m2f(model, train, right, beta=price)
+        fit(body, seen, after_each, price)
 
         pictures = torch.cat([batch["inputs"] for batch in _batches(task, "test", 48)])
         figures: dict[str, Any] = {"price": price, "commonest": run.result["baseline"]["miou"]}

@@ -11,15 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import everyformer as ef
-from everyformer.cache import Cache, Policy
-from everyformer.columns import Storage
+from everyformer.cache import Cache
 from everyformer.context import Context
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import ngrams
 from everyformer.evidence.runs import scored, trained
-from everyformer.generation import Sinks
+from everyformer.generation import Sinks, loss_of_stream
 from everyformer.mixers.lean import shares
 from everyformer.recipe import load_recipe
 
@@ -35,22 +34,6 @@ def shakespeare() -> dict[str, Tensor]:
 def streams(ids: Tensor, count: int) -> Tensor:
     """A text cut into `count` pieces of equal length, one under the other."""
     return ids[: len(ids) // count * count].view(count, -1)
-
-
-@torch.no_grad()
-def loss_of_stream(
-    model: Any, ids: Tensor, policy: Policy | None, *, segment: int, skip: int = 0, storage: Storage | None = None
-) -> float:
-    """Nats a token of streams (B, N), given `segment` tokens at a time, with what the policy leaves of those before."""
-    context, total, count = Context(cache=Cache(policy, storage)), 0.0, 0
-    for start in range(0, ids.shape[1] - 1, segment):
-        inputs = ids[:, start : min(start + segment, ids.shape[1] - 1)]
-        labels = ids[:, start + 1 : start + 1 + inputs.shape[1]]
-        logits = model.eval().decode(inputs, context)
-        if start >= skip:
-            total += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item()
-            count += labels.numel()
-    return total / count
 
 
 def _learns(system: str, *options: str) -> Callable[[], Finding]:

@@ -123,12 +123,20 @@ class SampleGate(Router):
     """Each of several layers is for a sample or is not (Peng et al., I3D, 2023, section 2.2).
 
     Two maps of the mean token, `hidden` wide between, say how likely each is kept. In training that is drawn, with
-    straight-through gradients; in use those are kept that are likelier than `threshold`, all of them at first. The share that is kept is an
-    auxiliary loss of share `cost`. A token's layers depend on the tokens after it, so no causal place takes it.
+    straight-through gradients; in use those are kept that are likelier than `threshold`: at first all, by a logit of
+    `opening`. The share that is kept is an auxiliary loss of share `cost`. A token's layers depend on the tokens after it,
+    so no causal place takes it.
     """
 
     def __init__(
-        self, width: int, experts: int, *, hidden: int = 32, threshold: float = 0.5, cost: float = 0.01
+        self,
+        width: int,
+        experts: int,
+        *,
+        hidden: int = 32,
+        threshold: float = 0.5,
+        cost: float = 0.01,
+        opening: float = 2.0,
     ) -> None:
         super().__init__()
         self.threshold, self.each = threshold, float(experts)
@@ -136,7 +144,7 @@ class SampleGate(Router):
         self.down.own_init = True  # type: ignore[assignment]
         nn.init.normal_(self.down.weight, std=0.02)
         with torch.no_grad():
-            self.down.bias.copy_(torch.tensor([2.0, 0.0]).repeat(experts))
+            self.down.bias.copy_(torch.tensor([opening, 0.0]).repeat(experts))
         self.utility = Auxiliary(cost)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:

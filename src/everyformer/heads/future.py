@@ -19,7 +19,7 @@ class FutureHead(Head):
     """Each token is projected to a sequence of `pseudo` vectors, which a small causal `decoder` attends to as its memory
     "encoder" to say the next `ahead` tokens, one after the other (Walker, Future Token Prediction, 2024).
 
-    Of what was before, the decoder sees that one token alone. `narrow` is its width.
+    Of what was before, the decoder sees that one token alone. `narrow` is its width; its table is that of the answer, too.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class FutureHead(Head):
         self.places = nn.Embedding(ahead, inner)
         self.decoder: Backbone = self.make("decoder", decoder, inner)
         self.project = nn.Linear(inner, vocabulary, bias=False)
+        self.project.weight = self.table.weight
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N V"]:
         """The logits of the token after each."""

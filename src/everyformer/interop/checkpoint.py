@@ -19,7 +19,9 @@ from everyformer.interop.family import Family, family_of
 from everyformer.interop.files import Weights, fetch
 from everyformer.interop.pictures import FILE as PROCESSOR
 from everyformer.interop.pictures import Pictures
+from everyformer.interop.sounds import Sounds, sounds_of
 from everyformer.jsons import read_json
+from everyformer.tokens import Tokens
 
 _AT_ONCE = 64
 
@@ -100,6 +102,28 @@ class Checkpoint:
         """How it wants its pictures; None where its folder does not say."""
         return Pictures.read(self.folder)
 
+    @cached_property
+    def sounds(self) -> Sounds | None:
+        """How it wants its sounds; None where its folder does not say."""
+        return sounds_of(self.folder)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it answers with a text, written token by token."""
+        from everyformer.heads import TokenHead
+        from everyformer.models import Seq2Seq
+
+        alone = not isinstance(self.model, Seq2Seq)
+        return isinstance(self.model.head, TokenHead) and not (
+            alone and self.model.example()["inputs"].is_floating_point()
+        )
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of its classes, where its config has them; those that transformers makes up are none."""
+        named = labels(self.config) if self.config.get("id2label") else []
+        return [] if all(name == f"LABEL_{i}" for i, name in enumerate(named)) else named
+
     @property
     def reads(self) -> dict[str, Any]:
         """What data must be brought to for it: mean and deviation of pictures."""
@@ -109,9 +133,9 @@ class Checkpoint:
     @cached_property
     def ids(self) -> dict[str, Any]:
         """The ids of special tokens: bos, eos (one or several), pad, and what a decoder starts with."""
-        said = dict(self.config)
-        if (self.folder / "generation_config.json").is_file():
-            said |= read_json(self.folder / "generation_config.json")
+        from everyformer.data.borrowed import special_ids
+
+        said = special_ids(self.folder)
         names = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "pad_token_id", "start": "decoder_start_token_id"}
         return {ours: said.get(theirs) for ours, theirs in names.items()}
 
@@ -126,43 +150,77 @@ class Checkpoint:
         return found
 
     def generate(self, texts: Sequence[Any], *, max_tokens: int = 100, **options: Any) -> list[str]:
-        """What follows each text, or what each text or picture becomes where there is an encoder; options as
-        `generation.generate`.
+        """What follows each text, or what each text, picture or sound becomes where there is an encoder.
+
+        Options as `generation.generate`. Whisper writes English without times where `bos` does not begin otherwise.
         """
         from everyformer.generation import generate
         from everyformer.models import Seq2Seq
 
         ids = self.ids
         pad = ids["pad"] if ids["pad"] is not None else 0
-        start = ids["bos"] if ids["start"] is None else ids["start"]
-        bos = {"bos": start} if isinstance(self.model, Seq2Seq) else {}
+        bos = {"bos": self._opening} if isinstance(self.model, Seq2Seq) else {}
         given = {"eos": ids["eos"], "pad": pad, "max_tokens": max_tokens, **bos, **options}
-        inputs = self._batch(texts)["inputs"] if self._sees else self.encode(texts)
+        if self.tokenizer is None:
+            raise BadInput(
+                f"'{self.folder}' has no tokenizer.json and no vocab.txt to write with; call the model with ids"
+            )
+        inputs = self._batch(texts)["inputs"] if self._sees or self._hears else self.encode(texts)
         return [self.tokenizer.decode(row) for row in generate(self.model, inputs, **given)]
+
+    @property
+    def _opening(self) -> list[int] | None:
+        """What a decoder begins with: the start, and what generation_config.json says after it."""
+        path = self.folder / "generation_config.json"
+        said, ids = read_json(path) if path.is_file() else {}, self.ids
+        start = ids["bos"] if ids["start"] is None else ids["start"]
+        if start is None:
+            return None
+        if said.get("forced_decoder_ids"):
+            return [start, *(token for _, token in said["forced_decoder_ids"])]
+        spoken = [
+            (said.get(of) or {}).get(name) for of, name in (("lang_to_id", "<|en|>"), ("task_to_id", "transcribe"))
+        ]
+        return [token for token in (start, *spoken, said.get("no_timestamps_token_id")) if token is not None]
 
     @torch.no_grad()
     def embed(self, texts: Sequence[Any]) -> Float[Tensor, "B D"]:
-        """A vector for each text or picture: the mean of its tokens, or as a sentence encoder says."""
+        """A vector for each text, picture or sound: the mean of its tokens, or as a sentence encoder says."""
         first, unit = self._pooling
         said = self.folder / "sentence_bert_config.json"
         longest = read_json(said).get("max_seq_length") if said.is_file() else None
         vectors = []
         for start in range(0, len(texts), _AT_ONCE):
-            tokens = self.model.features(**self._batch(texts[start : start + _AT_ONCE], longest))
+            tokens = self._features(self._batch(texts[start : start + _AT_ONCE], longest))
             vectors.append(tokens.values[:, 0] if first else tokens.mean())
         found = torch.cat(vectors)
         return torch.nn.functional.normalize(found) if unit else found
 
+    def _features(self, batch: dict[str, Tensor]) -> Tokens:
+        """The tokens before the head; of an encoder-decoder those of its encoder."""
+        from everyformer.models import Seq2Seq
+
+        if isinstance(self.model, Seq2Seq):
+            return self.model.prepare(**batch).memory["encoder"]
+        if not hasattr(self.model, "features"):
+            raise BadInput(
+                f"a checkpoint of {self.top} has no one vector for an input; call ef.Checkpoint.open(...).model"
+            )
+        found: Tokens = self.model.features(**batch)
+        return found
+
     def predict(self, texts: Sequence[Any], *, decoding: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """An answer to each text or picture: a class with its probability, or what the model says (see `Decoding`)."""
         from everyformer.data.decoding import Decoding
-        from everyformer.heads import ClassHead, TokenHead
+        from everyformer.heads import ClassHead
 
-        head = self.model.head
-        if isinstance(head, ClassHead):
+        if isinstance(self.model.head, ClassHead):
             return [answer for start in range(0, len(texts), _AT_ONCE) for answer in self._classes(texts[start:])]
-        if not isinstance(head, TokenHead):
-            raise BadInput(f"a checkpoint of {self.top} answers with vectors; use embed")
+        if not self.writes:
+            raise BadInput(
+                f"a checkpoint of {self.top} answers with neither classes nor text; use embed for vectors, or call "
+                "ef.Checkpoint.open(...).model"
+            )
         chosen = Decoding.of(decoding or {})
         strategy = chosen.for_pieces(self._pieces)
         held = {"policy": chosen.policy, "storage": chosen.storage}
@@ -188,6 +246,10 @@ class Checkpoint:
 
     def _batch(self, texts: Sequence[Any], longest: int | None = None) -> dict[str, Tensor]:
         """Texts as a padded batch; pictures as the folder says."""
+        if self._hears:
+            if self.sounds is None:
+                raise BadInput(f"'{self.folder}' has no {PROCESSOR} for sounds; call the model with numbers")
+            return {"inputs": self.sounds(texts).to(next(self.model.parameters()).dtype)}
         if self._sees:
             if self.pictures is None:
                 raise BadInput(f"'{self.folder}' has no {PROCESSOR}; call the model with pictures as numbers")
@@ -202,6 +264,12 @@ class Checkpoint:
     def _sees(self) -> bool:
         """Whether it takes pictures."""
         return self.model.example()["inputs"].dim() == 4
+
+    @property
+    def _hears(self) -> bool:
+        """Whether it takes sounds: samples, or spectrograms."""
+        example = self.model.example()["inputs"]
+        return example.is_floating_point() and example.dim() < 4
 
     @property
     def _pooling(self) -> tuple[bool, bool]:

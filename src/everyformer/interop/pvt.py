@@ -21,6 +21,7 @@ from everyformer.interop.pyramids import (
     DropPath,
     Fixed,
     Stages,
+    Whole,
     Widths,
     maps,
     norms,
@@ -38,6 +39,7 @@ SIZES = (
 )
 """What all of them say."""
 RATIOS = Stages("mlp_ratios", "blocks.*.feedforward.ratio", "ratios")
+WHOLE_RATIOS = Whole(RATIOS)
 BODY = (
     *SIZES,
     Depths(count="num_encoder_blocks"),
@@ -59,7 +61,7 @@ OVERLAPPING = (
 """Of PVT v2 and what follows it."""
 MIXED = (
     *OVERLAPPING,
-    Alike(Key("mlp_ratios", f"{BLOCK}.feedforward.ratio", "ratio", default=4)),
+    Whole(Alike(Key("mlp_ratios", f"{BLOCK}.feedforward.ratio", "ratio", default=4))),
     Always("eps", 1e-5),  # their norms take no heed of layer_norm_eps
 )
 """Of the Mix Transformer."""
@@ -165,7 +167,7 @@ register(
             *BODY,
             EPS,
             BIAS,
-            RATIOS,
+            WHOLE_RATIOS,
             Square("image_size", "embedding.image", "image", default=224),
             Stages("sequence_reduction_ratios", "blocks.*.mixer.reduce.kernel", "reductions", absent=1),
             Fixed("patch_sizes", 4, 2),
@@ -180,31 +182,25 @@ register(
     Family(
         name="pvt_v2",
         system="pvt-v2",
-        settings=(*BODY, *OVERLAPPING, EPS, BIAS, RATIOS),
+        settings=(*BODY, *OVERLAPPING, EPS, BIAS, WHOLE_RATIOS),
         table=table_v2,
         prefix="pvt_v2",
         only={"linear_attention": False},
         tops={"PvtV2ForImageClassification": CLASSIFIER, "PvtV2Model": BARE},
     )
 )
-register(
+SEGFORMER = register(
     Family(
         name="segformer",
         system="segformer",
-        settings=(
-            *BODY,
-            *MIXED,
-        ),
+        settings=(*BODY, *MIXED),
         table=table_segformer,
         prefix="segformer",
         only={"reshape_last_stage": True},
-        tops={
-            "SegformerForImageClassification": CLASSIFIER,
-            "SegformerForSemanticSegmentation": DECODER,
-            "SegformerModel": BARE,
-        },
+        tops={"SegformerForImageClassification": CLASSIFIER, "SegformerModel": BARE},
     )
 )
+register(replace(SEGFORMER, system="segformer-segmentation", tops={"SegformerForSemanticSegmentation": DECODER}))
 FUSION = "decoder.stages.{}.fusion.convolutional_layer{}"
 register(
     Family(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everyformer.designs import Design
-from everyformer.errors import BadInput
+from everyformer.errors import BadInput, DoesNotFit
 from everyformer.interop.config import Config, Key, Setting
 from everyformer.interop.forms import Wrapped
 from everyformer.interop.names import ACTIVATIONS
@@ -76,6 +76,25 @@ class Alike(Setting):
     def write(self, design: Design) -> dict[str, Any]:
         """The list."""
         return {name: [value] * stages(design) for name, value in self.key.write(design).items()}
+
+
+@dataclass(frozen=True)
+class Whole(Setting):
+    """Lists of whole numbers there, of any numbers here."""
+
+    setting: Setting
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The option."""
+        return self.setting.read(config)
+
+    def write(self, design: Design) -> dict[str, Any]:
+        """The lists; a number that is not whole is refused."""
+        said = self.setting.write(design)
+        for name, values in said.items():
+            if any(value != int(value) for value in values):
+                raise DoesNotFit(f"{name} takes whole numbers there; the design has {values}")
+        return {name: [int(value) for value in values] for name, values in said.items()}
 
 
 @dataclass(frozen=True)

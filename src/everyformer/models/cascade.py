@@ -100,7 +100,7 @@ class Cascade(Root):
         if state is not None:
             before, scores = state
             inside.memory["earlier"] = before
-            if self.relations:
+            if self.relations and len(scores) == len(self.heads[index - 1]):
                 mapped = self.relations[index - 1](scores, before, tokens)
                 inside.lowered[GIVEN] = mapped.split(self.heads[index], 1)
         after = member.backbone(tokens, inside)

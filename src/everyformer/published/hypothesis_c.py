@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from everyformer.backbones import Block, ConvMerging, RememberingStage
 from everyformer.designs import Design
-from everyformer.embeddings import Beside, Patches
-from everyformer.mixers import RetrievedAttention
+from everyformer.embeddings import Patches
+from everyformer.feedforward import MLP
+from everyformer.heads import ClassHead
+from everyformer.mixers import Attention, RetrievedAttention
+from everyformer.models import Model, Xavier
+from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
-from everyformer.published.upon import upon
-from everyformer.published.vit import vit
+from everyformer.published.bodies import branches, rising
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -20,14 +24,47 @@ from everyformer.specs import spec
     idea="A few coarse patches look up, head by head, the few fine patches of the picture that tell them most.",
     tasks=("image-classification",),
 )
-@upon(vit, patch=32, width=384, heads=6)
-def hypothesis_c(design: Design, *, heads: int = 6, fine: int = 8, keep: int = 16) -> Design:
-    """A ViT over coarse patches, each block of which attends to the `keep` best of the picture's patches of `fine` pixels
-    for each head and query, in a memory that all blocks share.
+def hypothesis_c(
+    *,
+    classes: int = 1000,
+    image: int = 224,
+    patch: int = 32,
+    fine: int = 8,
+    keep: int = 16,
+    channels: int = 3,
+    width: int = 384,
+    depth: int = 12,
+    heads: int = 6,
+    ratio: float = 4.0,
+    drop_path: float = 0.0,
+    eps: float = 1e-6,
+) -> Design:
+    """A ViT over patches made of `fine` ones, each block of which attends to the `keep` fine ones that suit each head and
+    query best, in a memory that all blocks share.
     """
-    coarse = design.get("embedding")
-    image, channels = coarse.get("image"), coarse.get("channels")
-    side = image // fine
-    memory = spec(Patches, patch=fine, channels=channels, image=image, positions=spec(LearnedGrid, grid=(side, side)))
-    cross = (spec(RetrievedAttention, heads=heads, memory="fine", keep=keep),)
-    return design.swap("embedding", spec(Beside, tokens=coarse, memory=memory)).set("backbone.blocks.*.cross", cross)
+    if patch % fine:
+        raise ValueError(f"a patch is made of whole fine ones; given {patch} and {fine}")
+    norm, times = spec(LayerNorm, eps=eps), patch // fine
+    mixer, cross = spec(Attention, heads=heads), spec(RetrievedAttention, heads=heads, memory="fine", keep=keep)
+    mlp = spec(MLP, hidden=int(width * ratio))
+    blocks = tuple(
+        spec(
+            Block, mixer=mixer, cross=(cross,), feedforward=mlp,
+            residual=spec(PreNorm, norm=norm, branches=branches(None, rate)),
+        )
+        for rate in rising(drop_path, depth)
+    )  # fmt: skip
+    grids = [spec(LearnedGrid, grid=(image // side, image // side)) for side in (fine, patch)]
+    return Design(
+        spec(
+            Model,
+            width=width,
+            embedding=spec(Patches, patch=fine, channels=channels, image=image, positions=grids[0]),
+            backbone=spec(
+                RememberingStage, enter=spec(ConvMerging, kernel=times, stride=times), places=grids[1], first=1,
+                blocks=blocks, norm=norm,
+            ),
+            head=spec(ClassHead, classes=classes),
+            start=spec(Xavier),
+        )
+    )  # fmt: skip

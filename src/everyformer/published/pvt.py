@@ -183,9 +183,12 @@ def segformer(
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
     drop_path: float = 0.1,
-    eps: float = 1e-6,
+    eps: float = 1e-5,
 ) -> Design:
-    """Section 3.1: the encoder, MiT, with the head it is pre-trained with; its stages feed a decoder of masks."""
+    """Section 3.1: the encoder, MiT, with the head it is pre-trained with; its stages feed a decoder of masks.
+
+    `eps` is the one that Hugging Face's copy has in every norm; the authors' code has 1e-6 in some of them.
+    """
     made = pvt_v2(
         classes=classes, image=image, channels=channels, widths=widths, depths=depths, heads=heads,
         ratios=(ratio,) * len(depths), reductions=reductions, dropout=dropout, attention_dropout=attention_dropout,

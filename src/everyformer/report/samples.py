@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from everyformer.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
+from everyformer.data.vocabulary import SPECIALS, Vocabulary
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.generation import generate
 from everyformer.heads import TokenHead
@@ -105,8 +105,9 @@ def _masked(run: Any, text: str) -> Sample:
 def _translated(run: Any, text: str) -> Sample:
     vocabulary = run.task.vocabulary
     source = _filled(run.task.encode([text])[0], text)
-    said = generate(run.model, source, bos=BOS, eos=EOS, pad=PAD, max_tokens=2 * source.shape[1] + 10)[0]
-    ids = torch.tensor([[BOS, *said]])
+    ends = {"bos": vocabulary.begin, "eos": vocabulary.end, "pad": vocabulary.pad}
+    said = generate(run.model, source, **ends, max_tokens=2 * source.shape[1] + 10)[0]
+    ids = torch.tensor([[vocabulary.begin, *said]])
     return Sample(
         run.model, {"inputs": source, "target": ids}, words=_pieces(vocabulary, source[0].tolist()),
         target=_pieces(vocabulary, ids[0].tolist()), generated=torch.tensor(said), name=_name(vocabulary),

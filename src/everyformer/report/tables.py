@@ -65,7 +65,8 @@ def families_page() -> str:
     for name in sorted({family.name for family in families()}):
         several = [family for family in families() if family.name == name]
         tops = ", ".join(f"`{top}`" for family in several for top in family.tops)
-        lines.append(f"| `{name}` | `{several[0].system}` | {tops} |")
+        systems = ", ".join(dict.fromkeys(f"`{family.system}`" for family in several))
+        lines.append(f"| `{name}` | {systems} | {tops} |")
     lines += ["", "## timm", "", "| class | system |", "|---|---|"]
     for name, found in sorted(timm_families().items()):
         lines.append(f"| `{name}` | {', '.join(f'`{each.system}`' for each in found)} |")

@@ -104,6 +104,8 @@ class LogRounded(ScoreStep):
     The gradient is that of the identity.
     """
 
+    derivative = False
+
     def __init__(self, heads: int, width: int, *, bits: int = 4, octave: int = 2) -> None:
         super().__init__(heads, width)
         if bits < 1 or octave < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import shutil
@@ -16,13 +17,13 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from everyformer.designs import Design
-from everyformer.errors import EveryformerError
+from everyformer.designs import Design, design_of
+from everyformer.errors import BadInput, EveryformerError
 from everyformer.models.mixed import by_size
 from everyformer.recipe import Recipe, from_plain
 from everyformer.training import logs
 from everyformer.training.averaging import weights
-from everyformer.training.files import delete_folder, write_text
+from everyformer.training.files import delete_folder, save_tensors, write_json, write_text
 from everyformer.training.precision import choose, use
 
 if TYPE_CHECKING:
@@ -170,6 +171,17 @@ def save_beginning(folder: Path, recipe: Recipe, design: Design, task: Task) -> 
     fresh.rename(folder / "task")
     write_text(folder / "design.yaml", design.to_yaml())
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_plain(), sort_keys=False, width=120))
+
+
+def save_whole(folder: Path, recipe: Recipe, task: Task, model: nn.Module, result: Mapping[str, Any]) -> Run:
+    """Write a run that is finished: what it is, its weights, and what is said of it; a folder that is there is refused."""
+    if folder.exists():
+        raise BadInput(f"'{folder}' exists; give another folder (--out)")
+    folder.mkdir(parents=True)
+    save_beginning(folder, recipe, design_of(model), task)
+    save_tensors(folder / WEIGHTS, weights(copy.deepcopy(model).to(torch.device("cpu"))))
+    write_json(folder / RESULT, dict(result))
+    return Run.open(folder)
 
 
 def versions() -> dict[str, str]:

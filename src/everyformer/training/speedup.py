@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import shutil
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from everyformer.compression import int8, smoothquant
 from everyformer.costs import flops, on_meta
 from everyformer.data import Task, find_task
+from everyformer.data.decoding import changed
 from everyformer.designs import design_of
 from everyformer.errors import BadInput, DoesNotFit
 from everyformer.heads import ClassHead
@@ -31,9 +32,7 @@ from everyformer.reduction import (
 )
 from everyformer.reduction.applying import seconds
 from everyformer.specs import spec
-from everyformer.training.averaging import weights
-from everyformer.training.files import write_json, write_tensors, write_text
-from everyformer.training.run import RESULT, WEIGHTS, Run
+from everyformer.training.run import Run, save_whole
 
 METHODS = {"Int8": int8, "SmoothQuant": smoothquant}
 """What makes every map faster, on the processor at hand."""
@@ -75,7 +74,7 @@ def tried(
         for share in ((1 + 2 * budget) / 3, budget):
             try:
                 new = keep_for(design, spec(part), share)
-                made = reduced(model, new, restore=not isinstance(getattr(model, "head", None), ClassHead))
+                made = reduced(model, new, restore=unreduced(model))
             except DoesNotFit as error:
                 yield Try(part.__name__, share, plain, 0.0, 1.0, 1.0, refused=str(error)), model
                 break
@@ -96,6 +95,11 @@ def best(found: list[tuple[Try, nn.Module]], *, budget: float, max_loss: float) 
         each for each in found if not each[0].refused and each[0].loss <= max_loss and each[0].speed * budget >= 1
     ]
     return max(fitting, key=lambda each: each[0].speed, default=None)
+
+
+def unreduced(model: nn.Module) -> bool:
+    """Whether a head answers for every token, so that none may be gone."""
+    return not isinstance(getattr(model, "head", None), (ClassHead, NoneType))
 
 
 def lost(before: float, after: float, better: str) -> float:
@@ -128,14 +132,10 @@ def data_of(run: Run, path: str | None) -> Task:
     return find_task(run.recipe.task).open(**data)
 
 
-def keep_as(run: Run, model: nn.Module, folder: Path, **said: Any) -> Run:
-    """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result."""
-    if folder.exists():
-        raise BadInput(f"'{folder}' exists; give another folder (--out)")
-    folder.mkdir(parents=True)
-    shutil.copytree(run.folder / "task", folder / "task")
-    shutil.copy(run.folder / "recipe.yaml", folder / "recipe.yaml")
-    write_text(folder / "design.yaml", design_of(model).to_yaml())
-    write_tensors(folder / WEIGHTS, weights(copy.deepcopy(model).to(torch.device("cpu"))))
-    write_json(folder / RESULT, {**run.result, **said})
-    return Run.open(folder)
+def keep_as(run: Run, model: nn.Module, folder: Path, *, decoding: Mapping[str, Any] | None = None, **said: Any) -> Run:
+    """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result.
+
+    `decoding` changes single options of the recipe's.
+    """
+    recipe = dataclasses.replace(run.recipe, decoding=changed(run.recipe.decoding, decoding or {}))
+    return save_whole(folder, recipe, run.task, model, {**run.result, **said})

@@ -22,6 +22,8 @@ FROM = "from"
 """The key of a recipe's `design` section that names the folder."""
 _KINDS = ("classes", "vocabulary")
 """What heads answer with, one of many; the task's facts have one of them at least."""
+_READS = {"vocabulary": "text", "channels": "pictures", "mels": "spectrograms"}
+"""What a model reads whose embedding has the option of that name."""
 
 
 @lru_cache(maxsize=1)
@@ -47,11 +49,9 @@ def completed(recipe: Recipe) -> Recipe:
     path = str(recipe.design[FROM])
     options = {field.name for field in dataclasses.fields(find_task(recipe.task).Options)}
     found = source(path)
-    embedding = found.design.get("embedding") if "embedding" in signature(found.design.spec.part) else None
-    sizes = [
-        name for name in ("image", "channels") if isinstance(embedding, Spec) and name in signature(embedding.part)
-    ]
-    said: dict[str, Any] = {"tokenizer": path, **found.reads, **{name: embedding.get(name) for name in sizes}}
+    reads = [found.design.get(place) for place in inputs_of(found.design)[:1]]
+    sizes = {name: each.get(name) for each in reads for name in ("image", "channels") if name in signature(each.part)}
+    said: dict[str, Any] = {"tokenizer": path, **found.reads, **sizes}
     said = {name: value for name, value in said.items() if name in options and recipe.data.get(name) is None}
     return dataclasses.replace(recipe, data={**recipe.data, **said})
 
@@ -59,20 +59,51 @@ def completed(recipe: Recipe) -> Recipe:
 def begun(path: str, facts: Mapping[str, Any]) -> Design:
     """The design of the model in a folder, with a head for data of which `facts` are known."""
     design: Design = source(path).design
-    embedding = design.get("embedding") if "embedding" in signature(design.spec.part) else None
-    if not isinstance(embedding, Spec):
-        raise DoesNotFit(f"'{design.name}' has several inputs; design.from takes a model of one", "embedding")
-    places = {name: f"embedding.{name}" for name in facts}
-    if "length" in facts and isinstance(embedding.get("positions"), Spec):
-        places["length"] = "embedding.positions.length"
-    for name, place in places.items():
-        holder = design.get(place.rpartition(".")[0])
+    inputs = inputs_of(design)
+    if not inputs:
+        raise DoesNotFit(
+            f"'{design.name}' has several inputs; design.from takes a model of one, or an encoder-decoder", "embedding"
+        )
+    reads = design.get(inputs[0])
+    for fact, what in _READS.items():
+        if fact in facts and fact not in signature(reads.part):
+            raise DoesNotFit(f"'{path}' does not read {what}: what it reads goes into {reads.name}", inputs[0])
+    for place in inputs:
+        _compare(path, design, place, facts)
+    held = {**facts, **({"vocabulary": design.get(inputs[-1]).get("vocabulary")} if "vocabulary" in facts else {})}
+    return design.set("head", _head(design, held))
+
+
+def inputs_of(design: Design) -> list[str]:
+    """Where the embedding of a model stands, or those of an encoder-decoder; nowhere in one with several inputs."""
+    known = signature(design.spec.part)
+    places = [name for name in ("embedding", "source", "target") if name in known]
+    return [name for name in places if isinstance(design.get(name), Spec)]
+
+
+def places_of(design: Design) -> list[int]:
+    """How many places for tokens each of the embeddings has that have a table of them."""
+    tables = [design.get(place).get("positions") for place in inputs_of(design) if _positioned(design, place)]
+    return [each.get("length") for each in tables if "length" in signature(each.part)]
+
+
+def _positioned(design: Design, embedding: str) -> bool:
+    reads = design.get(embedding)
+    return "positions" in signature(reads.part) and isinstance(reads.get("positions"), Spec)
+
+
+def _compare(path: str, design: Design, embedding: str, facts: Mapping[str, Any]) -> None:
+    """Refuse data that an embedding is not made for."""
+    holders = dict.fromkeys(facts, embedding)
+    if "length" in facts and _positioned(design, embedding):
+        holders["length"] = f"{embedding}.positions"
+    for name, place in holders.items():
+        holder = design.get(place)
         has = holder.get(name) if name in signature(holder.part) else None
         enough = name in ("vocabulary", "length")
         if has is not None and not (has >= facts[name] if enough else has == facts[name]):
-            raise DoesNotFit(f"'{path}' has {name} {has}, and the data {facts[name]}; give data.{name}={has}", place)
-    held = {**facts, **({"vocabulary": embedding.get("vocabulary")} if "vocabulary" in facts else {})}
-    return design.set("head", _head(design, held))
+            told = f"'{path}' has {name} {has}, and the data {facts[name]}; give data.{name}={has}"
+            raise DoesNotFit(told, f"{place}.{name}")
 
 
 def _head(design: Design, facts: Mapping[str, Any]) -> Spec[Any]:

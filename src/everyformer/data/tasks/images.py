@@ -115,6 +115,17 @@ class ImageClassification(ClassTask):
             [torch.tensor(pictures.to_array(pictures.decode(each), size, channels, fit)) for each in inputs]
         )
 
+    def processor(self) -> dict[str, Any]:
+        """Pictures that are not square are resized before the cut there, and in one step here."""
+        side, fit = self.facts["image"], self.options.fit
+        square = {"height": side, "width": side}
+        cut = {"size": {"shortest_edge": side}, "do_center_crop": True, "crop_size": square}
+        return {
+            "image_processor_type": "ViTImageProcessor", "image_mean": self.state["mean"], "image_std": self.state["std"],
+            "do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255, "resample": 3, "do_resize": fit != "keep",
+            **({"stretch": {"size": square}, "crop": cut, "keep": {}}[fit]),
+        }  # fmt: skip
+
     def _padded(self, chosen: list[Tensor]) -> dict[str, Tensor]:
         together, sizes = pictures.padded(chosen)
         inputs = {"inputs": self._normal(together)}

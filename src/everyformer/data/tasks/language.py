@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -46,6 +46,7 @@ class LanguageModelling(Readable):
     name: ClassVar[str] = "language-modelling"
     metric: ClassVar[str] = "loss"
     better: ClassVar[str] = "min"
+    generates: ClassVar[bool] = True
     specials: ClassVar[int] = 0
     Options: ClassVar[type[Where]] = Options
     parts: dict[str, Tensor]
@@ -97,10 +98,13 @@ class LanguageModelling(Readable):
     def evaluate(
         self, model: nn.Module, split: str, *, batch: int = 256, decoding: Mapping[str, Any] | None = None
     ) -> Score:
-        """Loss in nats a token, perplexity, and bits a byte of UTF-8, over all windows of a part."""
-        score = self._score(model, split, batch)
+        """Loss in nats a token, perplexity, and bits a byte of UTF-8, over all windows of a part.
+
+        Where `decoding` has a `policy` or a `storage`, each token is read with what the cache then has of those before.
+        """
+        score = self._score(model, split, batch, decoding or {})
         if split == "test" and self.size(MISSPELT):
-            score.metrics[MISSPELT] = self._score(model, MISSPELT, batch).metrics["bits_per_byte"]
+            score.metrics[MISSPELT] = self._score(model, MISSPELT, batch, decoding or {}).metrics["bits_per_byte"]
         return score
 
     def digest(self, split: str) -> Digest:
@@ -109,12 +113,15 @@ class LanguageModelling(Readable):
         digest.add(self.vocabulary.decode(self.parts[split].tolist()))
         return digest
 
-    def _score(self, model: nn.Module, split: str, batch: int) -> Score:
+    def _score(self, model: nn.Module, split: str, batch: int, decoding: Mapping[str, Any]) -> Score:
         """The figures of one part."""
         examples = Examples()
         total, count, size = 0.0, 0, 0
         batch = affordable(batch, self.options.length * self.vocabulary.size)
-        for indices, tensors, logits in self.answers(model, split, batch):
+        chosen = Decoding.of({name: value for name, value in decoding.items() if name in ("policy", "storage")})
+        held = chosen.policy is not None or chosen.storage is not None
+        given = self._streamed(model, split, batch, chosen) if held else self.answers(model, split, batch)
+        for indices, tensors, logits in given:
             labels = tensors[LABELS]
             losses = F.cross_entropy(logits.mT.double(), labels, reduction="none", ignore_index=IGNORED)
             said = logits.argmax(-1)
@@ -135,6 +142,21 @@ class LanguageModelling(Readable):
         loss = total / count
         figures = {"loss": loss, "perplexity": math.exp(min(loss, 700)), "bits_per_byte": total / math.log(2) / size}
         return Score(figures, self.size(split), str(self.digest(split)), examples.kept)
+
+    def _streamed(
+        self, model: nn.Module, split: str, batch: int, held: Decoding
+    ) -> Iterator[tuple[list[int], dict[str, Tensor], Tensor]]:
+        """What `answers` gives, token by token with a cache."""
+        from everyformer.cache import Cache
+        from everyformer.context import Context
+
+        with used(model) as device:
+            for start in range(0, self.size(split), batch):
+                indices = list(range(start, min(start + batch, self.size(split))))
+                tensors, context = self.batch(split, indices), Context(cache=Cache(held.policy, held.storage))
+                each = tensors["inputs"].to(device).split(1, 1)
+                logits = torch.cat([model.decode(token, context) for token in each], 1)
+                yield indices, tensors, logits.float().cpu()
 
     def predict(
         self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None

@@ -16,8 +16,8 @@ from everyformer.data.padding import pad_right
 from everyformer.data.sources import Where, read_rows
 from everyformer.data.splits import divide
 from everyformer.data.task import Digest, Examples, Score, affordable, indices_of, task, used
-from everyformer.data.vocabulary import BOS, EOS, PAD, texts_of
-from everyformer.data.worded import Worded, WordedOptions
+from everyformer.data.vocabulary import texts_of
+from everyformer.data.worded import Readable, ReadableOptions
 from everyformer.data.words import words
 from everyformer.errors import BadInput
 from everyformer.objectives import SequenceToSequence
@@ -29,7 +29,7 @@ TOGETHER = 64
 
 
 @dataclass(kw_only=True)
-class Options(WordedOptions):
+class Options(ReadableOptions):
     """The `data` section of translation."""
 
     target: str | None = None
@@ -41,12 +41,13 @@ class Options(WordedOptions):
 
 
 @task
-class Translation(Worded):
+class Translation(Readable):
     """A source text into a target text, one vocabulary for both."""
 
     name: ClassVar[str] = "translation"
     metric: ClassVar[str] = "bleu"
     watched: ClassVar[tuple[str, str]] = ("loss", "min")
+    generates: ClassVar[bool] = True
     Options: ClassVar[type[Where]] = Options
     texts: dict[str, tuple[list[str], list[str]]]
     parts: dict[str, tuple[list[np.ndarray], list[np.ndarray]]]
@@ -65,7 +66,7 @@ class Translation(Worded):
             )
             for split, part in divide(rows, options).items()
         }
-        self.learn([_spaced(text) for side in self.texts["train"] for text in side])
+        self.learn([f" {text.strip()}" for side in self.texts["train"] for text in side])
         self.facts = self.state["facts"] = {"vocabulary": self.vocabulary.size, "length": options.length}
         self.parts = {split: (self.encode(pair[0]), self.encode(pair[1])) for split, pair in self.texts.items()}
         self._leave_long_ones()
@@ -82,7 +83,7 @@ class Translation(Worded):
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text; the end token closes it."""
-        return [np.append(ids, EOS) for ids in self.vocabulary.encode_all([_spaced(text) for text in texts])]
+        return self.vocabulary.sentences(texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """A text of token ids."""
@@ -99,10 +100,11 @@ class Translation(Worded):
     def batch(self, split: str, indices: Sequence[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
         """`inputs`, `mask`, `target` (from the begin token on), `target_mask`, and `labels` (to the end token)."""
         rows = indices_of(indices, self.size(split), split)
-        sources, targets = self.parts[split]
-        inputs, mask = pad_right([sources[i] for i in rows], PAD)
-        labels, real = pad_right([targets[i] for i in rows], PAD)
-        target = torch.cat((torch.full((len(rows), 1), BOS), labels[:, :-1]), 1).masked_fill(~real, PAD)
+        (sources, targets), words = self.parts[split], self.vocabulary
+        inputs, mask = pad_right([sources[i] for i in rows], words.pad)
+        labels, real = pad_right([targets[i] for i in rows], words.pad)
+        begun = torch.cat((torch.full((len(rows), 1), words.begin), labels[:, :-1]), 1)
+        target = begun.masked_fill(~real, words.pad)
         batch = {"inputs": inputs, "target": target, LABELS: labels.masked_fill(~real, IGNORED)}
         return {**batch, **({} if mask.all() else {"mask": mask}), **({} if real.all() else {"target_mask": real})}
 
@@ -154,17 +156,18 @@ class Translation(Worded):
                 )
         order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
         answers: list[dict[str, Any]] = [{} for _ in sources]
+        words = self.vocabulary
         with used(model) as device:
             for start in range(0, len(order), TOGETHER):
                 rows = order[start : start + TOGETHER]
-                ids, mask = pad_right([sources[i] for i in rows], PAD)
+                ids, mask = pad_right([sources[i] for i in rows], words.pad)
                 most = min(chosen.max_tokens, 2 * ids.shape[1] + 10)
                 said = chosen.generate(
-                    model, ids.to(device), mask=mask.to(device), bos=BOS, eos=EOS, pad=PAD, max_tokens=most,
-                    pieces=self.vocabulary.pieces,
+                    model, ids.to(device), mask=mask.to(device), bos=words.begin, eos=words.end, pad=words.pad,
+                    max_tokens=most, pieces=words.pieces,
                 )  # fmt: skip
-                for row, words_said in zip(rows, said):
-                    answers[row] = {"input": inputs[row], "text": self.decode(words_said)}
+                for row, ids_said in zip(rows, said):
+                    answers[row] = {"input": inputs[row], "text": self.decode(ids_said)}
         return answers
 
 
@@ -189,8 +192,3 @@ def _examples(
         if kept.wants(right):
             kept.add(right, input=source, expected=reference, answer=text)
     return kept.kept
-
-
-def _spaced(text: str) -> str:
-    """With a space in front, so that a word is the same token at the start of a line as inside it."""
-    return " " + text.strip()
