@@ -196,12 +196,67 @@ def plane(n: int, d: int) -> float:
     return 2 * 3 * 2.5 * 4 * n * d * math.log2(4 * n)
 
 
+def expanded(n: int, d: int) -> float:
+    """112 learned vectors: scores once, and with both signs spread over them and gathered again."""
+    return 2 * n * d * 4 * d + 5 * 2 * 112 * n * d
+
+
+def legendre(n: int, d: int, m: int) -> float:
+    """Maps from the memory of m numbers, A^i for all i by doubling, and a convolution by Fourier transforms."""
+    doublings = math.ceil(math.log2(n))
+    powers = 2 * (2**doublings - 1) * m * m + doublings * 2 * m**3
+    return 2 * n * d * (1 + m + 2 * d) + powers + 3 * 2.5 * 2 * n * m * math.log2(2 * n)
+
+
+def codes(n: int, d: int) -> float:
+    """8 heads of 16 bits from 25 anchors, and one number beside them; queries are keys."""
+    k = d // 8
+    return 2 * n * d * 3 * d + 2 * n * 25 * (d + 8 * 16) + 8 * 2 * n * 2 * 17 * (k + 1)
+
+
+def atoms(n: int, d: int) -> float:
+    """6 atoms, each of three polynomials of two powers, a convolution over 3 tokens, and in training spectra of 4."""
+    return n * d * 6 * (2 * 3 + 2 + 3 * 2 * 2) + 2 * 2.5 * 4 * math.log2(4) * (n - 3) * d
+
+
+def prob_sparse(n: int, d: int) -> float:
+    """5 ln n queries attend, and each query is tried on as many keys."""
+    few = 5 * math.ceil(math.log(n))
+    return attention(n, d) - 4 * n * n * d + 6 * few * n * d
+
+
+def hashed(rounds: int, buckets: int, chunks: int) -> Callable[[int, int], float]:
+    """Each token with those of some chunks of 64, in each round."""
+
+    def formula(n: int, d: int) -> float:
+        whole = -(-n // 64) * 64
+        return 2 * n * d * 3 * d + rounds * (buckets * n * d + 4 * whole * chunks * 64 * d)
+
+    return formula
+
+
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.AddingConvMLP": (lambda n, d: n * (2 * 2 * 4 * d * d + 18 * 4 * d), 1.0),
     "mixers.AxialEnhancedAttention": (axial, 1.344),
     "mixers.EmbeddingFree": (embedding_free, 1.98),
     "mixers.EnhancedAttention": (lambda n, d: attention(n, d) + 50 * n * d, 1.98),
     "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
+    "mixers.ChunkedLSHAttention": (hashed(1, 16, 2), 1.0),
+    "mixers.GatedWindow": (lambda n, d: 2 * n * d * 3 * 2 * d, 1.0),
+    "mixers.Inception": (lambda n, d: 2 * n * d * (1 + 3 + 5 + 7) * d / 4, 1.0),
+    "mixers.LandmarkAttention": (attention, 2.0),
+    "mixers.LegendreMemory": (lambda n, d: legendre(n, d, d), 1.087),
+    "mixers.LongShortTerm": (lambda n, d: 2 * n * 2 * 4 * (d / 2) * (d + d / 2), 1.0),
+    "mixers.LSHAttention": (hashed(2, 2, 3), 1.0),
+    "mixers.PairedAttention": (attention, 2.0),
+    "mixers.PartialAttention": (lambda n, d: attention(n, d) + 2 * n * d * 2 * d, 2.0),
+    "mixers.PartialCrossAttention": (lambda n, d: cross(n, d) + 2 * n * d * 2 * d, 1.0),
+    "mixers.ProbSparse": (prob_sparse, 1.086),
+    "mixers.SharedLinearAttention": (codes, 1.0),
+    "mixers.SpectralDictionary": (atoms, 1.0),
+    "mixers.SpikingLegendreMemory": (lambda n, d: legendre(n, d, 2 * d), 1.075),
+    "mixers.SpikingMLP": (lambda n, d: 2 * n * d * 2 * 4 * d, 1.0),
+    "mixers.StaticExpansion": (expanded, 1.0),
     "mixers.After": (lambda n, d: plane(n, d) + attention(n, d), 1.88),
     "mixers.Anchored": (apart(2), 1.0),
     "mixers.Attention": (attention, 2.0),
@@ -264,6 +319,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
 }
 """The closed formula in tokens and width of each mixer with its defaults, and how it grows from 512 to 4096 tokens."""
 FEEDFORWARD: dict[str, Callable[[int, int], float]] = {
+    "feedforward.NormedMLP": lambda n, d: 2 * n * d * 1.5 * d * 2,
     "feedforward.NestedGated": lambda n, d: 2 * n * d * int(d * 8 / 3) * 3,
     "feedforward.NestedMLP": lambda n, d: 2 * n * d * 4 * d * 2,
     "feedforward.Projected": lambda n, d: 2 * n * d * 256 * 2,
