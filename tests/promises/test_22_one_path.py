@@ -88,7 +88,7 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
     assert {path for path in wanted if not path.startswith(idle(model))} == fired
 
 
-@pytest.mark.parametrize("name", bare("dynamic-vit"))
+@pytest.mark.parametrize("name", bare("dynamic-vit", "i3d"))
 def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> None:
     """An adapter on any linear map or table gets a gradient, and changes what the model says."""
     model = model_of(tiny(name))
