@@ -342,6 +342,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norm": ef.spec(ef.norms.LayerNorm),
         "scales": (1.0, 0.5),
     },
+    "objectives.BackwardCompatible": {"old": 1.0},
     "objectives.ClassesAndWords": {"patch": 4, "words": 6},
     "objectives.HiddenPixels": {"patch": 4},
     "objectives.HiddenWords": {"patch": 4, "words": 6},
