@@ -18,7 +18,7 @@ from support.tiny_data import mixed_pictures
 SIZES = ((16, 16), (35, 32), (24, 48), (16, 16))
 BY_PATCH = ("mp3", "vit-mae")
 """Systems that answer for each patch, and so with as many answers as a picture has."""
-MULTIPLES = ("hiera",)
+MULTIPLES = ("hiera", "turbovit")
 """Systems that take multiples of one side alone, and say so."""
 ANY_SIZE = [
     name

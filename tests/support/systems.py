@@ -366,6 +366,12 @@ OPTIONS["passt"] = {**OPTIONS["ast"], "rows": 1, "columns": 2}
 LARGEST = 2_000_000
 
 
+def failing(reason: str, *known: str) -> list[Any]:
+    """The systems; of the `known` ones it is known that they fail, and for what reason."""
+    mark = pytest.mark.xfail(strict=True, reason=reason)
+    return [pytest.param(name, marks=mark) if name in known else name for name in systems()]
+
+
 def systems() -> list[str]:
     """The names of all systems."""
     return [*ef.systems()]

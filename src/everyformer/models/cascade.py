@@ -104,7 +104,10 @@ class Cascade(Root):
                 mapped = self.relations[index - 1](scores, before, tokens)
                 inside.lowered[GIVEN] = mapped.split(self.heads[index], 1)
         after = member.backbone(tokens, inside)
-        return member.head(after, inside), (list(inside.levels.values())[-1], inside.lowered[FOUND])
+        last = list(inside.levels.values())[-1]
+        if context.levels is not None:
+            context.levels[member] = last
+        return member.head(after, inside), (last, inside.lowered[FOUND])
 
     @torch.no_grad()
     def decide(
@@ -142,6 +145,12 @@ class Cascade(Root):
         assert state is not None
         last = self.members[-1].backbone.norm
         return state[0] if last is None else state[0].update(last(state[0].values))
+
+    def stages(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> dict[str, Tokens]:
+        """The tokens that each member ends with, before its last norm, by its path."""
+        levels: dict[nn.Module, Tokens] = {}
+        self.features(inputs, context=(context or Context()).replace(levels=levels), **fields)
+        return {f"members.{i}": levels[member] for i, member in enumerate(self.members)}
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """A batch that the last member takes."""
