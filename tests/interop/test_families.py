@@ -136,7 +136,10 @@ def test_there_and_back_bit_for_bit(case, loaded, tmp_path):
     config = ef.Checkpoint.open(tmp_path / "theirs").config
     to_folder(model, tmp_path / "back", top=case.name, config=config)
     again, told = getattr(tf, case.name).from_pretrained(tmp_path / "back", output_loading_info=True)
-    told["missing_keys"] = [name for name in told["missing_keys"] if not any(idle in name for idle in _IDLE)]
+    idle = (
+        (*_IDLE, "lm_head.bias") if case.config == "ReformerConfig" else _IDLE
+    )  # a shift that theirs keeps and never adds
+    told["missing_keys"] = [name for name in told["missing_keys"] if not any(each in name for each in idle)]
     assert not any(told.values()), told
     answer, expected = answer_of(again.eval()(**given)), answer_of(theirs(**given))
     padded = case.config in (
