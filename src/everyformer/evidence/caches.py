@@ -28,8 +28,8 @@ from everyformer.generation import (
     Sinks,
     SnapKV,
     generate,
-    read_optimised,
     loss_of_stream,
+    read_optimised,
     self_speculative,
     slim_attention,
 )  # fmt: skip
