@@ -18,8 +18,7 @@ from everyformer.cache import Cache, Policy
 from everyformer.columns import Storage
 from everyformer.context import Context
 from everyformer.evidence.caches import LENGTH, decoder, held_out
-from everyformer.evidence.long_decoders import loss_of_stream
-from everyformer.generation import H2O, KIVI, TOVA, Keyformer, Sinks
+from everyformer.generation import H2O, KIVI, TOVA, Keyformer, Sinks, loss_of_stream
 
 SHARES = (0.5, 0.25, 0.125)
 POLICIES: dict[str, Callable[[int], Policy]] = {

@@ -10,7 +10,7 @@ The models that the page shows come from
 
     everyformer train python data.tokens=bpe design.width=320 design.depth=8 design.heads=8 --out runs/python
     everyformer train multi30k --out runs/multi30k
-    everyformer train cifar10 'design={system: vit, patch: 4, width: 128, depth: 6, heads: 4}' --out runs/cifar10
+    everyformer compare cifar10 --designs cct,vit --out runs/cifar10    # its vit
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ from everyformer.training import Run, train
 from everyformer.training.shrinking import Changed, Step, compared
 from everyformer.training.speedup import data_of
 
-LEARNT = {
-    "shakespeare": ("design.bias=true", "training.steps=600"),
-    "digits": ("design={system: vit, patch: 2, width: 64, depth: 4, heads: 4}", "training.epochs=20"),
+LEARNT: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "shakespeare": ({"system": "gpt", "size": "nano", "bias": True}, ("training.steps=600",)),
+    "digits": ({"system": "vit", "patch": 2, "width": 64, "depth": 4, "heads": 4}, ("training.epochs=20",)),
 }
 """Short runs, where none is given."""
 BEFORE = 15
@@ -76,8 +76,9 @@ CHANGES: dict[str, tuple[Step, ...]] = {
 def learnt(recipe: str, folder: Path | None) -> tuple[nn.Module, Any]:
     """A run's model as a checkpoint of transformers that was opened again, and the run's data."""
     with tempfile.TemporaryDirectory() as beside:
-        given = (*LEARNT[recipe], "training.threads=1")
-        run = Run.open(folder) if folder else train(load_recipe(recipe, given), Path(beside) / "run", progress=False)
+        design, given = LEARNT[recipe]
+        loaded = dataclasses.replace(load_recipe(recipe, (*given, "training.threads=1")), design=design)
+        run = Run.open(folder) if folder else train(loaded, Path(beside) / "run", progress=False)
         to_folder(run.model, Path(beside) / "hf")
         return ef.load(Path(beside) / "hf"), data_of(run, None)
 
@@ -86,7 +87,7 @@ def lines(name: str, model: nn.Module, task: Any, batch: int) -> Iterator[dict[s
     """A line for the model, and one for each change."""
     for found in compared(model, task, [(step,) for step in CHANGES[name]], samples=32, batch=batch):
         size = f"{name} ({parameters(model) / 1e6:.2g} M, {task.name})"
-        yield {"model": size, **{key: value for key, value in asdict(found).items() if value is not None}}
+        yield {"model": size, **{key: value for key, value in dataclasses.asdict(found).items() if value is not None}}
 
 
 def main() -> None:

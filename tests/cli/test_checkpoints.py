@@ -103,9 +103,13 @@ def test_a_checkpoint_tells_pictures_apart(run, said, tmp_path):  # noqa: F811
 
 def test_a_run_on_pictures_answers_the_same_from_where_it_goes(run, tmp_path):  # noqa: F811
     folder = pictures(tmp_path / "pictures")
-    vit = "design={system: vit, patch: 8, width: 16, depth: 1, heads: 2}"
-    quick = ["training.steps=1", "training.epochs=null", "training.threads=1", "training.precision=fp32"]
-    said = run("train", "pictures", f"data.path={folder}", "data.image=16", vit, *quick, "--out", tmp_path / "run")
+    recipe = {
+        "name": "own", "task": "image-classification", "data": {"path": str(folder), "image": 16},
+        "design": {"system": "vit", "patch": 8, "width": 16, "depth": 1, "heads": 2},
+        "training": {"steps": 1, "threads": 1, "precision": "fp32"},
+    }  # fmt: skip
+    (tmp_path / "own.yaml").write_text(json.dumps(recipe))
+    said = run("train", tmp_path / "own.yaml", "--out", tmp_path / "run")
     assert said.code == 0, said.err
     assert run("export", tmp_path / "run", "--to", "hf", "--out", tmp_path / "vit").code == 0
     given = sorted(folder.glob("test/*/*.png"))[::4]

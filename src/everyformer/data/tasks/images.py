@@ -120,10 +120,11 @@ class ImageClassification(ClassTask):
         side, fit = self.facts["image"], self.options.fit
         square = {"height": side, "width": side}
         cut = {"size": {"shortest_edge": side}, "do_center_crop": True, "crop_size": square}
+        fitted: dict[str, dict[str, Any]] = {"stretch": {"size": square}, "crop": cut, "keep": {}}
         return {
             "image_processor_type": "ViTImageProcessor", "image_mean": self.state["mean"], "image_std": self.state["std"],
             "do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255, "resample": 3, "do_resize": fit != "keep",
-            **({"stretch": {"size": square}, "crop": cut, "keep": {}}[fit]),
+            **fitted[fit],
         }  # fmt: skip
 
     def _padded(self, chosen: list[Tensor]) -> dict[str, Tensor]:
