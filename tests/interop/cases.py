@@ -37,6 +37,7 @@ _DISTILBERT = {
     "num_labels": CLASSES,
 }  # fmt: skip
 _BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "num_labels": CLASSES, **_END}
+_GPT2 = {"vocab_size": VOCABULARY, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 5, **_END}
 _REFORMER = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "attention_head_size": 6, "feed_forward_size": 48,
     "attn_layers": ["local", "lsh"], "axial_pos_shape": [4, 8], "axial_pos_embds_dim": [12, 20], "is_decoder": True,
@@ -92,6 +93,7 @@ _GIT = {
 _SIGLIP = {"vision_config": _VIT, "text_config": _ENCODER, "num_labels": CLASSES}
 _PYRAMID = {"depths": [1, 2], "image_size": 32, "num_labels": CLASSES}
 _SWIN = {**_PYRAMID, "patch_size": 2, "embed_dim": 16, "num_heads": [2, 4], "window_size": 4}
+_SWIN_HIDING = {**_SWIN, "patch_size": 4, "encoder_stride": 8}
 _MASK2FORMER = {
     "backbone_config": {
         **_SWIN, "model_type": "swin", "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4],
@@ -313,6 +315,19 @@ def filled_in() -> tuple[dict[str, Any], dict[str, Any]]:
     return {**ours, "hidden": hidden}, {**theirs, "bool_masked_pos": hidden}
 
 
+def large_pictures_filled_in() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Larger pictures of which every third patch is hidden."""
+    ours, theirs = pictures(32)
+    hidden = (torch.arange(2 * 64) % 3 == 0).unflatten(0, (2, 64))
+    return {**ours, "hidden": hidden}, {**theirs, "bool_masked_pos": hidden}
+
+
+def pictures_in_order() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pictures of which all is seen, and theirs is told not to shuffle the patches."""
+    ours, theirs = pictures(32)
+    return ours, {**theirs, "noise": torch.arange(16.0).expand(2, -1)}
+
+
 def large_pictures() -> tuple[dict[str, Any], dict[str, Any]]:
     """Pictures for pyramids."""
     return pictures(32)
@@ -398,6 +413,7 @@ CASES = [
     Case("BertLMHeadModel", "BertConfig", {**_ENCODER, **_END, "is_decoder": True}, text),
     Case("RobertaForCausalLM", "RobertaConfig", {**_ROBERTA, "is_decoder": True}, text_after_padding),
     Case("ElectraForCausalLM", "ElectraConfig", {**_ENCODER, **_END, "embedding_size": 20, "is_decoder": True}, text),
+    Case("BigBirdForCausalLM", "BigBirdConfig", {**_BIGBIRD, **_END, "is_decoder": True}, text),
     Case("BertForMultipleChoice", "BertConfig", _ENCODER, choices),
     Case("AlbertForMultipleChoice", "AlbertConfig", _ALBERT, choices),
     Case("RobertaForMultipleChoice", "RobertaConfig", _ROBERTA, choices_after_padding),
@@ -465,9 +481,9 @@ CASES = [
     *_all(
         "GPT2LMHeadModel GPT2Model GPT2ForSequenceClassification GPT2ForTokenClassification GPT2ForQuestionAnswering",
         "GPT2Config",
-        {"vocab_size": VOCABULARY, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 5, **_END},
-        text,
+        _GPT2, text,
     ),
+    Case("GPT2DoubleHeadsModel", "GPT2Config", _GPT2, whole_text(3, 13)),
     *_all(
         "LlamaForCausalLM LlamaModel LlamaForSequenceClassification LlamaForTokenClassification LlamaForQuestionAnswering",
         "LlamaConfig", _LLAMA, text,
@@ -510,7 +526,7 @@ CASES = [
     *_all("BartForConditionalGeneration BartModel BartForQuestionAnswering", "BartConfig", _BART, translation),
     Case("BartForConditionalGeneration", "BartConfig", {**_BART, "scale_embedding": True, "encoder_layers": 3}, translation),
     Case("BartForSequenceClassification", "BartConfig", {**_BART, "num_labels": CLASSES}, the_same_again(2)),
-    *_all("MBartForConditionalGeneration MBartModel", "MBartConfig", _BART, translation),
+    *_all("MBartForConditionalGeneration MBartModel MBartForQuestionAnswering", "MBartConfig", _BART, translation),
     Case("MBartForSequenceClassification", "MBartConfig", {**_BART, "num_labels": CLASSES}, the_same_again(2)),
     *_all("MarianMTModel MarianModel", "MarianConfig", {**_BART, "activation_function": "swish"}, translation),
     *_all("LEDForConditionalGeneration LEDModel LEDForQuestionAnswering", "LEDConfig", _LED, marked_translation),
@@ -525,6 +541,8 @@ CASES = [
     *_all("SwinForImageClassification SwinModel", "SwinConfig", _SWIN, large_pictures),
     Case("Mask2FormerForUniversalSegmentation", "Mask2FormerConfig", _MASK2FORMER, large_pictures, std=0.1),
     Case("SwinForImageClassification", "SwinConfig", {**_SWIN, "qkv_bias": False, "depths": [2, 1]}, large_pictures),
+    Case("SwinForMaskedImageModeling", "SwinConfig", _SWIN_HIDING, large_pictures_filled_in),
+    Case("Swinv2ForMaskedImageModeling", "Swinv2Config", _SWIN_HIDING, large_pictures_filled_in),
     *_all("Swinv2ForImageClassification Swinv2Model", "Swinv2Config", _SWIN, large_pictures),
     Case("Swinv2ForImageClassification", "Swinv2Config", {**_SWIN, "pretrained_window_sizes": [3, 2]}, large_pictures),
     *_all("ConvNextForImageClassification ConvNextModel", "ConvNextConfig", _CONVNEXT, large_pictures),
@@ -538,13 +556,14 @@ CASES = [
     *_all("SegformerForImageClassification SegformerModel", "SegformerConfig", _PVT, large_pictures),
     Case("SegformerForSemanticSegmentation", "SegformerConfig", {**_PVT, "decoder_hidden_size": 16}, large_pictures),
     *_all("GLPNForDepthEstimation GLPNModel", "GLPNConfig", {**_MIT, "decoder_hidden_size": 16, "max_depth": 7}, large_pictures),
-    *_all("DPTForDepthEstimation DPTForSemanticSegmentation", "DPTConfig", _DPT, large_pictures),
+    *_all("DPTForDepthEstimation DPTForSemanticSegmentation DPTModel", "DPTConfig", _DPT, large_pictures),
     Case("DPTForSemanticSegmentation", "DPTConfig", {**_DPT, "use_batch_norm_in_fusion_residual": True}, large_pictures),
-    Case("DetrForObjectDetection", "DetrConfig", _DETR, large_pictures),
+    *_all("DetrForObjectDetection DetrModel", "DetrConfig", _DETR, large_pictures),
     *_all("CvtForImageClassification CvtModel", "CvtConfig", _CVT, large_pictures),
     Case("SiglipModel", "SiglipConfig", _SIGLIP, pictures_and_whole_texts),
     Case("SiglipForImageClassification", "SiglipConfig", _SIGLIP, pictures),
     Case("SiglipVisionModel", "SiglipVisionConfig", _VIT, pictures),
+    Case("SiglipVisionModel", "SiglipVisionConfig", {**_VIT, "vision_use_head": False}, pictures),
     Case("SiglipTextModel", "SiglipTextConfig", {**_ENCODER, "projection_size": 20}, whole_text(3, 24)),
     Case("CLIPModel", "CLIPConfig", _CLIP, pictures_and_texts),
     Case("CLIPForImageClassification", "CLIPConfig", _CLIP, pictures),
@@ -553,6 +572,7 @@ CASES = [
     *_all("GitForCausalLM GitModel", "GitConfig", _GIT, captions),
     Case("GitForCausalLM", "GitConfig", {**_GIT, "tie_word_embeddings": True}, captions),
     Case("ViTMAEForPreTraining", "ViTMAEConfig", _MAE, hidden_pictures, published),
+    Case("ViTMAEModel", "ViTMAEConfig", {**_MAE, "mask_ratio": 0.0}, pictures_in_order, published),
     *_all("Wav2Vec2ForCTC Wav2Vec2Model Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAVES, whole_waves),
     *_all(
         "Wav2Vec2ForCTC Wav2Vec2ForSequenceClassification Wav2Vec2ForAudioFrameClassification",

@@ -249,6 +249,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.Queries": {"queries": 5, "body": _asking, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.Reassembled": {"hidden": (8, 12), "factors": (2, 0.5), "fused": 8, "narrow": 4},
     "heads.ReassembledClasses": {"classes": 3, "hidden": (8, 12), "factors": (2, 0.5), "fused": 8},
     "heads.Refined": {"feedforward": ef.spec(ef.feedforward.MLP, hidden=48), "norm": ef.spec(ef.norms.LayerNorm)},

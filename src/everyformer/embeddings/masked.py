@@ -26,7 +26,10 @@ def check_cells(marked: Tensor, tokens: Tokens, what: str) -> None:
 
 @part("embeddings")
 class MaskedPatches(Patches):
-    """Patches, of which the `hidden` ones of a batch give way to one learned token (Bao et al., BEiT, 2022, section 2.3)."""
+    """Patches, of which the `hidden` ones of a batch give way to one learned token (Bao et al., BEiT, 2022, section 2.3).
+
+    A `seen_norm` normalises the patches alone, before any is hidden (Xie et al., SimMIM, 2022, their code for Swin).
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class MaskedPatches(Patches):
         first: int = 0,
         positions: Spec[Position] | None = None,
         norm: Spec[Norm] | None = None,
+        seen_norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
@@ -45,6 +49,7 @@ class MaskedPatches(Patches):
             width, patch=patch, channels=channels, image=image, first=first, positions=positions, norm=norm,
             dropout=dropout, bias=bias,
         )  # fmt: skip
+        self.seen_norm = self.make("seen_norm", seen_norm, width)
         self.masked = nn.Parameter(torch.randn(width) * 0.02)
 
     def forward(  # type: ignore[override]
@@ -56,6 +61,8 @@ class MaskedPatches(Patches):
     ) -> Tokens:
         """Tokens of pictures; True in `hidden` means that the model does not see the patch."""
         tokens = self.cut(inputs)
+        if self.seen_norm is not None:
+            tokens = tokens.update(self.seen_norm(tokens.values))
         if hidden is not None:
             check_cells(hidden, tokens, "hidden")
             tokens = tokens.update(torch.where(hidden[..., None], self.masked.to(tokens.values.dtype), tokens.values))

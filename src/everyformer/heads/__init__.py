@@ -13,7 +13,7 @@ from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
-from everyformer.heads.queries import BoxQueries
+from everyformer.heads.queries import BoxQueries, Queries
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
@@ -21,6 +21,6 @@ __all__ = [
     "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
     "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
     "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "Pixels", "PoolHead", "ProbePool",
-    "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SoftClusterQueries", "StepHead", "TiedHead",
+    "Queries", "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SoftClusterQueries", "StepHead", "TiedHead",
     "TokenHead", "Transform", "UPerHead", "UShaped", "WideHead", "WordsBeside",
 ]  # fmt: skip

@@ -42,27 +42,24 @@ class Perceptron(nn.ModuleList):
 
 
 @part("heads")
-class BoxQueries(Head):
-    """Queries run through `body`, which reads the cells as the memory "cells"; each says a class, or none, and a box
-    (Carion et al., DETR, 2020, sections 3.2 and A.4).
+class Queries(Head):
+    """Queries run through `body`, which reads the cells as the memory "cells"; the answer is what became of them
+    (Carion et al., DETR, 2020, section 3.2).
 
-    What the layers of the body before the last would say is noted as `layers`, (L, B, N, V + 5), for an objective that
+    What the layers of the body before the last would answer is noted as `layers`, (L, B, N, E), for an objective that
     trains them all.
     """
 
     needs_grid = True
 
-    def __init__(self, width: int, *, classes: int, body: Spec[Backbone], norm: Spec[Norm], queries: int = 100) -> None:
+    def __init__(self, width: int, *, body: Spec[Backbone], norm: Spec[Norm], queries: int = 100) -> None:
         super().__init__()
-        self.classes = classes
         self.queries = nn.Parameter(torch.randn(queries, width))
         self.body: Backbone = self.make("body", body, width)
         self.norm: Norm = self.make("norm", norm, width)
-        self.classify = nn.Linear(width, classes + 1)
-        self.box = Perceptron(width, width, width, 4)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
-        """The logits of each class and of none, then centre x and y, width and height as shares of the picture's."""
+        """What the queries say at the end."""
         layers = asked(self.body, self.queries, tokens)
         if context is not None and context.notes is not None:
             context.notes["layers"] = self.told(layers[:-1])
@@ -70,5 +67,23 @@ class BoxQueries(Head):
 
     def told(self, values: Float[Tensor, "*L B N D"]) -> Float[Tensor, "*L B N E"]:
         """What queries say."""
-        values = self.norm(values)
+        return self.norm(values)
+
+
+@part("heads")
+class BoxQueries(Queries):
+    """Queries run through `body`, which reads the cells as the memory "cells"; each says a class, or none, and a box
+    (Carion et al., DETR, 2020, sections 3.2 and A.4): the logits of each class and of none, then centre x and y, width
+    and height as shares of the picture's.
+    """
+
+    def __init__(self, width: int, *, classes: int, body: Spec[Backbone], norm: Spec[Norm], queries: int = 100) -> None:
+        super().__init__(width, body=body, norm=norm, queries=queries)
+        self.classes = classes
+        self.classify = nn.Linear(width, classes + 1)
+        self.box = Perceptron(width, width, width, 4)
+
+    def told(self, values: Float[Tensor, "*L B N D"]) -> Float[Tensor, "*L B N E"]:
+        """What queries say."""
+        values = super().told(values)
         return torch.cat((self.classify(values), self.box(values).sigmoid()), -1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
 from everyformer.errors import UnknownName
+from everyformer.heads import Queries
 from everyformer.interop.config import Both, Config, Custom, Depth, Key, Labels, Only
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Uncounted
 from everyformer.interop.weights import Pair, batch_norm, layer
+from everyformer.published.detection import detr
+from everyformer.published.upon import upon
+from everyformer.specs import spec
 
 NETWORK, STAGES = "backbone.conv_encoder.model", "backbone.stages"
 DECODE = "head.body.blocks.*"
@@ -131,7 +136,7 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
-register(
+FAMILY = register(
     Family(
         name="detr",
         system="detr",
@@ -161,3 +166,13 @@ register(
         unused=("*.num_batches_tracked",),
     )
 )
+
+
+@upon(detr)
+def queries(design: Design) -> Design:
+    """The same without boxes: the answer is what became of the queries."""
+    head = design.get("head")
+    return design.set("head", spec(Queries, **{name: head.get(name) for name in ("body", "norm", "queries")}))
+
+
+register(replace(FAMILY, make=queries, tops={"DetrModel": Top(prefix="")}))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
 from everyformer.heads import ReassembledClasses
-from everyformer.interop.config import Config, Custom, Key, Labels, Written, labels
+from everyformer.interop.bert import pooled
+from everyformer.interop.config import Config, Custom, Key, Labels, Only, Written, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.vit import BLOCK, BLOCKS, PICTURE, SIZES, leading
 from everyformer.interop.weights import Pair, batch_norm, layer
+from everyformer.published.depth import dpt
+from everyformer.published.upon import upon
 from everyformer.specs import Spec, spec
 
 STAGE, FUSION = "neck.reassemble_stage", "neck.fusion_stage.layers"
@@ -76,15 +80,19 @@ def segments(config: Config) -> Spec[ReassembledClasses]:
 
 IDLE = (f"{FUSION}.0.residual_layer1.*", "dpt.layernorm.*", "dpt.pooler.*")
 """What theirs has and does not use: a unit beside the coarsest level, the last norm of the ViT."""
-register(
+BODY = (
+    *SIZES,
+    *PICTURE,
+    Key("layer_norm_eps", f"{BLOCK}.residual.norm.eps", "eps", default=1e-12),
+    Key("qkv_bias", f"{BLOCK}.mixer.bias", "qkv_bias", default=True),
+)
+"""What a config says of the ViT."""
+FAMILY = register(
     Family(
         name="dpt",
         system="dpt",
         settings=(
-            *SIZES,
-            *PICTURE,
-            Key("layer_norm_eps", f"{BLOCK}.residual.norm.eps", "eps", default=1e-12),
-            Key("qkv_bias", f"{BLOCK}.mixer.bias", "qkv_bias", default=True),
+            *BODY,
             Key("backbone_out_indices", "head.levels", default=(2, 5, 8, 11)),
             Key("neck_hidden_sizes", "head.hidden", default=(96, 192, 384, 768)),
             Key("reassemble_factors", "head.factors", default=(4, 2, 1, 0.5)),
@@ -123,5 +131,26 @@ register(
                 unused=(*IDLE, "auxiliary_head.*"),
             ),
         },
+    )
+)
+
+
+@upon(dpt)
+def normed_body(design: Design) -> Design:
+    """The ViT with its last norm."""
+    return design.set("backbone.norm", design.get("backbone.blocks.0.residual.norm"))
+
+
+register(
+    replace(
+        FAMILY,
+        make=normed_body,
+        settings=(*BODY, Only(pooler_act="tanh")),
+        table=lambda design: [
+            *table(design),
+            *layer("backbone.norm", "layernorm"),
+            *layer("head.hidden", "pooler.dense"),
+        ],
+        tops={"DPTModel": Top(head=pooled, prefix="")},
     )
 )

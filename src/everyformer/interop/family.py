@@ -73,6 +73,10 @@ class Family:
             raise UnknownName(f"class of '{self.name}' checkpoints", str(named[0]), known)
         return named[0]
 
+    def has(self, config: Config) -> bool:
+        """Whether a config has the values that the family has alone: two families may differ in nothing else."""
+        return all(config.get(name, value) == value for name, value in self.only.items())
+
     def design(self, config: Config, top: str) -> Design:
         """The design that a config of one of the classes describes."""
         config.only(self.only)
@@ -165,7 +169,8 @@ def family_of(config: Config) -> Family:
     found = [family for family in families() if (top in family.tops if named is None else named == family.name)]
     if not found:
         raise UnknownName("family of checkpoints", str(named or top), {family.name for family in families()})
-    return next((family for family in found if top in family.tops), found[0])
+    named_so = [family for family in found if top in family.tops] or found
+    return next((family for family in named_so if family.has(config)), named_so[0])
 
 
 def back(model: nn.Module, top: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from everyformer.designs import Design
-from everyformer.heads import ClassHead, LastToken
+from everyformer.heads import Beside, ClassHead, LastToken, TiedHead
 from everyformer.interop.bert import EACH, SPANS, each_token
-from everyformer.interop.config import Config, Depth, Key, Labels, labels
+from everyformer.interop.config import Config, Depth, Key, Labels, Only, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
@@ -32,6 +32,13 @@ def table(design: Design) -> list[Pair]:
 def last_token(config: Config) -> Spec[ClassHead]:
     """A class read from the last token, without a bias."""
     return spec(ClassHead, classes=len(labels(config)), pool=spec(LastToken), bias=False)
+
+
+def two_heads(config: Config) -> Spec[Beside]:
+    """The next token, and beside it how likely a text is the answer, read from its last token."""
+    words = spec(TiedHead, vocabulary=config.value("vocab_size"))
+    score = spec(ClassHead, classes=1, pool=spec(LastToken))
+    return spec(Beside, head=words, beside=(score,), names=("choice",))
 
 
 register(
@@ -67,6 +74,19 @@ register(
                 table=(*layer("head.classify", "score", bias=False),),
             ),
             "GPT2ForQuestionAnswering": SPANS,
+            "GPT2DoubleHeadsModel": Top(
+                head=two_heads,
+                settings=(
+                    Only(
+                        summary_type="cls_index", summary_use_proj=True, summary_proj_to_labels=True,
+                        summary_activation=None,
+                    ),
+                ),
+                table=(
+                    *layer("head.head.project", "lm_head", bias=False),
+                    *layer("head.beside.0.classify", "multiple_choice_head.summary"),
+                ),
+            ),
             "GPT2ForTokenClassification": Top(
                 head=each_token,
                 settings=(EACH,),

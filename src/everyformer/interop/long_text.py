@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
@@ -27,6 +28,7 @@ from everyformer.interop.bert import (
     pooler,
     pretrained,
     sizes,
+    writes,
 )
 from everyformer.interop.config import Always, Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
@@ -114,11 +116,13 @@ REFINED = (
     *layer("head.project", "qa_classifier.qa_outputs"),
 )
 
-register(
+PLAIN = (*sizes("gelu_new"), ATTENTION_DROPOUT, LENGTH, SEGMENTS)
+"""What its configs say that a BERT's say too."""
+BIGBIRD = register(
     Family(
         name="big_bird",  # in evaluation theirs looks at the first block for every random one; ours draws blocks
         system="bigbird",
-        settings=(*sizes("gelu_new"), ATTENTION_DROPOUT, LENGTH, SEGMENTS, Custom(blocks, write_blocks)),
+        settings=(*PLAIN, Custom(blocks, write_blocks)),
         table=lambda design: [*embeddings(), *POSITIONS, *BLOCKS],
         prefix="bert",
         only={"is_decoder": False, "add_cross_attention": False, "rescale_embeddings": False, "use_bias": True},
@@ -135,6 +139,9 @@ register(
         },
     )
 )
+FULL = replace(BIGBIRD, system="bert", settings=PLAIN, only={**BIGBIRD.only, "attention_type": "original_full"})
+"""The one of full attention: a BERT. Theirs has no causal blocks, so that this is all that it writes with."""
+register(writes(FULL, "BigBirdForCausalLM", "BigBirdForMaskedLM"))
 
 
 def landmarks(config: Config) -> dict[str, Any]:

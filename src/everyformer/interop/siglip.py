@@ -148,6 +148,17 @@ register(
 )
 register(
     Family(
+        name="siglip_vision_model",
+        system="siglip",
+        settings=PICTURE,
+        table=patches,
+        prefix="vision_model",
+        only={"vision_use_head": False},
+        tops={"SiglipVisionModel": Top(head=lambda config: None, prefix="")},
+    )
+)
+register(
+    Family(
         name="siglip_text_model",
         system="siglip",
         make=text_tower,

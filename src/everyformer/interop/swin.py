@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.designs import Design
+from everyformer.embeddings import MaskedPatches
 from everyformer.heads import Mean, PoolHead
 from everyformer.interop.config import Config, Custom, Key, Labels, Square
 from everyformer.interop.family import Family, Top, register
@@ -21,7 +22,10 @@ from everyformer.interop.pyramids import (
     stages,
 )
 from everyformer.interop.timm import TimmFamily, register_timm
+from everyformer.interop.vit import fills_in
 from everyformer.interop.weights import Pair, layer
+from everyformer.published.upon import Make, upon
+from everyformer.registry import find_system
 from everyformer.specs import spec
 
 MIXER = f"{BLOCK}.mixer.mixer"
@@ -70,6 +74,7 @@ def body(design: Design) -> list[Pair]:
     return [
         *layer("embedding.project", "embeddings.patch_embeddings.projection"),
         *layer("embedding.norm", "embeddings.norm"),
+        *layer("embedding.seen_norm", "embeddings.norm"),
         *layer(f"{MIXER}.output", f"{theirs}.attention.output.dense"),
         *norms(f"{theirs}.layernorm_before", f"{theirs}.layernorm_after"),
         *maps(f"{theirs}.intermediate.dense", f"{theirs}.output.dense"),
@@ -125,7 +130,7 @@ BARE = Top(head=lambda config: spec(PoolHead, pool=spec(Mean)), prefix="")
 ONLY = {"layer_norm_eps": 1e-5, "use_absolute_embeddings": False}
 UNUSED = ("*.relative_position_index", "*.relative_coords_table")
 
-register(
+SWIN = register(
     Family(
         name="swin",
         system="swin",
@@ -137,7 +142,7 @@ register(
         unused=UNUSED,
     )
 )
-register(
+SWIN_V2 = register(
     Family(
         name="swinv2",
         system="swin-v2",
@@ -149,6 +154,21 @@ register(
         unused=UNUSED,
     )
 )
+
+
+def hiding(family: Family) -> Make:
+    """What makes the same where some patches are hidden after the norm of the embedding."""
+
+    @upon(find_system(family.system).make)
+    def hidden(design: Design) -> Design:
+        options = dict(design.get("embedding").options)
+        return design.set("embedding", spec(MaskedPatches, seen_norm=options.pop("norm"), **options))
+
+    return hidden
+
+
+register(fills_in(SWIN, "SwinForMaskedImageModeling", "swin.embeddings.mask_token", hiding))
+register(fills_in(SWIN_V2, "Swinv2ForMaskedImageModeling", "swinv2.embeddings.mask_token", hiding))
 
 
 def facts(model: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from everyformer.interop.pyramids import pointwise
 from everyformer.interop.timm import TimmFamily, register_timm
 from everyformer.interop.variants import exchanged
 from everyformer.interop.weights import Pair, layer
+from everyformer.published.upon import Make
 from everyformer.registry import find_system
 from everyformer.specs import spec
 
@@ -102,7 +104,12 @@ def write_stride(design: Design) -> dict[str, Any]:
     return {"encoder_stride": math.isqrt(design.get("head.outputs") // design.get("embedding.channels"))}
 
 
-def fills_in(family: Family, name: str, token: str) -> Family:
+def hiding(family: Family) -> Make:
+    """What makes the same where some patches are hidden."""
+    return exchanged(find_system(family.system).make, "embedding", MaskedPatches)
+
+
+def fills_in(family: Family, name: str, token: str, make: Callable[[Family], Make] = hiding) -> Family:
     """The same where some patches are hidden behind a learned token, and the pixels of every patch are the answer."""
     top = Top(
         head=lambda config: spec(CellHead, outputs=1),
@@ -110,8 +117,7 @@ def fills_in(family: Family, name: str, token: str) -> Family:
         table=(Pair("embedding.masked", (token,), Wrapped(2)), *pointwise("head.project", "decoder.0")),
         unused=("*.pooler.*",),
     )
-    make = exchanged(find_system(family.system).make, "embedding", MaskedPatches)
-    return replace(family, make=make, tops={name: top})
+    return replace(family, make=make(family), tops={name: top})
 
 
 register(fills_in(FAMILY, "ViTForMaskedImageModeling", "vit.embeddings.mask_token"))
