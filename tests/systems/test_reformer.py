@@ -124,13 +124,14 @@ def test_later_tokens_move_released_chunks_and_not_ours():
             ),
             std=0.3,
         )
+        model = model.double()
         before = model(inputs)
         moved[released] = 0.0
         for token in range(0, 61, 4):
             changed = inputs.clone()
             changed[0, -1] = token
             moved[released] = max(moved[released], (model(changed) - before)[:, :-1].abs().max().item())
-    assert moved[False] == 0.0
+    assert moved[False] < 1e-12
     assert moved[True] > 1e-4
     with pytest.raises(ef.DoesNotFit, match="is not 'causal'"):
         ef.design("reformer", "nano").swap("**.mixer", ef.spec(ef.mixers.ChunkedLSHAttention, heads=4)).build()
@@ -163,7 +164,7 @@ def test_running_backwards_gives_the_gradients_of_running_forwards():
 
 def test_what_it_cannot_run_backwards_is_refused():
     for changes, message in (
-        ({"mixer": ef.spec(ef.mixers.CrossAttention, heads=4)}, "gets no gradient"),
+        ({"mixer": ef.spec(ef.mixers.CrossAttention, heads=4)}, "would get no gradient"),
         ({"residual": ef.spec(ef.norms.PreNorm, norm=ef.spec(ef.norms.BatchNorm))}, "each block is run twice"),
     ):
         block = ef.spec(ef.backbones.ReversibleBlock, **changes)

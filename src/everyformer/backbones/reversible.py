@@ -68,10 +68,15 @@ class Reversible(Backbone):
         for path, module in self.named_modules():
             if {"memory", "condition"} & getattr(module, "capabilities", frozenset()):
                 raise DoesNotFit(
-                    f"{type(module).__name__} reads what is not among the tokens, which gets no gradient", path
+                    f"{type(module).__name__} reads what is not among the tokens, and that would get no gradient; what fits "
+                    "here looks at the tokens alone, as mixers.Attention does",
+                    path,
                 )
             if isinstance(module, Norm) and module.counts:
-                raise DoesNotFit(f"{type(module).__name__} counts what it sees, and each block is run twice", path)
+                raise DoesNotFit(
+                    f"{type(module).__name__} counts what it sees, and each block is run twice; norms.LayerNorm fits",
+                    path,
+                )
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """Both streams after all blocks."""

@@ -62,7 +62,7 @@ def table(design: Design) -> list[Pair]:
         for step, kind in ((0, "conv"), (1, "norm")):
             pairs += layer(f"head.pixels.lateral.{i}.{step}", f"{pixels}.adapter_{i + 1}.{step}", bias=kind == "norm")
             pairs += layer(f"head.pixels.smooth.{i}.{step}", f"{pixels}.layer_{i + 1}.{step}", bias=kind == "norm")
-    for place, name in (("offsets", "sampling_offsets"), ("weights", "attention_weights")):
+    for place, name in (("offsets", "sampling_offsets"), ("shares", "attention_weights")):
         pairs += layer(f"{ours}.mixer.{place}", f"{theirs}.self_attn.{name}")
     return [
         *pairs,

@@ -36,7 +36,7 @@ class DeformableAttention(Mixer):
             raise ValueError(f"width {width} is not a multiple of heads {heads}; give other heads")
         self.heads, self.levels, self.points = heads, levels, points
         self.offsets = nn.Linear(width, heads * levels * points * 2)
-        self.weights = nn.Linear(width, heads * levels * points)
+        self.shares = nn.Linear(width, heads * levels * points)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
         self.places: Position = self.make("places", places, width, heads)
@@ -51,10 +51,10 @@ class DeformableAttention(Mixer):
         steps = torch.arange(1, self.points + 1)[:, None] * way[:, None, None]
         with torch.no_grad():
             self.offsets.bias.copy_(steps.expand(-1, self.levels, -1, -1).flatten())
-        for module in (self.offsets, self.weights):
+        for module in (self.offsets, self.shares):
             nn.init.zeros_(module.weight)
             module.own_init = True  # type: ignore[assignment]
-        nn.init.zeros_(self.weights.bias)
+        nn.init.zeros_(self.shares.bias)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token finds at its points; leading tokens find nothing."""
@@ -67,7 +67,7 @@ class DeformableAttention(Mixer):
         shape = self.heads, self.levels, self.points
         asking = placed(tokens, self.places)[:, tokens.prefix :]
         offsets = self.offsets(asking).unflatten(-1, (*shape, 2))
-        weights = self.weights(asking).unflatten(-1, shape).flatten(-2).softmax(-1).unflatten(-1, shape[1:])
+        weights = self.shares(asking).unflatten(-1, shape).flatten(-2).softmax(-1).unflatten(-1, shape[1:])
         centres = torch.cat([_centres(grid, offsets) for grid in grids])[:, None, None]
         values = self.value(tokens.values[:, tokens.prefix :]).unflatten(-1, (self.heads, -1))
         found = torch.zeros_like(values)

@@ -99,8 +99,11 @@ class _Hashed(Mixer):
         def cut(x: Tensor) -> Tensor:
             return x.unflatten(2, (-1, size))
 
+        chunks = rounds * count // size
+        apart = sorted({step % chunks for step in steps})  # of few chunks the one before is also the one after
+
         def around(x: Tensor) -> Tensor:
-            return torch.cat([x.roll(-step, 2) for step in steps], 3)
+            return torch.cat([x.roll(-step, 2) for step in apart], 3)
 
         rank = torch.arange(rounds * count, device=buckets.device)[None, None]
         place = places[:, None].expand(*index.shape[:2], -1).gather(2, index)

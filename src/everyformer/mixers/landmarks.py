@@ -73,7 +73,7 @@ class LandmarkAttention(Attention):
         if tokens.marked is None:
             return super()._mix(qkv, tokens, context)
         query, key, value = self.operands(qkv)
-        key, value = (x.repeat_interleave(self.heads // self.key_heads, 1) for x in (key, value))
+        key, value = (x.repeat_interleave(self.heads // self.key_heads, 1) for x in (key, self.taps.values(value)))
         blocks = self._blocks(tokens)
         allowed = lower(context.mask, tokens, context).explicit(tokens.count, query.device)
         weights = self._weights(self._scores(query, key, tokens, blocks, context), blocks, allowed)
@@ -97,13 +97,14 @@ class LandmarkAttention(Attention):
     ) -> Float[Tensor, "B H N N"]:
         """Scaled products, turned by the places of the tokens, or by those that blocks too far back are moved to."""
         positions = self.positions if self.positions is not None else context.positions
-        if positions is None:
-            return query @ key.mT * self.scale
-        if self.keep is None:
-            places = tokens.places
-            query, key = (positions.rotate(x, places, context) for x in (query, key))
-            bias = positions.bias(query, places, places, self.scale, context)
-            return query @ key.mT * self.scale + (0.0 if bias is None else bias)
+        if positions is None or self.keep is None:
+            places, bias = tokens.places, None
+            if positions is not None:
+                query, key = (positions.rotate(x, places, context) for x in (query, key))
+                bias = positions.bias(query, places, places, self.scale, context)
+            scores = self.taps.queries(query) @ self.taps.keys(key).mT * self.scale
+            return scores if bias is None else scores + bias
+        query, key = self.taps.queries(query), self.taps.keys(key)
         back = (blocks.number[:, :, None] - blocks.number[:, None]).clamp(0, self.keep + 1)[:, None]
         at = blocks.offset[..., None]
         turned, scores = positions.rotate(key, at, context), query.new_zeros(*query.shape[:3], key.shape[2])
