@@ -406,14 +406,18 @@ def model_of(design: Design, seed: int = 0) -> Any:
     return made
 
 
+IDLE: dict[type, tuple[str, ...]] = {
+    ef.backbones.FreeLatent: ("encoder", "asked", "score", "divergence"),
+    ef.mixers.SpectralDictionary: ("prior", "rebuilt", "heard", "likely"),
+    ef.heads.Reassembled: ("beside.0",),
+    ef.heads.ReassembledClasses: ("beside.0",),
+}
+"""What of a part works in training alone, or keeps a place free."""
+
+
 def idle(model: nn.Module) -> tuple[str, ...]:
-    """The paths at which stands what works in training alone."""
-    return tuple(
-        f"{path}.{name}"
-        for path, module in model.named_modules()
-        if isinstance(module, ef.backbones.FreeLatent)
-        for name in ("encoder", "asked", "score", "divergence")
-    )
+    """The paths at which stands what does not work here."""
+    return tuple(f"{path}.{name}" for path, module in model.named_modules() for name in IDLE.get(type(module), ()))
 
 
 def takes(model: nn.Module, field: str) -> bool:

@@ -131,8 +131,7 @@ class SharedLinearAttention(LinearAttention):
     def operands(self, tokens: Tokens, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """The features of queries, which are those of keys, and the values."""
         key, value = (split(x, self.heads) for x in self.qkv(tokens.values).chunk(2, -1))
-        key = self.features.map(key, line(tokens, context))
-        return key, key, value
+        return *self.features(key, key, line(tokens, context)), value
 
 
 def fit_codes(model: nn.Module, run: Callable[[], Any], **options: Any) -> int:

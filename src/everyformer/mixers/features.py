@@ -27,8 +27,9 @@ class FeatureMap(Part):
         key: Float[Tensor, "B H N K"],
         places: Shaped[Tensor, "#B N 1"],
     ) -> tuple[Float[Tensor, "B H N F"], Float[Tensor, "B H N F"]]:
-        """The features of both."""
-        return self.map(query, places), self.map(key, places)
+        """The features of both, worked once where they are the same."""
+        found = self.map(query, places)
+        return found, found if key is query else self.map(key, places)
 
     def map(self, x: Float[Tensor, "B H N K"], places: Shaped[Tensor, "#B N 1"]) -> Float[Tensor, "B H N F"]:
         """The features of both, where they are the same function."""
