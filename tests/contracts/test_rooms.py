@@ -314,8 +314,8 @@ def test_an_embedding_takes_its_example_each_sample_by_itself(name: str) -> None
         close(part(**{key: value[row : row + 1] for key, value in batch.items()}).values[0], whole.values[row])
 
 
-STRIDING = ("embeddings.SpectrogramConvs", "embeddings.WaveConvs")
-"""Make one token of several steps; what they make of padding is tested where their systems are."""
+STRIDING = ("embeddings.ConvSteps", "embeddings.SpectrogramConvs", "embeddings.WaveConvs")
+"""Make a token of several steps; what they make of padding is tested where their systems are."""
 
 
 @pytest.mark.parametrize(
@@ -360,6 +360,9 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.HiddenWords": ("beit", "none"),
         "objectives.HybridDistillation": ("vit", "none"),
         "objectives.Places": ("mp3", "none"),
+        "objectives.BinaryMasks": ("mask2former", "map"),
+        "objectives.ClusterMasks": ("kmax-deeplab", "map"),
+        "objectives.FutureTokens": ("ftp", "ids"),
         "objectives.RewardedPruning": ("ia-red2", "classes"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),
         "objectives.Forecast": ("itransformer", "series"),
@@ -400,7 +403,12 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in names("objectives") if n not in ("objectives.Contrastive", "objectives.EachPair")]
+    "name",
+    [
+        n
+        for n in names("objectives")
+        if n not in ("objectives.Budgeted", "objectives.Contrastive", "objectives.EachPair")
+    ],
 )
 def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
     """The loss of a batch is the sum of those of its samples: micro-batches of any size give the same update.

@@ -147,9 +147,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "decoder": _encoder.but(blocks=(_block,)),
         "inner_width": 48,
     },
-    "backbones.RememberingStage": {
-        "blocks": (_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="fine"),)),)
-    },
+    "backbones.RememberingStage": {"blocks": (_block,)},
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.Summed": {"bodies": (_encoder.but(blocks=(_block,)),) * 2},
     "backbones.WordBlock": {

@@ -421,8 +421,10 @@ def idle(model: nn.Module) -> tuple[str, ...]:
 
 
 def takes(model: nn.Module, field: str) -> bool:
-    """Whether the embedding of what goes in takes a field of a batch (mask, lengths)."""
-    return field in inspect.signature(entrance(model).forward).parameters
+    """Whether the model, and the embedding of what goes in, take a field of a batch (mask, lengths)."""
+    given = inspect.signature(model.forward).parameters
+    passed = field in given or any(each.kind is each.VAR_KEYWORD for each in given.values())
+    return passed and field in inspect.signature(entrance(model).forward).parameters
 
 
 def entrance(model: nn.Module) -> Embedding:

@@ -155,7 +155,7 @@ def test_distilling_leaves_half(count):
 def test_what_does_not_fit_is_said():
     model = ef.create("informer", lookback=12, known=6, horizon=4, **SIZES).eval()
     for given, message in (
-        ({"inputs": torch.zeros(1, 5, 3)}, "a series of 5 steps, and the decoder is given the last 6"),
+        ({"inputs": torch.zeros(1, 5, 3)}, "given the last 6 steps of a series .*given a tensor of shape .1, 5, 3"),
         (
             {"inputs": torch.zeros(1, 12, 3), "coming": torch.zeros(1, 4, 4)},
             "stamps of 4 steps to come; give those of 4, and",

@@ -130,7 +130,7 @@ def test_expert_choice_takes_the_likeliest_tokens_of_a_sequence():
 def test_expert_choice_is_refused_in_a_causal_place():
     design = ef.design("moe", "nano", vocabulary=20)
     choice = design.swap("backbone.blocks.*.feedforward.router", ef.spec(ef.feedforward.ExpertChoice))
-    with pytest.raises(ef.DoesNotFit, match=r"not 'causal'; what fits here: TopK") as error:
+    with pytest.raises(ef.DoesNotFit, match=r"not 'causal'; what fits here: .*TopK") as error:
         choice.build(device="meta")
     assert error.value.path.endswith("feedforward.router")
 

@@ -63,12 +63,16 @@ class Stage(Encoder):
 
 @part("backbones")
 class RememberingStage(Stage):
-    """A stage whose blocks may look back at what entered it, as the memory `fine` of the context."""
+    """A stage whose blocks may look back at what entered it, as the memory `fine` of the context; where a token may not see
+    all there is no such memory.
+    """
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """The tokens after the stage."""
         context = context or Context()
-        return super().forward(tokens, context.replace(memory={**context.memory, "fine": tokens}))
+        if context.mask == Full():
+            context = context.replace(memory={**context.memory, "fine": tokens})
+        return super().forward(tokens, context)
 
 
 @part("backbones")

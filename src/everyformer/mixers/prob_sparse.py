@@ -75,7 +75,12 @@ class ProbSparse(Mixer):
         """How far the largest score of each query is above the mean of them, by the keys that are `tried`."""
         count = query.shape[2]
         if tried is None:
-            drawn = torch.Generator().manual_seed(self.seed)
-            tried = torch.randint(count, (count, self.plenty(count)), generator=drawn, device="cpu").to(query.device)
+            tried = _tried(count, self.plenty(count), self.seed).to(query.device)
         scores = torch.einsum("bhnk,bhnuk->bhnu", query.detach(), key.detach()[:, :, tried])
         return scores.amax(-1) - scores.sum(-1) / count
+
+
+@torch.compiler.assume_constant_result
+def _tried(count: int, plenty: int, seed: int) -> Int[Tensor, "N U"]:
+    """The keys that each query is tried on."""
+    return torch.randint(count, (count, plenty), generator=torch.Generator().manual_seed(seed), device="cpu")

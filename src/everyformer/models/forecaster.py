@@ -57,7 +57,10 @@ class Forecaster(Root):
     ) -> Float[Tensor, "B S C"]:
         """The forecast; `marks` are the time stamps of the steps that are given, `coming` those of the steps to come."""
         if inputs.shape[1] < self.known:
-            raise BadInput(f"a series of {inputs.shape[1]} steps, and the decoder is given the last {self.known}")
+            raise BadInput(
+                f"the decoder is given the last {self.known} steps of a series (B, time, variates); given a tensor of shape "
+                f"{tuple(inputs.shape)}; give longer series, or build with a smaller `known`"
+            )
         if coming is not None and (marks is None or coming.shape[1] != self.horizon):
             raise BadInput(
                 f"stamps of {coming.shape[1]} steps to come; give those of {self.horizon}, and of the steps seen"
