@@ -17,7 +17,7 @@ from everyformer.data.tasks.texts import TextClassification
 from everyformer.data.vocabulary import BOS, PAD
 from everyformer.edits import resize
 from everyformer.evidence.harness import Finding, evidence, verdict
-from everyformer.evidence.pretrained import descend
+from everyformer.evidence.pretrained import fit
 from everyformer.evidence.sharing import better, translated, translates
 from everyformer.generation import generate
 from everyformer.masks import Causal
@@ -49,7 +49,7 @@ def _news() -> tuple[TextClassification, nn.Module]:
     """The topics of news, and a small decoder that has read the training texts."""
     task = TextClassification.open(**{**load_recipe("ag_news").data, "vocabulary": 2000, "length": 32})
     model = ef.create("llama", vocabulary=2000, width=64, hidden=172, depth=2, heads=4, seed=0)
-    descend(model, NextToken(), Following(task), task.size("train"), 200, 0)
+    fit(model, NextToken(), Following(task), task.size("train"), 200, 0)
     return task, model
 
 
@@ -63,7 +63,7 @@ def tuned(pool: str, mask: str = "both", start: str = "read") -> float:
     model: Any = encoder_of(decoder, head, seed=0)  # type: ignore[arg-type]
     if mask == "causal":
         resize(model, "backbone.mask", Causal())
-    descend(model, Classification(), task, _LABELS, 80, 0, lr=1e-3)
+    fit(model, Classification(), task, _LABELS, 80, 0, lr=1e-3)
     return float(task.evaluate(model.eval(), "test").metrics["accuracy"])
 
 
@@ -123,7 +123,7 @@ def _captions() -> tuple[Ordering, nn.Module]:
     data = {"source": load_recipe("multi30k").data["source"], "input": "en", "vocabulary": 2000, "lowercase": True}
     task = MaskedLanguageModelling.open(**data, length=24)
     model = ef.create("bert", vocabulary=2000, length=48, width=64, hidden=256, depth=2, heads=4, dropout=0.0, seed=0)
-    descend(model, MaskedToken(), task, task.size("train"), 250, 0)
+    fit(model, MaskedToken(), task, task.size("train"), 250, 0)
     return Ordering(task), model
 
 
@@ -135,7 +135,7 @@ def ordered(encoder: str, decoder: str, shared: bool = False) -> float:
     halves = {"bert": read, "rnd": fresh}
     one: Any = halves[encoder]
     model = bert2bert(one, None if shared or encoder == decoder else halves[decoder], shared=shared, seed=0)  # type: ignore[arg-type]
-    descend(model, SequenceToSequence(), task, 1000, 60, 0)
+    fit(model, SequenceToSequence(), task, 1000, 60, 0)
     with torch.no_grad():
         loss = SequenceToSequence()(model.eval(), task.batch("test", list(range(256))))
     return float(loss.total / loss.count)

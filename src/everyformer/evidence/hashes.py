@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.pyramids import SMALL, result
 from everyformer.evidence.recurrences import loss
@@ -89,6 +90,16 @@ def pass_key(batch: int, length: int, generator: torch.Generator, keys: int = 16
     return inputs, labels
 
 
+def _asked(model: nn.Module, steps: int, generator: torch.Generator) -> None:
+    """Train a decoder on pass keys, at 64 tokens and then at 256."""
+
+    def missed(step: int) -> Tensor:
+        inputs, labels = pass_key(16, 64 if step < steps // 2 else 256, generator)
+        return F.cross_entropy(model(inputs)[:, -1], labels)
+
+    descend(model, missed, steps, lr=2e-3, rate=warmed(50))
+
+
 def found(model: nn.Module, length: int, generator: torch.Generator, cases: int = 128) -> float:
     """The share of pass keys that a model names."""
     right = 0
@@ -113,16 +124,8 @@ def landmark_pass_key() -> Finding:
         landmarks = name == "landmarks"
         more = {"block": 16} if landmarks else {"window": 48}
         design = find_system("landmark-attention" if landmarks else "llama").design("nano", **sizes, **more)
-        model = design.build(seed=0)
-        adam = torch.optim.Adam(model.parameters(), lr=2e-3)
-        steps = 600 if landmarks else 200
-        for step in range(steps):
-            for group in adam.param_groups:
-                group["lr"] = 2e-3 * min(1.0, step / 50) * (1 - step / steps)
-            inputs, labels = pass_key(16, 64 if step < steps // 2 else 256, generator)
-            adam.zero_grad()
-            F.cross_entropy(model(inputs)[:, -1], labels).backward()
-            adam.step()
+        model: Any = design.build(seed=0)
+        _asked(model, 600 if landmarks else 200, generator)
         if landmarks:
             for block in model.backbone.body.blocks:
                 block.mixer.keep = 2

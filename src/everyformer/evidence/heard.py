@@ -11,7 +11,7 @@ from torch import Tensor
 import everyformer as ef
 from everyformer.data import find_task
 from everyformer.evidence.harness import Finding, evidence
-from everyformer.evidence.pretrained import descend
+from everyformer.evidence.pretrained import fit
 from everyformer.evidence.runs import arrays, logistic_regression
 from everyformer.generation import generate
 from everyformer.objectives import Classification, Contrastive, SequenceToSequence
@@ -57,7 +57,7 @@ def clip_learns() -> Finding:
         "clip", image=8, patch=2, channels=1, width=64, depth=2, heads=4, vocabulary=LETTERS, length=8, text_width=32,
         text_depth=2, text_heads=4, output=32, seed=0,
     )  # fmt: skip
-    descend(model, Contrastive(), OneOfEach(data), data.size("train"), 2000, 0, 5e-4)
+    fit(model, Contrastive(), OneOfEach(data), data.size("train"), 2000, 0, 5e-4)
     batch = data.batch("test", list(range(data.size("test"))))
     texts, mask = spelt()
     with torch.no_grad():
@@ -107,7 +107,7 @@ def whisper_learns() -> Finding:
     model = ef.create(
         "whisper", mels=shape[2], frames=shape[1], vocabulary=LETTERS, length=8, width=64, depth=2, heads=4, seed=0
     )
-    descend(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
+    fit(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
     ours, baseline = written(model, data), logistic_regression(*arrays(data))
     verdict = "holds" if ours > baseline else "does not hold at this scale"
     return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"whisper": ours, "logistic regression": baseline})
@@ -124,7 +124,7 @@ def captioned() -> float:
         "git", **_EYES, picture_width=64, picture_depth=2, picture_heads=4, vocabulary=LETTERS, length=8, width=64, depth=2,
         heads=4, dropout=0.0, attention_dropout=0.0, seed=0,
     )  # fmt: skip
-    descend(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
+    fit(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
     return written(model, data)
 
 
@@ -151,7 +151,7 @@ def git_claim() -> Finding:
     data = find_task("image-classification").open(**load_recipe("digits").data)
     tower = picture_tower(**_EYES, width=64, depth=2, heads=4).set("head", ef.spec(ef.heads.ClassHead, classes=10))
     model = tower.build(seed=0)
-    descend(model, Classification(), data, data.size("train"), 800, 0, 1e-3)
+    fit(model, Classification(), data, data.size("train"), 800, 0, 1e-3)
     batch = data.batch("test", list(range(data.size("test"))))
     with torch.no_grad():
         read = model.eval()(batch["inputs"]).argmax(-1)

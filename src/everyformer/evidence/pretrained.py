@@ -38,9 +38,7 @@ def task() -> Any:
     return find_task("image-classification").open(**load_recipe("digits").data)
 
 
-def descend(
-    model: nn.Module, objective: Objective, data: Any, rows: int, steps: int, seed: int, lr: float = 2e-3
-) -> None:
+def fit(model: nn.Module, objective: Objective, data: Any, rows: int, steps: int, seed: int, lr: float = 2e-3) -> None:
     """AdamW over the first `rows` training pictures, with warm-up and a cosine to zero."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.1)
@@ -59,7 +57,7 @@ def descend(
 
 def accuracy_with_few_labels(model: nn.Module, data: Any, objective: Objective, seed: int) -> float:
     """Test accuracy after training on LABELS labelled pictures."""
-    descend(model, objective, data, LABELS, 200, seed)
+    fit(model, objective, data, LABELS, 200, seed)
     return float(data.evaluate(model.eval(), "test").metrics["accuracy"])
 
 
@@ -84,7 +82,7 @@ def worth(
         learner = objective()
         if isinstance(learner, HiddenWords):
             learner.learn(data.batch("train", range(every))["inputs"])
-        descend(first, learner, data, every, 400, seed)
+        fit(first, learner, data, every, 400, seed)
         for name in figures:
             tuned = everyformer.create(system, seed=seed, classes=10, **SIZE, **both)
             if name == "pretrained":
@@ -152,7 +150,7 @@ def mae_learns() -> Finding:
     data = task()
     model = everyformer.create("vit-mae", seed=0, narrow=32, narrow_depth=1, narrow_heads=2, **SIZE)
     objective = HiddenPixels(patch=2, normalised=False)
-    descend(model, objective, data, data.size("train"), 400, 0)
+    fit(model, objective, data, data.size("train"), 400, 0)
     parts = {split: data.batch(split, range(data.size(split)))["inputs"] for split in ("train", "test")}
     with torch.no_grad():
         noise = torch.rand(len(parts["test"]), 16, generator=torch.Generator().manual_seed(0))
@@ -171,7 +169,7 @@ def mp3_learns() -> Finding:
     """Places of the patches of test pictures, a quarter of them seen."""
     data = task()
     model = everyformer.create("mp3", seed=0, **SIZE)
-    descend(model, Places(), data, data.size("train"), 400, 0)
+    fit(model, Places(), data, data.size("train"), 400, 0)
     inputs = data.batch("test", range(data.size("test")))["inputs"]
     seen = torch.rand(len(inputs), 16, generator=torch.Generator().manual_seed(0)).argsort(1).argsort(1) < 4
     with torch.no_grad():
@@ -195,10 +193,10 @@ def two_teachers() -> Finding:
     data = task()
     every = data.size("train")
     masked = everyformer.create("vit-mae", seed=0, **SIZE, narrow=32, narrow_depth=1, narrow_heads=2)
-    descend(masked, HiddenPixels(patch=2), data, every, 300, 0)
+    fit(masked, HiddenPixels(patch=2), data, every, 300, 0)
     relations = carried(everyformer.create("vit", seed=0, classes=10, **SIZE), masked)
     features = everyformer.create("vit", seed=1, classes=10, **SIZE)
-    descend(features, Classification(), data, every, 300, 0)
+    fit(features, Classification(), data, every, 300, 0)
     figures: dict[str, float] = {}
     for name, alpha, objective in (
         ("both", 1.0, HybridDistillation), ("features alone", 0.0, HybridDistillation), ("relations alone", 1.0, _Relations)
@@ -207,7 +205,7 @@ def two_teachers() -> Finding:
         student: Any = everyformer.design("vit", classes=10, **SIZE).swap("head", head).build(seed=2)
         learner = objective(alpha=alpha)
         learner.teach(features, relations)
-        descend(student, learner, data, every, 200, 0)
+        fit(student, learner, data, every, 200, 0)
         figures[f"{name}, accuracy"] = _probed(student.eval(), data)
         figures[f"{name}, diversity"] = _diversity(student, data)
     held = figures["both, diversity"] > figures["features alone, diversity"]

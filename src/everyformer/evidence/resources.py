@@ -13,6 +13,7 @@ import everyformer as ef
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
+from everyformer.evidence.descent import descend
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.others import spectrograms, translates
@@ -83,15 +84,13 @@ def fit_reaches_far() -> Finding:
 def _fine_tuned(model: nn.Module, task: Any, budget: float, steps: int = 400) -> tuple[float, float]:
     """Test accuracy under a budget, and the share of the work that was done."""
     objective = Budgeted(objective=ef.spec(Classification, smoothing=0.1), budget=budget, weight=1.0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
-    model.train()
-    for step in range(steps):
+
+    def missed(step: int) -> Tensor:
         rows = [(64 * step + i) % task.size("train") for i in range(64)]
         answer = objective(model, task.batch("train", rows, train=True, seed=step))
-        (answer.total / answer.count).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.eval()
+        return answer.total / answer.count
+
+    descend(model, missed, steps, lr=5e-4, weight_decay=0.01)
     chosen: dict[nn.Module, list[Tensor]] = {m: [] for m in model.modules() if isinstance(m, Adaptive)}
     for part, heard in chosen.items():
         part.chosen.register_forward_hook(lambda m, given, out, heard=heard: heard.append(out))
@@ -188,6 +187,19 @@ def _toy(rows: int, chance: random.Random) -> Tensor:
     return torch.tensor(found)
 
 
+def _speaks(model: nn.Module) -> nn.Module:
+    """A decoder that has learnt toy strings."""
+    objective, chance = ef.objectives.NextToken(), random.Random(0)
+
+    def missed(step: int) -> Tensor:
+        strings = _toy(32, chance)
+        inputs = torch.cat((torch.full((32, 1), 10), strings[:, :-1]), 1)
+        answer = objective(model, {"inputs": inputs, LABELS: strings})
+        return answer.total / answer.count
+
+    return descend(model, missed, 800, lr=2e-3, weight_decay=0.01)
+
+
 @evidence(
     "free-transformer", kind="claim",
     claim="With some bits free, strings that are drawn with the same codes have their letters at the same place (section 4.1).",
@@ -200,17 +212,7 @@ def free_transformer_decides() -> Finding:
         model = ef.create(
             "free-transformer", "nano", vocabulary=11, width=64, hidden=128, depth=2, heads=4, free=free, seed=0
         )
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-        objective, chance = ef.objectives.NextToken(), random.Random(0)
-        model.train()
-        for _ in range(800):
-            strings = _toy(32, chance)
-            inputs = torch.cat((torch.full((32, 1), 10), strings[:, :-1]), 1)
-            answer = objective(model, {"inputs": inputs, LABELS: strings})
-            (answer.total / answer.count).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        figures[name] = _same_place(model.eval())
+        figures[name] = _same_place(_speaks(model))
     verdict = "holds" if figures["some"] > 2 * figures["few"] else "does not hold at this scale"
     finding = f"{figures['some']:.2f} of the pairs with half a bit free, {figures['few']:.2f} with next to none"
     return Finding(verdict, finding, figures)
@@ -314,17 +316,17 @@ def _on_top(head: Any, *more: Any) -> float:
     model.embedding.requires_grad_(False)
     for block in list(model.backbone.blocks)[:2]:
         block.requires_grad_(False)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     chance, objective = random.Random(0), Classification()
-    for _ in range(400):
+
+    def missed(step: int) -> Tensor:
         inputs, labels = _trigrams(64, chance)
         answer = objective(model, {"inputs": inputs, LABELS: labels})
-        (answer.total / answer.count).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        return answer.total / answer.count
+
+    descend(model, missed, 400, lr=2e-3, weight_decay=0.01)
     inputs, labels = _trigrams(2000, random.Random(1))
     with torch.no_grad():
-        return float((model.eval()(inputs).argmax(-1) == labels).float().mean())
+        return float((model(inputs).argmax(-1) == labels).float().mean())
 
 
 @evidence(

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import everyformer as ef
@@ -18,9 +18,10 @@ from everyformer.compression.calibration import BLOCKS, linears
 from everyformer.costs import memory, on_meta, parameters
 from everyformer.data import Task, find_task
 from everyformer.edits import swap
+from everyformer.evidence.descent import descend
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import SHORT, trigrams_of_shakespeare
-from everyformer.evidence.pretrained import SIZE, descend, task
+from everyformer.evidence.pretrained import SIZE, fit, task
 from everyformer.evidence.runs import trained
 from everyformer.objectives import BackwardCompatible, Classification, Distillation, NextToken
 from everyformer.recipe import load_recipe
@@ -116,13 +117,13 @@ def learngene() -> tuple[nn.Module, nn.Module]:
     data = task()
     size = {**SIZE, "classes": 10, "depth": 6}
     ancestor: Any = ef.create("vit", seed=0, **size)
-    descend(ancestor, Classification(), data, data.size("train"), 250, 0)
+    fit(ancestor, Classification(), data, data.size("train"), 250, 0)
     design = ef.design("vit", **size)
     block = design.get("backbone.blocks.0")
     model = design.set("backbone.blocks", (spec(LinearExpansion, block=block, depth=6),)).build(seed=0)
     learner = Distillation()
     learner.teach(ancestor)
-    descend(model, learner, data, data.size("train"), 250, 0)
+    fit(model, learner, data, data.size("train"), 250, 0)
     return model, ancestor
 
 
@@ -132,7 +133,7 @@ def _tuned(make: Callable[[int], nn.Module], steps: int = 40) -> dict[str, float
     for depth in (4, 8):
         model = make(depth)
         if steps:
-            descend(model, Classification(), data, data.size("train"), steps, 0, lr=5e-4)
+            fit(model, Classification(), data, data.size("train"), steps, 0, lr=5e-4)
         figures[str(depth)] = float(data.evaluate(model.eval(), "test").metrics["accuracy"])
     return figures
 
@@ -205,21 +206,21 @@ def old_galleries_are_found() -> Finding:
     few = (every["labels"] < 5).nonzero().flatten()
     size = {**SIZE, "classes": 10}
     old: Any = ef.create("vit", seed=0, **{**size, "width": 32, "depth": 1})
-    adam = torch.optim.AdamW(old.parameters(), lr=2e-3)
-    for step in range(150):
+
+    def missed(step: int) -> Tensor:
         rows = few[torch.randint(len(few), (128,), generator=torch.Generator().manual_seed(step))]
-        loss = Classification()(old.train(), {name: each[rows] for name, each in every.items()})
-        adam.zero_grad()
-        (loss.total / loss.count).backward()
-        adam.step()
+        loss = Classification()(old, {name: each[rows] for name, each in every.items()})
+        return loss.total / loss.count
+
+    descend(old, missed, 150, lr=2e-3, weight_decay=0.01)
     new: Any = ef.create("vit", seed=1, **{**size, "width": 32})
-    descend(new, Classification(), data, data.size("train"), 250, 0)
+    fit(new, Classification(), data, data.size("train"), 250, 0)
     vectors = {"old": _Embedder(old.eval()), "new": _Embedder(new.eval())}
     for name, extra in (("bt2", 16), ("no more dimensions", 0)):
         model = bt2(new, old=32, extra=extra)
         objective = BackwardCompatible()
         objective.teach(vectors["old"], vectors["new"])
-        descend(model, objective, data, data.size("train"), 250, 0)
+        fit(model, objective, data, data.size("train"), 250, 0)
         vectors[name] = model.eval()
     test = data.batch("test", range(data.size("test")))
     with torch.no_grad():

@@ -21,7 +21,7 @@ from everyformer.designs import design_of
 from everyformer.edits import remove
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.language import SHORT
-from everyformer.evidence.pretrained import descend
+from everyformer.evidence.pretrained import fit
 from everyformer.evidence.runs import arrays, logistic_regression, trained
 from everyformer.objectives import Classification
 from everyformer.recipe import load_recipe
@@ -67,7 +67,7 @@ def by_chance(keep: float) -> float:
 def tuned(model: nn.Module) -> nn.Module:
     """The model after 100 steps at a small rate."""
     data = vit()[1]
-    descend(model, Classification(), data, data.size("train"), 100, 0, lr=3e-4)
+    fit(model, Classification(), data, data.size("train"), 100, 0, lr=3e-4)
     return model.eval()
 
 
