@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from everyformer.backbones.blocks import Block
@@ -148,6 +148,6 @@ class Interleaved(Backbone):
         return values
 
 
-def _cut(cells: Float[Tensor, "B Y X D"], window: tuple[int, int]) -> Float[Tensor, "B y x a b D"]:
+def _cut(cells: Shaped[Tensor, "B Y X D"], window: tuple[int, int]) -> Shaped[Tensor, "B y x a b D"]:
     """A map as windows of rows and columns."""
     return cells.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0])).transpose(2, 3)

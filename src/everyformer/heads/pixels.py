@@ -14,7 +14,7 @@ from everyformer.registry import Part, part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
-Map = Float[Tensor, "B D Y X"]
+Map = Float[Tensor, "B _ _ _"]
 
 
 def projected(width: int, to: int, groups: int, bias: bool = True) -> nn.Sequential:

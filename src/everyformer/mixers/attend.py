@@ -70,8 +70,8 @@ def attend(
     steps: Iterable[ScoreStep] = (),
     places: tuple[Shaped[Tensor, "#B N k"], Shaped[Tensor, "#B M k"]] | None = None,
     context: Context | None = None,
-) -> Float[Tensor, "B H N V"]:
-    """softmax(q k^T scale + bias) v under a mask; a query that may see nothing gets zeros.
+) -> Float[Tensor, "B W N V"]:
+    """softmax(q k^T scale + bias) v under a mask; a query that may see nothing gets zeros. A step may make W heads of H.
 
     A key of `mass` m counts as m keys.
 
