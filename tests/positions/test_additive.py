@@ -79,3 +79,5 @@ def test_a_learned_grid_refuses_what_is_no_grid():
         LearnedGrid(8, grid=(2, 2)).add(ef.Tokens(torch.zeros(1, 4, 8)))
     with pytest.raises(ef.DoesNotFit, match=r"grid is \(height, width\)"):
         ef.spec(LearnedGrid, grid=(2, 2, 2)).build(8)
+    with pytest.raises(ef.DoesNotFit, match=r"a row and a column at least; given \(0, 0\): is the patch larger"):
+        ef.create("vit", image=8)

@@ -123,6 +123,10 @@ class LearnedGrid(Position):
         super().__init__()
         if len(grid) != 2:
             raise ValueError(f"grid is (height, width) in patches; given {grid}")
+        if min(grid) < 1:
+            raise ValueError(
+                f"a grid has a row and a column at least; given {grid}: is the patch larger than the picture?"
+            )
         self.grid, self.mode = tuple(grid), mode
         self.table = nn.Parameter(torch.randn(math.prod(grid), width) * std)
 
