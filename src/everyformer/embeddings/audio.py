@@ -126,9 +126,9 @@ class SpectrogramPatches(Finish):
         norm: Spec[Norm] | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
         if min(mels, frames) < patch:
             raise ValueError(f"a spectrogram of {mels} bins and {frames} frames holds no patch of {patch}x{patch}")
+        super().__init__(width, positions=positions, first=first, norm=norm, dropout=dropout)
         self.mels, self.frames, self.patch = mels, frames, patch
         self.project = nn.Conv2d(1, width, patch, stride)
 
