@@ -31,7 +31,6 @@ class Sight:
     def along(self, change: Callable[[Tensor], Tensor], query: Float[Tensor, "B H N K"]) -> Sight:
         """With `change` done to all that is said of the keys, along the last axis."""
         allowed = self.lowered.explicit(query.shape[2], query.device)
-        said = (None if each is None else change(each) for each in (allowed, self.bias, self.mass))
-        allowed, bias, mass = said
+        allowed, bias, mass = (None if each is None else change(each) for each in (allowed, self.bias, self.mass))
         places = None if self.places is None else (self.places[0], change(self.places[1].mT).mT)
         return Sight(Lowered(allowed=allowed), bias, mass, places)

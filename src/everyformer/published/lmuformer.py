@@ -10,8 +10,9 @@ from everyformer.heads import ClassHead, Mean
 from everyformer.mixers import LegendreMemory, SpikingLegendreMemory, SpikingMLP
 from everyformer.models import Model
 from everyformer.norms import BatchNorm, Identity, PreNorm, UpdateNorm
+from everyformer.published.upon import upon
 from everyformer.registry import system
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 SIZES = {
     "digits": {"classes": 10, "mels": 40, "frames": 80, "width": 64, "window": 80},
@@ -73,18 +74,8 @@ def lmuformer(
     default="speech-commands",
     sizes=SIZES,
 )
-def spiking_lmuformer(
-    *,
-    classes: int = 35,
-    mels: int = 128,
-    frames: int = 128,
-    width: int = 256,
-    depth: int = 1,
-    ratio: float = 4.0,
-    convs: int = 4,
-    window: float = 128.0,
-    dropout: float = 0.0,
-) -> Design:
+@upon(lmuformer)
+def spiking_lmuformer(design: Design, *, ratio: float = 4.0, window: float = 128.0) -> Design:
     """Section 3.2."""
     block = spec(
         Block,
@@ -92,12 +83,5 @@ def spiking_lmuformer(
         feedforward=spec(SpikingMLP, ratio=ratio),
         residual=spec(PreNorm, norm=spec(Identity)),
     )
-    return Design(
-        spec(
-            Model,
-            width=width,
-            embedding=spec(SpikingFrameConvs, mels=mels, frames=frames, convs=convs, dropout=dropout),
-            backbone=spec(Encoder, blocks=(block,) * depth),
-            head=spec(ClassHead, classes=classes, pool=spec(Mean)),
-        )
-    )
+    made = design.swap("embedding", lambda whole: Spec(SpikingFrameConvs, whole.options))
+    return made.set("backbone.blocks", (block,) * len(design.get("backbone.blocks")))

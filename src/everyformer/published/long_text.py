@@ -91,14 +91,13 @@ def led(design: Design, *, window: int | tuple[int, ...] = 1024, leading: int = 
 def bigbird(
     design: Design,
     *,
-    depth: int = 12,
     heads: int = 12,
     block: int = 64,
     random: int = 3,
     attention_dropout: float = 0.1,
 ) -> Design:
     """BigBird-ITC (appendix E.1, table 8): each layer draws random blocks of its own, the same for all heads."""
-    for i in range(depth):
+    for i in range(len(design.get("backbone.blocks"))):
         mixer = spec(BigBirdAttention, heads=heads, block=block, random=random, seed=i, dropout=attention_dropout)
         design = design.swap(f"backbone.blocks.{i}.mixer", mixer)
     return design

@@ -184,8 +184,9 @@ def dynamic_vit(design: Design, *, keep: float = 0.7) -> Design:
     sizes=SIZES,
 )
 @upon(vit)
-def ia_red2(design: Design, *, depth: int = 12, heads: int = 12, groups: int = 3) -> Design:
+def ia_red2(design: Design, *, heads: int = 12, groups: int = 3) -> Design:
     """A ViT in `groups` of blocks with an interpreter before each; trained with objectives.RewardedPruning."""
+    depth = blocks_of(design)
     for at in reversed(range(0, depth, -(-depth // groups))):
         design = design.insert(f"backbone.blocks.{at}", spec(Interpreter, heads=heads))
     return design
