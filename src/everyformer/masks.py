@@ -171,7 +171,8 @@ class Random(Mask):
 
     def drawn(self, block: Int[Tensor, "*b N"]) -> Int[Tensor, "*b N r"]:
         """The blocks that those of each query see."""
-        return _draws(self).to(block.device)[block % self.blocks]
+        draws = _draws.__wrapped__ if torch.compiler.is_compiling() else _draws  # what a graph makes is its own
+        return draws(self).to(block.device)[block % self.blocks]
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         drawn = self.drawn((query // self.size)[..., 0])[..., None, :]

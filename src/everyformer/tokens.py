@@ -198,5 +198,5 @@ def take(x: Shaped[Tensor, "#B N ..."], index: Int[Tensor, "B K"]) -> Shaped[Ten
     """The rows of each sequence at `index`."""
     batch, count = index.shape[0], x.shape[1]
     x = x.expand(batch, *x.shape[1:])
-    flat = index + torch.arange(0, batch * count, count, device=index.device)[:, None]
+    flat = index + torch.arange(batch, device=index.device)[:, None] * count
     return x.flatten(0, 1).index_select(0, flat.flatten()).unflatten(0, index.shape)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
@@ -19,9 +17,7 @@ WIDELY_USED = (
     "modernbert", "segformer", "swin", "t5", "transformer", "vit", "wav2vec2", "whisper",
 )  # fmt: skip
 QUICK = ("bert", "gpt", "vit")
-AT_ITS_SIZE = ("bigbird", "brainformer", "cait", "combiner", "dynamic-vit", "evit")
-"""What these make of their windows, ranks and factors is fixed by the sizes that a graph is made with."""
-OTHERS = tuple(each for each in systems() if each not in WIDELY_USED)
+SLOW = ({*systems()} - {*WIDELY_USED}) | {"swin"}
 REST = tuple(each for each in WIDELY_USED if each not in QUICK)
 
 
@@ -50,17 +46,9 @@ def answered(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return answer if isinstance(answer, torch.Tensor) else answer.values
 
 
-def marked(name: str) -> Any:
-    """Those that are slow, and those of which it is known that they do not hold the promise."""
-    marks = [pytest.mark.slow] if name in (*OTHERS, "swin") else []
-    if name in AT_ITS_SIZE:
-        marks.append(
-            pytest.mark.xfail(strict=True, reason="the graph is right at the sizes that it was made with alone")
-        )
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", map(marked, systems()))
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in systems()]
+)
 def test_every_system_exports_and_answers_the_same_at_other_sizes(name):
     model = model_of(tiny(name)).eval()
     program, axes = to_program(model)

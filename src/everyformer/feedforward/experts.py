@@ -59,7 +59,7 @@ class Experts(FeedForward):
         are counted, an even share.
         """
         if torch.compiler.is_compiling():
-            return torch.arange(len(weight), device=weight.device)
+            return torch.arange(weight.shape[0], device=weight.device)  # len() would fix the number
         if weight.is_meta:
             return torch.arange(round(len(weight) * self.router.each / len(self.expert)), device="meta")
         return weight.nonzero()[:, 0]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config
 
 from everyformer.contracts import Mixer
 from everyformer.errors import DoesNotFit, EveryformerError
@@ -40,10 +41,12 @@ def to_program(model: nn.Module) -> tuple[ExportedProgram, Axes]:
     given = _example(model)
     whole = _InOrder(model, tuple(given)).eval()
     failed: Exception | None = None
-    for others in (Dim.AUTO, Dim.STATIC):
+    for others, stands_out in ((Dim.AUTO, True), (Dim.AUTO, False), (Dim.STATIC, True)):
         axes = tuple({i: others if i else Dim.DYNAMIC for i in range(each.dim())} for each in given.values())
         try:
-            program = torch.export.export(whole, tuple(given.values()), dynamic_shapes=(axes,))
+            # Where sizes of one do not stand out, no rule for them is written into the graph, and some graphs need none.
+            with _config.patch(backed_size_oblivious=not stands_out):  # type: ignore[attr-defined]
+                program = torch.export.export(whole, tuple(given.values()), dynamic_shapes=(axes,))
         except EveryformerError:
             raise
         except Exception as error:
@@ -52,18 +55,27 @@ def to_program(model: nn.Module) -> tuple[ExportedProgram, Axes]:
         traced = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
         shapes = [traced[name].shape for name in program.graph_signature.user_inputs]
         found = {name: tuple(_fixed(size) for size in shape) for name, shape in zip(given, shapes, strict=True)}
-        if others is Dim.STATIC or any(_answers(program, given, found, times) for times in (0.5, 2)):
+        if others is Dim.STATIC or _answers(program, given, found):
             return program, found
     assert failed is not None
     told = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed).__name__
     raise DoesNotFit(f"torch.export cannot follow this part: {told}", _where(model, failed)) from failed
 
 
-def _answers(program: ExportedProgram, given: dict[str, Tensor], axes: Axes, times: float) -> bool:
-    """Whether a program answers a batch of two whose open sizes are so many times those that it was made with."""
+def _answers(program: ExportedProgram, given: dict[str, Tensor], axes: Axes) -> bool:
+    """Whether a program answers one alone, and two whose open sizes are one less, half, or twice those it was made with."""
+    whole = all(not each.is_floating_point() for each in given.values())
+    tried = [_tried(program, given, axes, 2, times) for times in (0.5, 2)]
+    return _tried(program, given, axes, 1, 1) and any(tried) and (not whole or _tried(program, given, axes, 2, 1, 1))
+
+
+def _tried(
+    program: ExportedProgram, given: dict[str, Tensor], axes: Axes, batch: int, times: float, less: int = 0
+) -> bool:
     inputs = []
     for (name, each), sizes in zip(given.items(), axes.values(), strict=True):
-        shape = [2, *(int(old * times) if size is None else size for old, size in zip(each.shape[1:], sizes[1:]))]
+        opened = (int(old * times) - less if size is None else size for old, size in zip(each.shape[1:], sizes[1:]))
+        shape = [batch, *opened]
         inputs.append(each.new_ones(shape) if name.endswith("mask") else each.new_zeros(shape))
     try:
         program.module()(*inputs)
