@@ -192,8 +192,7 @@ class Random(Mask):
 def _draws(mask: Random) -> Tensor:
     """(blocks, count): different blocks for each block, by hashed numbers, which a compiled graph can hold."""
     at = torch.arange(mask.blocks)
-    mixed = at[:, None] * 0x9E3779B1 + at * 0x85EBCA77 + (mask.seed + 1) * 0xC2B2AE3D & 0xFFFFFFFF
-    chance = scrambled(mixed).double() / 2**32
+    chance = hashed(at[:, None], at, mask.seed).double() / 2**32
     if mask.besides is not None:
         first = torch.arange(mask.blocks) * mask.size
         last = first + mask.size - 1
@@ -213,8 +212,7 @@ class Fading(Mask):
 
     def kept(self, query: Int[Tensor, "*q"], key: Int[Tensor, "*k"]) -> Bool[Tensor, "..."]:
         """Whether two blocks see each other."""
-        mixed = query * 0x9E3779B1 + key * 0x85EBCA77 + (self.seed + 1) * 0xC2B2AE3D & 0xFFFFFFFF
-        return scrambled(mixed).float() / 2**32 < (1.0 + (query - key).abs()) ** -self.exponent
+        return hashed(query, key, self.seed).float() / 2**32 < (1.0 + (query - key).abs()) ** -self.exponent
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return self.kept(query // self.size, key // self.size)
@@ -223,6 +221,11 @@ class Fading(Mask):
         first, last = (each // self.size for each in query)
         begin, end = (each // self.size for each in key)
         return (first != last) | (begin != end) | self.kept(first, begin)
+
+
+def hashed(first: Int[Tensor, "*p"], second: Int[Tensor, "*q"], seed: int = 0) -> Int[Tensor, "..."]:
+    """Numbers of 32 bits for pairs of places, which a compiled graph makes the same each time; see `scrambled`."""
+    return scrambled(first * 0x9E3779B1 + second * 0x85EBCA77 + (seed + 1) * 0xC2B2AE3D & 0xFFFFFFFF)
 
 
 def scrambled(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:

@@ -363,3 +363,9 @@ def test_head_width_is_asked_for_where_heads_do_not_divide() -> None:
     assert make("mixers.Attention", heads=5, head_width=4)(tokens()).shape == (3, COUNT, WIDTH)
     with pytest.raises(DoesNotFit, match="key_heads 3"):
         make("mixers.Attention", heads=HEADS, key_heads=3)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"temperature": 0.0}], ids=str)
+def test_scores_that_would_be_nought_or_endless_are_refused(options) -> None:
+    with pytest.raises(DoesNotFit, match="scale and temperature are not 0"):
+        make("mixers.Attention", **options)

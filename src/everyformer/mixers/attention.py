@@ -51,6 +51,11 @@ class _Attention(Mixer):
         self.heads, self.key_heads = heads, key_heads or heads
         if heads % self.key_heads:
             raise ValueError(f"heads {heads} is not a multiple of key_heads {self.key_heads}")
+        if not temperature or scale == 0:
+            raise ValueError(
+                f"scale and temperature are not 0; given {scale} and {temperature}; attention that is nearly uniform has a "
+                "scale such as 1e-6, and one that is nearly hard a temperature such as 1e-6"
+            )
         self.head_width = head_width or width // heads
         self.scale = (self.head_width**-0.5 if scale is None else scale) / temperature
         self.dropout = dropout

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from everyformer.context import Context
 from everyformer.contracts import Mixer
 from everyformer.dropout import dropout
-from everyformer.masks import Causal, Full, Mask
+from everyformer.masks import Causal, Full, Mask, hashed
 from everyformer.mixers.attend import softmax
 from everyformer.mixers.shapes import merge, share, split
 from everyformer.registry import part
@@ -75,12 +75,10 @@ class ProbSparse(Mixer):
         """How far the largest score of each query is above the mean of them, by the keys that are `tried`."""
         count = query.shape[2]
         if tried is None:
-            tried = _tried(count, self.plenty(count), self.seed).to(query.device)
+            tried = self.tried(count).to(query.device)
         scores = torch.einsum("bhnk,bhnuk->bhnu", query.detach(), key.detach()[:, :, tried])
         return scores.amax(-1) - scores.sum(-1) / count
 
-
-@torch.compiler.assume_constant_result
-def _tried(count: int, plenty: int, seed: int) -> Int[Tensor, "N U"]:
-    """The keys that each query is tried on."""
-    return torch.randint(count, (count, plenty), generator=torch.Generator().manual_seed(seed), device="cpu")
+    def tried(self, count: int) -> Int[Tensor, "N U"]:
+        """The keys that each query is tried on."""
+        return hashed(torch.arange(count)[:, None], torch.arange(self.plenty(count)), self.seed) % count
