@@ -380,6 +380,8 @@ class Mixer(Part):
     """Base of mixers: `forward(tokens, context)` gives what is added to each token, (B, N, D)."""
 
     room = "mixers"
+    cuts_maps: bool = False
+    """Whether it works on parts of a map that depend on how its sides divide: a graph of it is of maps of one size."""
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The update of each token."""

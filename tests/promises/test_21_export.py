@@ -17,7 +17,7 @@ WIDELY_USED = (
     "modernbert", "segformer", "swin", "t5", "transformer", "vit", "wav2vec2", "whisper",
 )  # fmt: skip
 QUICK = ("bert", "gpt", "vit")
-SLOW = ({*systems()} - {*WIDELY_USED}) | {"swin"}
+SLOW = {*systems()} - {*WIDELY_USED}
 REST = tuple(each for each in WIDELY_USED if each not in QUICK)
 
 

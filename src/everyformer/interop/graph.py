@@ -43,7 +43,8 @@ def to_program(model: nn.Module) -> tuple[ExportedProgram, Axes]:
     given = _example(model)
     whole = _InOrder(model, tuple(given)).eval()
     failed: Exception | None = None
-    for others, stands_out in ((Dim.AUTO, True), (Dim.AUTO, False), (Dim.STATIC, True)):
+    closed = any(isinstance(each, Mixer) and each.cuts_maps for each in model.modules())
+    for others, stands_out in ((Dim.AUTO, True), (Dim.AUTO, False), (Dim.STATIC, True))[2 * closed :]:
         axes = tuple({i: others if i else Dim.DYNAMIC for i in range(each.dim())} for each in given.values())
         try:
             # Where sizes of one do not stand out, no rule for them is written into the graph, and some graphs need none.

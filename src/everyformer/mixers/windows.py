@@ -26,6 +26,7 @@ class _Apart(Mixer):
     """Base: the map is filled up with zeros at the right and at the bottom, cut up, mixed, and put together again."""
 
     capabilities = frozenset({"grid"})
+    cuts_maps = True
 
     def __init__(self, width: int, mixer: Spec[Mixer], size: int) -> None:
         super().__init__()
