@@ -66,9 +66,12 @@ def to_program(model: nn.Module) -> tuple[ExportedProgram, Axes]:
 
 
 def _answers(whole: nn.Module, program: ExportedProgram, given: dict[str, Tensor], axes: Axes) -> bool:
-    """Whether a program answers what its model does: one alone, and two of other sizes where any are open."""
+    """Whether a program answers what its model does: one alone, and two of other sizes, texts that are one shorter too."""
     run, answered = program.module(), 0
-    for batch, times, less in ((1, 1.0, 0), (2, 0.5, 0), (2, 1.5, 0), (2, 2.0, 0), (2, 1.0, 1)):
+    tried = [(1, 1.0, 0), (2, 0.5, 0), (2, 1.5, 0), (2, 2.0, 0)]
+    if not any(each.is_floating_point() for each in given.values()):
+        tried.append((2, 1.0, 1))
+    for batch, times, less in tried:
         inputs = []
         for (name, each), sizes in zip(given.items(), axes.values(), strict=True):
             pairs = zip(each.shape[1:], sizes[1:])
