@@ -8,8 +8,10 @@ from everyformer.auxiliary import listening
 from everyformer.backbones.chunks import smoothed
 from everyformer.context import Context
 from everyformer.generation import generate
+from everyformer.interop.weights import Pair, layer
 from everyformer.masks import Causal
 from everyformer.tokens import Tokens
+from support.agreement import recorded
 from support.parity import ids, perturb
 from support.parts import close, spec_of, tokens
 
@@ -40,6 +42,36 @@ def test_smoothing_is_the_recurrence():
         wanted.append(before)
     close(smoothed(values, sure), torch.stack(wanted, 1))
     close(smoothed(values, torch.ones(2, 11)), values, 0.0)
+
+
+class OfValues(torch.nn.Module):
+    """A backbone as a function of the values alone."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, values):
+        return self.body(Tokens(values)).values
+
+
+def test_equals_a_run_of_the_official_code():
+    """Each body a norm of every token by itself."""
+    body = ef.spec(ef.backbones.Encoder, blocks=(), norm=ef.spec(ef.norms.LayerNorm))
+    bodies = {"encoder": body, "inner": body, "decoder": body}
+    made = OfValues(ef.backbones.Chunked(8, chunks=ef.spec(ef.backbones.DynamicChunks), inner_width=12, **bodies))
+    pairs = [
+        *layer("body.encoder.norm", "encoder.norm"),
+        *layer(
+            "body.chunks.query", "routing_module.k_proj_layer", bias=False
+        ),  # of the later token, in the paper's words
+        *layer("body.chunks.key", "routing_module.q_proj_layer", bias=False),
+        Pair("body.more", ("main_network.pad_dimension",)),
+        *layer("body.inner.norm", "main_network.main_network.norm"),
+        *layer("body.skip", "residual_proj"),
+        *layer("body.decoder.norm", "decoder.norm"),
+    ]
+    recorded("h_net", made, pairs)
 
 
 def by_hand(made, row):
