@@ -17,7 +17,7 @@ from everyformer.errors import BadInput, DoesNotFit
 from everyformer.grids import as_map
 from everyformer.masks import Mask
 from everyformer.registry import Part, parts
-from everyformer.tokens import Tokens, pack
+from everyformer.tokens import Tokens, pack, spread
 
 if TYPE_CHECKING:
     from everyformer.specs import Spec
@@ -399,10 +399,7 @@ def mix(mixer: Mixer, tokens: Tokens, context: Context) -> Float[Tensor, "B N D"
         return _by_length(mixer, tokens, context)
     if tokens.mask is not None and "padding" not in mixer.capabilities:
         packed = pack(tokens)
-        values = _by_length(mixer, packed, context)
-        spread = values.new_zeros(*tokens.values.shape[:2], values.shape[-1])
-        spread[tokens.mask] = values[0]
-        return spread
+        return spread(_by_length(mixer, packed, context), tokens.mask)
     return mixer(tokens, context)
 
 

@@ -143,20 +143,21 @@ def unpack(tokens: Tokens, values: Tensor | None = None) -> Tokens:
     lengths = tokens.lengths
     longest = int(lengths.max())
     mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-
-    def spread(packed: Tensor) -> Tensor:
-        padded = packed.new_zeros(*mask.shape, *packed.shape[2:])
-        padded[mask] = packed[0]
-        return padded
-
     return Tokens(
-        spread(tokens.values if values is None else values),
+        spread(tokens.values if values is None else values, mask),
         mask=mask,
-        positions=spread(tokens.places),
+        positions=spread(tokens.places, mask),
         prefix=tokens.prefix,
-        weights=None if tokens.weights is None else spread(tokens.weights),
-        marked=None if tokens.marked is None else spread(tokens.marked),
+        weights=None if tokens.weights is None else spread(tokens.weights, mask),
+        marked=None if tokens.marked is None else spread(tokens.marked, mask),
     )
+
+
+def spread(packed: Shaped[Tensor, "1 T *d"], mask: Bool[Tensor, "B N"]) -> Shaped[Tensor, "B N *d"]:
+    """Packed tokens where `mask` is true, zeros elsewhere."""
+    padded = packed.new_zeros(*mask.shape, *packed.shape[2:])
+    padded[mask] = packed[0]
+    return padded
 
 
 class Groups:

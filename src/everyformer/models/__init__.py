@@ -18,12 +18,14 @@ from everyformer.models.sources import MultiSource
 from everyformer.models.starts import FanIn, Normal, Torch, Xavier
 from everyformer.models.towers import BiasedTowers, TwoTowers
 from everyformer.models.two_decoders import TwoDecoders
+from everyformer.models.unpadded import Unpadded, unpadded
 from everyformer.models.visual import frozen_glyphs
 from everyformer.models.warm import SharedSeq2Seq, bert2bert
 
 __all__ = [
     "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "Forecaster",
     "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal", "Prefixed",
-    "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers", "Xavier", "bert2bert",
+    "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers", "Unpadded", "Xavier", "bert2bert",
     "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer", "thresholds_for", "unlimiformer",
+    "unpadded",
 ]  # fmt: skip
