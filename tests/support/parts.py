@@ -153,6 +153,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.Stage": {"blocks": (_block, _block)},
     "backbones.Summaries": {"body": ef.spec(ef.backbones.Encoder, blocks=(_block,)), "block": 2},
     "backbones.Summed": {"bodies": (_encoder.but(blocks=(_block,)),) * 2},
+    "backbones.WarpedPair": {"grid": GRID, "points": (2, 3)},
     "backbones.WordBlock": {
         "words": 2,
         "inner": ef.spec(ef.backbones.Block, mixer=ef.spec(ef.mixers.Attention, heads=2)),
@@ -225,6 +226,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "heads.LinearDecoder": {"classes": 3},
     "heads.MLPDecoder": {"classes": 3, "hidden": 16},
+    "heads.MixedLevels": {
+        "classes": 3,
+        "hidden": 16,
+        "groups": 2,
+        "mixer": ef.spec(ef.mixers.Hamburger, rank=3),
+    },
     "heads.MaskTransformer": {"classes": 3, "body": _block, "norm": ef.spec(ef.norms.LayerNorm)},
     "feedforward.ReusingMLP": {"norm": ef.spec(ef.norms.LayerNorm), "reused": 8, "inner": 12},
     "heads.AttentiveDecoder": {"classes": 3, "bodies": (_block,) * 2, "hidden": 16},
@@ -260,6 +267,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.XVector": {"classes": 3, "output": 8, "widths": (8, 12), "kernels": (1, 1), "dilations": (1, 1)},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
+    "heads.UnwarpedUShaped": {"classes": 3, "hidden": (16, 8)},
     "heads.NegativeBinomialHead": {"variates": 3},
     "heads.NormalHead": {"variates": 3},
     "heads.StudentTHead": {"variates": 3},

@@ -137,8 +137,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "decoder_pools": (2, 1),
         "hidden": 16,
     },
+    "gasformer": {**_SPATIAL, "hidden": 16, "groups": 2, "rank": 3},
     "gla": {**_TEXT, "hidden": 48},
     "deepscalelm": {**_TEXT, "length": 16},
+    "dense-transformer-networks": {"classes": 3, "image": 16, "widths": (8, 12, 16), "warped": 1, "apart": 3},
     "detr": {
         "classes": 3,
         "image": 32,

@@ -13,8 +13,10 @@ from everyformer.heads.maps import (
     AttentiveDecoder,
     LinearDecoder,
     MaskTransformer,
+    MixedLevels,
     MLPDecoder,
     PlainUPerHead,
+    UnwarpedUShaped,
     UPerHead,
     UShaped,
 )  # fmt: skip
@@ -30,8 +32,8 @@ __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
     "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
     "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
-    "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "NegativeBinomialHead", "NormalHead",
+    "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead",
     "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
     "SelectiveFusion", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
-    "UPerHead", "UShaped", "WideHead", "WordsBeside", "XVector",
+    "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
 ]  # fmt: skip

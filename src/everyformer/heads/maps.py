@@ -10,14 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Head, MapHead, Norm, normed
+from everyformer.contracts import Backbone, Head, MapHead, Mixer, Norm, mix, normed
 from everyformer.convolution import ConvNorm, resized
 from everyformer.dropout import Dropout
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.grids import as_cells, as_map
+from everyformer.grids import as_cells, as_map, as_tokens
+from everyformer.heads.pixels import projected
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
+from everyformer.warps import sent_back
 
 
 @part("heads")
@@ -128,6 +130,42 @@ class AttentiveDecoder(MapHead):
         maps = [as_map(body(each, inside)) for body, each in zip(self.bodies, self.read(tokens, context), strict=True)]
         fused = self.fuse(torch.cat([resized(each, maps[0].shape[2:]) for each in reversed(maps)], 1))
         return self.classify(fused if self.dropout is None else self.dropout(fused))
+
+
+@part("heads")
+class MixedLevels(MapHead):
+    """All levels side by side on the finest grid, brought to `hidden`, where `mixer` adds what its cells make of each other:
+    Light-Ham, where that is a Hamburger (Guo et al., SegNeXt, 2022, section 3.2 and official code).
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        mixer: Spec[Mixer],
+        hidden: int = 256,
+        groups: int = 32,
+        dropout: float = 0.0,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.classes = classes
+        self.squeeze = projected(sum(self.widths), hidden, groups, bias=False)
+        self.mixer: Mixer = self.make("mixer", mixer, hidden)
+        self.norm = nn.GroupNorm(groups, hidden)
+        self.align = projected(hidden, hidden, groups, bias=False)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Conv2d(hidden, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell of the finest level."""
+        maps = self.maps(tokens, context)
+        cells = F.relu(self.squeeze(torch.cat([resized(each, maps[0].shape[2:]) for each in maps], 1)))
+        update = mix(self.mixer, as_tokens(cells), (context or Context()).replace(levels=None))
+        cells = F.relu(cells + self.norm(update.mT.unflatten(2, cells.shape[2:])))
+        cells = F.relu(self.align(cells))
+        return self.classify(cells if self.dropout is None else self.dropout(cells))
 
 
 @part("heads")
@@ -245,11 +283,33 @@ class UShaped(MapHead):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
         """The logits of each cell of the finest grid."""
-        *beside, cells = self.maps(tokens, context)
+        *finer, last = self.read(tokens, context)
+        beside, cells = [as_map(each) for each in finer], as_map(last)
         cells = cells if self.first is None else self.first(cells)
         for i, up in enumerate(self.up):
             skip: Any = beside[-1 - i] if i < len(beside) else None
             size = (2 * cells.shape[2], 2 * cells.shape[3]) if skip is None else skip.shape[2:]
             cells = resized(cells, size, corners=True)
-            cells = up(cells if skip is None else torch.cat((cells, skip), 1))
+            cells = cells if skip is None else torch.cat((cells, skip), 1)
+            cells = self.rise(up, cells, None if skip is None else finer[-1 - i])
         return self.classify(cells)
+
+    def rise(self, up: Any, cells: Float[Tensor, "B C Y X"], level: Tokens | None) -> Float[Tensor, "B E Y X"]:
+        """Two convolutions on the grid of a level."""
+        risen: Tensor = up(cells)
+        return risen
+
+
+@part("heads")
+class UnwarpedUShaped(UShaped):
+    """The same, where the cells of a level that were taken from between others, as its positions say, are sent back there
+    between the two convolutions (Li et al., Dense Transformer Networks, 2017, section 2).
+    """
+
+    def rise(self, up: Any, cells: Float[Tensor, "B C Y X"], level: Tokens | None) -> Float[Tensor, "B E Y X"]:
+        """Two convolutions on the grid of a level."""
+        if level is None or not level.places.is_floating_point():
+            return super().rise(up, cells, level)
+        first, second = up
+        risen: Tensor = second(sent_back(first(cells), level.places))
+        return risen
