@@ -339,6 +339,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "universal-transformer": {"vocabulary": 20, "width": 32, "hidden": 48, "turns": 3, "heads": 4},
     "urpe": {**_TEXT, "length": 16},
     "vikanformer": {**_PICTURES, "patch": 4},
+    "vpnext": {**_PICTURES, "patch": 8, "depth": 3, "replayed": (1, 2), "hidden": (12, 8), "inner": 8},
     "wav2vec2": {
         **_TEXT,
         "hidden": 48,
@@ -428,6 +429,7 @@ IDLE: dict[type, tuple[str, ...]] = {
     ef.mixers.SpectralDictionary: ("prior", "rebuilt", "heard", "likely"),
     ef.models.Detecting: ("detector",),
     ef.models.TwoDecoders: ("reader",),
+    ef.heads.ContextReplay: ("offsets", "asks", "shows", "near", "far", "told"),
     ef.heads.Reassembled: ("beside.0",),
     ef.heads.ReassembledClasses: ("beside.0",),
 }

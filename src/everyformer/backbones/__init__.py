@@ -38,6 +38,7 @@ from everyformer.backbones.transitions import (
     PatchMerging,
     ResidualMerging,
     StridedBottleneck,
+    Thinning,
 )
 from everyformer.backbones.words import Sentences, WordBlock
 
@@ -49,6 +50,6 @@ __all__ = [
     "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging",
     "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible",
     "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "TurnSignal", "WarpedPair", "WordBlock", "fold", "vcc",
+    "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal", "WarpedPair", "WordBlock", "fold", "vcc",
     "widened",
 ]  # fmt: skip
