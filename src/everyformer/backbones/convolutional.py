@@ -25,11 +25,12 @@ class ConvPair(Transition):
     def __init__(self, width: int, to: int, *, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.convs = nn.Sequential(ConvNorm(width, to), ConvNorm(to, to))
+        self.convs = nn.ModuleList((ConvNorm(width, to), ConvNorm(to, to)))
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """Tokens on the coarser grid."""
-        return as_tokens(self.convs(F.max_pool2d(as_map(tokens), self.stride)))
+        first, second = self.convs
+        return as_tokens(second(first(F.max_pool2d(as_map(tokens), self.stride))))
 
 
 @part("backbones")

@@ -276,7 +276,7 @@ class UShaped(MapHead):
         self.first = None if first is None else ConvNorm(width, first)
         before = [first or width, *hidden]
         self.up = nn.ModuleList(
-            nn.Sequential(ConvNorm(below + skip, to), ConvNorm(to, to))
+            nn.ModuleList((ConvNorm(below + skip, to), ConvNorm(to, to)))
             for below, skip, to in zip(before, beside, hidden)
         )
         self.classify = nn.Conv2d(before[-1], classes, kernel, padding=kernel // 2)
@@ -286,18 +286,17 @@ class UShaped(MapHead):
         *finer, last = self.read(tokens, context)
         beside, cells = [as_map(each) for each in finer], as_map(last)
         cells = cells if self.first is None else self.first(cells)
-        for i, up in enumerate(self.up):
+        for i, (first, second) in enumerate(self.up):  # type: ignore[misc]
             skip: Any = beside[-1 - i] if i < len(beside) else None
             size = (2 * cells.shape[2], 2 * cells.shape[3]) if skip is None else skip.shape[2:]
             cells = resized(cells, size, corners=True)
-            cells = cells if skip is None else torch.cat((cells, skip), 1)
-            cells = self.rise(up, cells, None if skip is None else finer[-1 - i])
+            cells = first(cells if skip is None else torch.cat((cells, skip), 1))
+            cells = second(cells if skip is None else self.between(cells, finer[-1 - i]))
         return self.classify(cells)
 
-    def rise(self, up: Any, cells: Float[Tensor, "B C Y X"], level: Tokens | None) -> Float[Tensor, "B E Y X"]:
-        """Two convolutions on the grid of a level."""
-        risen: Tensor = up(cells)
-        return risen
+    def between(self, cells: Float[Tensor, "B C Y X"], level: Tokens) -> Float[Tensor, "B C Y X"]:
+        """What the second convolution takes of the first one, on the grid of a level."""
+        return cells
 
 
 @part("heads")
@@ -306,10 +305,6 @@ class UnwarpedUShaped(UShaped):
     between the two convolutions (Li et al., Dense Transformer Networks, 2017, section 2).
     """
 
-    def rise(self, up: Any, cells: Float[Tensor, "B C Y X"], level: Tokens | None) -> Float[Tensor, "B E Y X"]:
-        """Two convolutions on the grid of a level."""
-        if level is None or not level.places.is_floating_point():
-            return super().rise(up, cells, level)
-        first, second = up
-        risen: Tensor = second(sent_back(first(cells), level.places))
-        return risen
+    def between(self, cells: Float[Tensor, "B C Y X"], level: Tokens) -> Float[Tensor, "B C Y X"]:
+        """What the second convolution takes of the first one, on the grid of a level."""
+        return sent_back(cells, level.places) if level.places.is_floating_point() else cells
