@@ -286,7 +286,9 @@ class UShaped(MapHead):
         *finer, last = self.read(tokens, context)
         beside, cells = [as_map(each) for each in finer], as_map(last)
         cells = cells if self.first is None else self.first(cells)
-        for i, (first, second) in enumerate(self.up):  # type: ignore[misc]
+        pair: Any
+        for i, pair in enumerate(self.up):
+            first, second = pair
             skip: Any = beside[-1 - i] if i < len(beside) else None
             size = (2 * cells.shape[2], 2 * cells.shape[3]) if skip is None else skip.shape[2:]
             cells = resized(cells, size, corners=True)
