@@ -47,3 +47,20 @@ def regridded(cells: Float[Tensor, "B D Y X"], size: tuple[int, ...]) -> Float[T
     official code).
     """
     return F.adaptive_avg_pool2d(cells.repeat_interleave(2, 2).repeat_interleave(2, 3), list(size))
+
+
+def deformed(
+    cells: Float[Tensor, "B D Y X"], offsets: Float[Tensor, "B T*2 Y X"], weight: Float[Tensor, "E D K L"]
+) -> Float[Tensor, "B E Y X"]:
+    """A convolution whose taps read the map off their places, row before column, between cells bilinearly and 0 beyond the
+    border (Dai et al., 2017, equation 2).
+    """
+    rows, columns = cells.shape[2:]
+    sides = weight.shape[2:]
+    places = [torch.arange(side, device=cells.device) for side in (*sides, rows, columns)]
+    tap_row, tap_column, row, column = torch.meshgrid(*places, indexing="ij")
+    straight = torch.stack((row + tap_row - sides[0] // 2, column + tap_column - sides[1] // 2)).flatten(1, 2)
+    at = straight.movedim(0, 1) + offsets.unflatten(1, (-1, 2))
+    seen = torch.stack([(2 * at[:, :, i] + 1) / cells.shape[2 + i] - 1 for i in (1, 0)], -1)
+    read = F.grid_sample(cells, seen.flatten(1, 2), align_corners=False).unflatten(2, (-1, rows))
+    return torch.einsum("bdtyx,edt->beyx", read, weight.flatten(2))

@@ -361,6 +361,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Classification": ("vit", "classes"),
         "objectives.ClassesAndWords": ("supervised-mim", "classes"),
         "objectives.Contrastive": ("clip", "none"),
+        "objectives.DeepPixelClasses": ("vpnext", "map"),
         "objectives.Distillation": ("vit", "classes"),
         "objectives.EachPair": ("clip", "none"),
         "objectives.HardDistillation": ("vit", "classes"),

@@ -26,6 +26,12 @@ def cross(n: int, d: int) -> float:
     return 2 * n * d * 2 * d + 2 * MEMORY * d * 2 * d + 2 * 2 * n * MEMORY * d
 
 
+def hamburger(n: int, d: int) -> float:
+    """Two maps; seven steps of both factors and a last one of one, two products each, and what they begin and end with; rank 16."""
+    half = 2 * 16 * (n * d + (n + d) * 16)
+    return 2 * n * d * 2 * d + 2 * 16 * n * d + (2 * 7 + 1) * half + 2 * 16 * n * d
+
+
 def scanned(n: int, h: int, k: int, v: int, chunk: int, delta: bool = False) -> float:
     """A chunked scan: in each chunk scores and their sums, outside of it what the state gives and takes."""
     inside = (2 * chunk * k if delta else 0) + 2 * chunk * (k + v)
@@ -279,6 +285,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.ConvAttention": (convolved, 1.95),
     "mixers.ConvMLP": (lambda n, d: n * (2 * 2 * 4 * d * d + 18 * 4 * d), 1.0),
     "mixers.CosineAttention": (attention, 2.0),
+    "mixers.Hamburger": (hamburger, 1.0),
     "mixers.Depthwise": (lambda n, d: 18 * n * d, 1.0),
     "mixers.GatedConvolution": (gated_convolution, 1.0),
     "mixers.Pooling": (lambda n, d: 0, 1.0),

@@ -137,8 +137,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "decoder_pools": (2, 1),
         "hidden": 16,
     },
+    "gasformer": {**_SPATIAL, "hidden": 16, "groups": 2, "rank": 3},
     "gla": {**_TEXT, "hidden": 48},
     "deepscalelm": {**_TEXT, "length": 16},
+    "dense-transformer-networks": {"classes": 3, "image": 16, "widths": (8, 12, 16), "warped": 1, "apart": 3},
     "detr": {
         "classes": 3,
         "image": 32,
@@ -337,6 +339,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "universal-transformer": {"vocabulary": 20, "width": 32, "hidden": 48, "turns": 3, "heads": 4},
     "urpe": {**_TEXT, "length": 16},
     "vikanformer": {**_PICTURES, "patch": 4},
+    "vpnext": {**_PICTURES, "patch": 8, "depth": 3, "replayed": (1, 2), "hidden": (12, 8), "inner": 8},
     "wav2vec2": {
         **_TEXT,
         "hidden": 48,
@@ -426,6 +429,7 @@ IDLE: dict[type, tuple[str, ...]] = {
     ef.mixers.SpectralDictionary: ("prior", "rebuilt", "heard", "likely"),
     ef.models.Detecting: ("detector",),
     ef.models.TwoDecoders: ("reader",),
+    ef.heads.ContextReplay: ("offsets", "asks", "shows", "near", "far", "told"),
     ef.heads.Reassembled: ("beside.0",),
     ef.heads.ReassembledClasses: ("beside.0",),
 }

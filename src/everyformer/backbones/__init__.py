@@ -5,7 +5,7 @@ from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, MarkedChunks
 from everyformer.backbones.classes import Apart, ClassBlock, PassingClassBlock
-from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks
+from everyformer.backbones.convolutional import Bottlenecks, ConvPair, StandardBottlenecks, WarpedPair
 from everyformer.backbones.deformable import DeformableMerging
 from everyformer.backbones.depth import DepthWeighted, Fused
 from everyformer.backbones.distilling import Distilling
@@ -38,6 +38,7 @@ from everyformer.backbones.transitions import (
     PatchMerging,
     ResidualMerging,
     StridedBottleneck,
+    Thinning,
 )
 from everyformer.backbones.words import Sentences, WordBlock
 
@@ -49,6 +50,6 @@ __all__ = [
     "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging",
     "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible",
     "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "TurnSignal", "WordBlock", "fold", "vcc",
+    "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal", "WarpedPair", "WordBlock", "fold", "vcc",
     "widened",
 ]  # fmt: skip

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Transition
-from everyformer.convolution import ConvNorm, StandardConv2d
+from everyformer.convolution import ConvNorm, StandardConv2d, resized
 from everyformer.grids import as_map, as_tokens
 from everyformer.registry import part
 from everyformer.tokens import Tokens
+from everyformer.warps import spline, taken
 
 
 @part("backbones")
@@ -21,11 +25,53 @@ class ConvPair(Transition):
     def __init__(self, width: int, to: int, *, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.convs = nn.Sequential(ConvNorm(width, to), ConvNorm(to, to))
+        self.convs = nn.ModuleList((ConvNorm(width, to), ConvNorm(to, to)))
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """Tokens on the coarser grid."""
-        return as_tokens(self.convs(F.max_pool2d(as_map(tokens), self.stride)))
+        first, second = self.convs
+        return as_tokens(second(first(F.max_pool2d(as_map(tokens), self.stride))))
+
+
+@part("backbones")
+class WarpedPair(ConvPair):
+    """The same, the map bent between the two convolutions: each cell takes what stands where a thin plate spline leads it,
+    by `points` that a network of `hidden` units reads off the map (Li et al., Dense Transformer Networks, 2017, section 2).
+
+    `grid` are the rows and columns that this network reads; a map of another size is brought to them for it. The tokens'
+    positions say where each was taken from, so that a head can send them back. It begins nearly straight.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        to: int,
+        *,
+        grid: tuple[int, int],
+        points: tuple[int, int] = (4, 4),
+        hidden: int = 20,
+        stride: int = 1,
+    ) -> None:
+        super().__init__(width, to, stride=stride)
+        if min(points) < 2:
+            raise ValueError(f"a spline is held at 2 points a side or more; given {points}")
+        self.grid, self.points = grid, points
+        self.read = nn.Linear(to * math.prod(grid), hidden)
+        self.lead = nn.Linear(hidden, 2 * math.prod(points))
+        self.lead.own_init = True  # type: ignore[assignment]
+        nn.init.normal_(self.lead.weight, std=1e-3)
+        straight = torch.cartesian_prod(*(torch.linspace(-1, 1, side) for side in points))
+        with torch.no_grad():
+            self.lead.bias.copy_((0.99 * straight).atanh().flatten())
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on the coarser grid."""
+        first, second = self.convs
+        cells = first(F.max_pool2d(as_map(tokens), self.stride))
+        read = self.read(resized(cells, self.grid).flatten(1)).tanh()
+        control = self.lead(read).tanh().unflatten(1, (-1, 2))
+        points = spline(control, self.points, (cells.shape[2], cells.shape[3]))
+        return as_tokens(second(taken(cells, points))).replace(positions=points)
 
 
 @part("backbones")

@@ -82,6 +82,24 @@ class ConvMerging(Transition):
 
 
 @part("backbones")
+class Thinning(Transition):
+    """Every `stride`-th row and column, nothing learned; channels that are lacking are zero (He et al., ResNet, 2016, section
+    4.1, option A).
+    """
+
+    def __init__(self, width: int, to: int, *, stride: int = 2) -> None:
+        super().__init__()
+        if to < width:
+            raise ValueError(f"nothing is left out of {width} channels to give {to}; take ConvMerging")
+        self.stride, self.lacking = stride, to - width
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
+        """Tokens on the coarser grid."""
+        kept = as_tokens(as_map(tokens)[:, :, :: self.stride, :: self.stride])
+        return kept.update(F.pad(kept.values, (0, self.lacking)))
+
+
+@part("backbones")
 class LeavingMerging(ConvMerging):
     """A strided convolution that leaves leading tokens behind, for stages that have their own (Xu et al., CoaT, 2021, 4.1)."""
 

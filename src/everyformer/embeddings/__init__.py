@@ -4,7 +4,7 @@ from everyformer.embeddings.audio import SpectrogramConvs, SpectrogramFrames, Sp
 from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
-from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, NormedPatches, Patches
+from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, FinePatches, NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
@@ -19,7 +19,7 @@ from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
-    "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
+    "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
     "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
     "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps",

@@ -131,6 +131,40 @@ class NormedPatches(Patches):
 
 
 @part("embeddings")
+class FinePatches(Patches):
+    """Patches that begin every `stride` pixels, through the one linear map: those of a plain ViT, and as many between them
+    (Tang et al., VPNeXt, 2025). Beyond the picture they are filled with zeros.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int = 16,
+        stride: int = 4,
+        channels: int = 3,
+        image: int = 224,
+        first: int = 0,
+        positions: Spec[Position] | None = None,
+        norm: Spec[Norm] | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            width, patch=patch, channels=channels, image=image, first=first, positions=positions, norm=norm,
+            dropout=dropout, bias=bias,
+        )  # fmt: skip
+        if not 0 < stride <= patch or patch % stride:
+            raise ValueError(f"a patch is a multiple of the stride; given patch={patch}, stride={stride}")
+        self.beyond = patch - stride
+        self.project = nn.Conv2d(channels, width, patch, stride, bias=bias)
+
+    def cells(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D h w"]:
+        """A vector for each patch."""
+        return self.project(F.pad(inputs, (0, self.beyond, 0, self.beyond)))
+
+
+@part("embeddings")
 class AnchoredPatches(Patches):
     """Patches that move along with the picture: cut where its strongest part begins (Ding et al., 2023, section 3.1).
 

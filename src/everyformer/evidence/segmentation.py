@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from everyformer.costs import flops, on_meta
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import scored
 from everyformer.heads import UPerHead
 from everyformer.recipe import load_recipe
@@ -114,7 +114,25 @@ SETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Small designs that say a set of masks."""
-_STEPS = {"maskformer": 900, "mask2former": 500, "kmax-deeplab": 300}
+CELLS: dict[str, dict[str, Any]] = {
+    "gasformer": {
+        "system": "gasformer", "widths": [16, 32, 64, 96], "depths": [1, 1, 1, 1], "heads": [1, 2, 4, 4], "hidden": 64,
+        "groups": 8, "drop_path": 0.0, "head_dropout": 0.0,
+    },
+    "dense-transformer-networks": {
+        "system": "dense-transformer-networks", "widths": [16, 32, 64, 80], "warped": 2, "apart": 5,
+    },
+    "vpnext": {
+        "system": "vpnext", "patch": 8, "width": 72, "depth": 4, "heads": 4, "replayed": [2, 3], "hidden": [32, 24],
+        "inner": 16,
+    },
+}  # fmt: skip
+"""Small designs that say the class of each cell."""
+_LOSSES = {"vpnext": ("objective.of=deep pixels",)}
+"""What those are trained for that are not by cross entropy of their answers alone."""
+_STEPS = {
+    "maskformer": 900, "mask2former": 500, "kmax-deeplab": 300, "gasformer": 500, "dense-transformer-networks": 300, "vpnext": 200,
+}  # fmt: skip
 """About a minute of one thread, counted in steps, so that a busy machine changes nothing."""
 
 
@@ -123,28 +141,44 @@ def _set(system: str, of: str, head: str | None = None) -> dict[str, Any]:
     """A small design that says a set of masks on the recipe's data, a minute of one thread, by a loss `of` masks or of
     pixels; `head` is another head of the same options.
     """
-    design = SETS[system]
+    design, edits = SETS[system], []
     if head is not None:
         (options,) = to_plain(design_for(design, {"classes": 11}).get("head")).values()
-        design = {**design, "edits": [{"swap": "head", "with": {head: options}}]}
-    budget = (f"training.steps={_STEPS[system]}", "training.seconds=null")
-    return scored("camvid", *budget, f"objective.of={of}", design=design)
+        edits = [{"swap": "head", "with": {head: options}}]
+    return _for_steps(design, edits, f"objective.of={of}")
 
 
-def _set_learns(system: str, of: str) -> Callable[[], Finding]:
+def _for_steps(design: dict[str, Any], edits: list[dict[str, Any]], *overrides: str) -> dict[str, Any]:
+    """A design after edits, trained for as many steps as are its system's."""
+    budget = (f"training.steps={_STEPS[design['system']]}", "training.seconds=null")
+    return scored("camvid", *budget, *overrides, design={**design, "edits": edits})
+
+
+@cache
+def _cells(system: str) -> dict[str, Any]:
+    """A small design that says the class of each cell, a minute of one thread."""
+    return _for_steps(CELLS[system], [], *_LOSSES.get(system, ()))
+
+
+def _learns_in_steps(system: str, result: Callable[[], dict[str, Any]]) -> Callable[[], Finding]:
     def run() -> Finding:
-        result = _set(system, of)
-        miou, baseline = result["metrics"]["miou"], result["baseline"]["miou"]
+        found = result()
+        miou, baseline = found["metrics"]["miou"], found["baseline"]["miou"]
         verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
         finding = f"mIoU {miou:.4f} after {_STEPS[system]} steps, the commonest class {baseline:.4f}"
-        return Finding(verdict, finding, {"miou": miou, "commonest": baseline, "parameters": result["parameters"]})
+        return Finding(verdict, finding, {"miou": miou, "commonest": baseline, "parameters": found["parameters"]})
 
     return run
 
 
-for _system, _of in (("maskformer", "masks"), ("mask2former", "binary masks"), ("kmax-deeplab", "clusters")):
+for _system, _result in {
+    "maskformer": partial(_set, "maskformer", "masks"),
+    "mask2former": partial(_set, "mask2former", "binary masks"),
+    "kmax-deeplab": partial(_set, "kmax-deeplab", "clusters"),
+    **{system: partial(_cells, system) for system in CELLS},
+}.items():
     evidence(_system, kind="learns", claim="A minute on CamVid gives three times the mIoU of the commonest class.")(
-        _set_learns(_system, _of)
+        _learns_in_steps(_system, _result)
     )
 
 
@@ -178,3 +212,50 @@ def kmax_clusters() -> Finding:
     soft = _set("kmax-deeplab", "clusters", "heads.SoftClusterQueries")["metrics"]["miou"]
     verdict = "holds" if hard > soft else "does not hold at this scale"
     return Finding(verdict, f"mIoU {hard:.4f} against {soft:.4f}", {"k-means": hard, "cross-attention": soft})
+
+
+def _against(system: str, others: dict[str, dict[str, Any]], *overrides: str) -> Finding:
+    """A small design against itself after each of some edits, by what they are called, in as many steps."""
+    ours = _cells(system)["metrics"]["miou"]
+    losses = overrides or _LOSSES.get(system, ())
+    found = {
+        name: _for_steps(CELLS[system], [edit] if edit else [], *losses)["metrics"]["miou"]
+        for name, edit in others.items()
+    }
+    told = ", ".join(f"{miou:.4f} {name}" for name, miou in found.items())
+    return Finding(verdict(ours > max(found.values())), f"mIoU {ours:.4f} against {told}", {"ours": ours, **found})
+
+
+@evidence("gasformer", kind="claim", claim="Above SegFormer's decoder on the same encoder, in as many steps.")
+def gasformer_above_segformer() -> Finding:
+    """The factorisation, or linear maps alone."""
+    return _against(
+        "gasformer", {"with linear maps": {"swap": "head", "with": {"heads.MLPDecoder": {"classes": 11, "hidden": 64}}}}
+    )
+
+
+@evidence("gasformer", kind="claim", claim="The factorisation is above attention in its place (Geng et al., 2021).")
+def gasformer_above_attention() -> Finding:
+    """Attention among the cells of the finest grid, in the place of the factorisation."""
+    return _against("gasformer", {"with attention": {"swap": "head.mixer", "with": {"mixers.Attention": {"heads": 4}}}})
+
+
+@evidence("dense-transformer-networks", kind="claim", claim="Above the U-Net that it bends, in as many steps.")
+def dense_transformer_above_unet() -> Finding:
+    """The same U-Net, no level of it bent."""
+    straight = {"swap": "backbone.stages.2.enter", "with": {"backbones.ConvPair": {"stride": 2}}}
+    return _against("dense-transformer-networks", {"of straight maps": straight})
+
+
+@evidence("vpnext", kind="claim", claim="The ViT's own finer patches beside the way up raise the score.")
+def vpnext_finer_patches() -> Finding:
+    """The same steps up, nothing beside them."""
+    return _against("vpnext", {"without": {"set": "head.head.levels", "value": [-1]}})
+
+
+@evidence(
+    "vpnext", kind="claim", claim="Replaying the last level's view while learning raises the score, at no cost in use."
+)
+def vpnext_replay() -> Finding:
+    """The same design, the loss of its answers alone."""
+    return _against("vpnext", {"without": {}}, "objective.of=pixels")

@@ -13,8 +13,10 @@ from everyformer.heads.maps import (
     AttentiveDecoder,
     LinearDecoder,
     MaskTransformer,
+    MixedLevels,
     MLPDecoder,
     PlainUPerHead,
+    UnwarpedUShaped,
     UPerHead,
     UShaped,
 )  # fmt: skip
@@ -23,15 +25,16 @@ from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.queries import BoxQueries, Queries
+from everyformer.heads.replayed import ContextReplay
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
-    "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
+    "ClusterQueries", "ContextReplay", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
     "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
-    "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "NegativeBinomialHead", "NormalHead",
+    "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead",
     "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
     "SelectiveFusion", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
-    "UPerHead", "UShaped", "WideHead", "WordsBeside", "XVector",
+    "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
 ]  # fmt: skip

@@ -10,14 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, Head, MapHead, Norm, normed
+from everyformer.contracts import Backbone, Head, MapHead, Mixer, Norm, mix, normed
 from everyformer.convolution import ConvNorm, resized
 from everyformer.dropout import Dropout
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.grids import as_cells, as_map
+from everyformer.grids import as_cells, as_map, as_tokens
+from everyformer.heads.pixels import projected
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
+from everyformer.warps import sent_back
 
 
 @part("heads")
@@ -131,6 +133,42 @@ class AttentiveDecoder(MapHead):
 
 
 @part("heads")
+class MixedLevels(MapHead):
+    """All levels side by side on the finest grid, brought to `hidden`, where `mixer` adds what its cells make of each other:
+    Light-Ham, where that is a Hamburger (Guo et al., SegNeXt, 2022, section 3.2 and official code).
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        classes: int,
+        mixer: Spec[Mixer],
+        hidden: int = 256,
+        groups: int = 32,
+        dropout: float = 0.0,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.classes = classes
+        self.squeeze = projected(sum(self.widths), hidden, groups, bias=False)
+        self.mixer: Mixer = self.make("mixer", mixer, hidden)
+        self.norm = nn.GroupNorm(groups, hidden)
+        self.align = projected(hidden, hidden, groups, bias=False)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classify = nn.Conv2d(hidden, classes, 1)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
+        """The logits of each cell of the finest level."""
+        maps = self.maps(tokens, context)
+        cells = F.relu(self.squeeze(torch.cat([resized(each, maps[0].shape[2:]) for each in maps], 1)))
+        update = mix(self.mixer, as_tokens(cells), (context or Context()).replace(levels=None))
+        cells = F.relu(cells + self.norm(update.mT.unflatten(2, cells.shape[2:])))
+        cells = F.relu(self.align(cells))
+        return self.classify(cells if self.dropout is None else self.dropout(cells))
+
+
+@part("heads")
 class UPerHead(MapHead):
     """Pooled views of the last level, then sums from coarse to fine, and a fusion of all levels on the finest
     (Xiao et al., UPerNet, 2018, section 3.1; Zhao et al., PSPNet, 2017, section 3.2, for the pooling).
@@ -238,18 +276,37 @@ class UShaped(MapHead):
         self.first = None if first is None else ConvNorm(width, first)
         before = [first or width, *hidden]
         self.up = nn.ModuleList(
-            nn.Sequential(ConvNorm(below + skip, to), ConvNorm(to, to))
+            nn.ModuleList((ConvNorm(below + skip, to), ConvNorm(to, to)))
             for below, skip, to in zip(before, beside, hidden)
         )
         self.classify = nn.Conv2d(before[-1], classes, kernel, padding=kernel // 2)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
         """The logits of each cell of the finest grid."""
-        *beside, cells = self.maps(tokens, context)
+        *finer, last = self.read(tokens, context)
+        beside, cells = [as_map(each) for each in finer], as_map(last)
         cells = cells if self.first is None else self.first(cells)
-        for i, up in enumerate(self.up):
+        pair: Any
+        for i, pair in enumerate(self.up):
+            first, second = pair
             skip: Any = beside[-1 - i] if i < len(beside) else None
             size = (2 * cells.shape[2], 2 * cells.shape[3]) if skip is None else skip.shape[2:]
             cells = resized(cells, size, corners=True)
-            cells = up(cells if skip is None else torch.cat((cells, skip), 1))
+            cells = first(cells if skip is None else torch.cat((cells, skip), 1))
+            cells = second(cells if skip is None else self.between(cells, finer[-1 - i]))
         return self.classify(cells)
+
+    def between(self, cells: Float[Tensor, "B C Y X"], level: Tokens) -> Float[Tensor, "B C Y X"]:
+        """What the second convolution takes of the first one, on the grid of a level."""
+        return cells
+
+
+@part("heads")
+class UnwarpedUShaped(UShaped):
+    """The same, where the cells of a level that were taken from between others, as its positions say, are sent back there
+    between the two convolutions (Li et al., Dense Transformer Networks, 2017, section 2).
+    """
+
+    def between(self, cells: Float[Tensor, "B C Y X"], level: Tokens) -> Float[Tensor, "B C Y X"]:
+        """What the second convolution takes of the first one, on the grid of a level."""
+        return sent_back(cells, level.places) if level.places.is_floating_point() else cells

@@ -24,6 +24,7 @@ from everyformer.mixers.directions import (
 from everyformer.mixers.enhanced import AxialEnhancedAttention, EnhancedAttention
 from everyformer.mixers.expansion import StaticExpansion
 from everyformer.mixers.factored import FactorAttention
+from everyformer.mixers.factors import Hamburger
 from everyformer.mixers.features import (
     CosineFeatures,
     EluFeatures,
@@ -84,7 +85,7 @@ __all__ = [
     "Depthwise", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention", "FlatCross", "FourierFeatures",
     "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
-    "GeneratedDirections", "GlobalLocal", "HashFeatures", "HierarchicalCross", "Hyena", "Identity",
+    "GeneratedDirections", "GlobalLocal", "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity",
     "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention",
     "LatentAttention", "LegendreMemory", "LinearAttention",
     "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys",

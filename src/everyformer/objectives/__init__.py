@@ -10,7 +10,7 @@ from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
 from everyformer.objectives.future import FutureTokens
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
-from everyformer.objectives.pixels import PixelClasses
+from everyformer.objectives.pixels import DeepPixelClasses, PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, SourcePruning, TokenPruning
 from everyformer.objectives.ranking import Ranking
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
@@ -20,7 +20,7 @@ from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequen
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
-    "Classification", "ClusterMasks", "Contrastive", "Distillation", "EachPair", "Forecast", "FutureTokens",
+    "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "Forecast", "FutureTokens",
     "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood", "Loss", "MaskedToken",
     "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "Ranking", "RewardedPruning",
     "ScaleInvariant", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.context import Context
 from everyformer.convolution import resized
+from everyformer.errors import DoesNotFit
 from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer
 from everyformer.objectives.classes import check_classes
 from everyformer.registry import part
@@ -28,8 +31,11 @@ class PixelClasses(Objective):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The loss summed over the pixels."""
-        labels = batch[LABELS]
-        logits = resized(answer(model, batch).float(), labels.shape[1:])
+        return self.apart(answer(model, batch), batch[LABELS])
+
+    def apart(self, said: Float[Tensor, "B V y x"], labels: Int[Tensor, "B Y X"]) -> Loss:
+        """The loss of an answer on any grid."""
+        logits = resized(said.float(), labels.shape[1:])
         check_classes(labels, logits.shape[1])
         total = F.cross_entropy(
             logits, labels, reduction="sum", label_smoothing=self.smoothing, ignore_index=IGNORED
@@ -38,6 +44,26 @@ class PixelClasses(Objective):
         if self.dice:
             total = (1 - self.dice) * total + self.dice * (dice_loss(logits, labels) * count).sum()
         return Loss(total, count.sum())
+
+
+@part("objectives")
+class DeepPixelClasses(PixelClasses):
+    """The same, and a `share` of the mean of the losses of the maps that the model notes beside its answer, as of earlier
+    levels (Lee et al., Deeply-Supervised Nets, 2015; Zhao et al., PSPNet, 2017, section 3.3, for the share).
+    """
+
+    def __init__(self, *, share: float = 0.4, dice: float = 0.0, smoothing: float = 0.0) -> None:
+        super().__init__(dice=dice, smoothing=smoothing)
+        self.share = share
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+        """The losses summed over the pixels."""
+        notes: dict[str, Tensor] = {}
+        loss = self.apart(answer(model, {**batch, "context": Context(notes=notes)}), batch[LABELS])
+        if "maps" not in notes:
+            raise DoesNotFit("the head notes no maps; use heads.ContextReplay, or objectives.PixelClasses", "head")
+        beside = torch.stack([self.apart(each, batch[LABELS]).total for each in notes["maps"]]).mean()
+        return Loss(loss.total + self.share * beside, loss.count)
 
 
 def dice_loss(logits: Float[Tensor, "B V Y X"], labels: Int[Tensor, "B Y X"]) -> Float[Tensor, " B"]:

@@ -1,14 +1,36 @@
-"""Designs that say what each pixel is: SegFormer (Xie et al., 2021), Segmenter (Strudel et al., 2021), UPerNet (Xiao et
-al., 2018) on Swin, TransUNet (Chen et al., 2021), and U-Net (Ronneberger et al., 2015) to compare with.
+"""Designs that say what each pixel is: SegFormer (Xie et al., 2021), Gasformer (Sarker et al., 2024), Segmenter (Strudel et
+al., 2021), VPNeXt (Tang et al., 2025), UPerNet (Xiao et al., 2018) on Swin, TransUNet (Chen et al., 2021), U-Net (Ronneberger et al., 2015) to
+compare with, and Dense Transformer Networks (Li et al., 2017) on it.
 """
 
 from __future__ import annotations
 
-from everyformer.backbones import Block, ConvMerging, ConvPair, Pyramid, Stage, StandardBottlenecks
+from itertools import pairwise
+
+from everyformer.backbones import (
+    Block,
+    ConvMerging,
+    ConvPair,
+    Pyramid,
+    Stage,
+    StandardBottlenecks,
+    Thinning,
+    WarpedPair,
+)
 from everyformer.designs import Design
-from everyformer.embeddings import OverlapPatches, StandardStem
+from everyformer.embeddings import FinePatches, OverlapPatches, StandardStem
+from everyformer.errors import EveryformerError
 from everyformer.feedforward import MLP
-from everyformer.heads import MaskTransformer, MLPDecoder, UPerHead, UShaped
+from everyformer.heads import (
+    ContextReplay,
+    MaskTransformer,
+    MixedLevels,
+    MLPDecoder,
+    UnwarpedUShaped,
+    UPerHead,
+    UShaped,
+)
+from everyformer.mixers import Hamburger
 from everyformer.models import Model
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
@@ -46,6 +68,36 @@ def segformer_segmentation(
 ) -> Design:
     """Sections 3.1 and 3.2: the answer has a quarter of the picture's resolution."""
     return design.set("head", spec(MLPDecoder, classes=classes, hidden=hidden, dropout=head_dropout))
+
+
+@system(
+    "gasformer",
+    title="Gasformer: A Transformer-based Architecture for Segmenting Methane Emissions from Livestock in Optical Gas Imaging",
+    authors="Sarker et al.",
+    year=2024,
+    arxiv="2404.10841",
+    idea="The Mix Transformer's four levels side by side, cleaned by a non-negative factorisation before they are classified.",
+    tasks=("segmentation",),
+    default="b0",
+    sizes={"b0": {}},
+)
+@upon(segformer, image=512)
+def gasformer(
+    design: Design,
+    *,
+    classes: int = 2,
+    hidden: int = 256,
+    groups: int = 32,
+    rank: int = 16,
+    head_dropout: float = 0.1,
+) -> Design:
+    """Section 3 and the official code: SegFormer's smallest encoder under SegNeXt's head, here on all four levels; the answer
+    has a quarter of the picture's resolution. Nothing else is new.
+    """
+    mixer = spec(Hamburger, rank=rank)
+    return design.set(
+        "head", spec(MixedLevels, classes=classes, mixer=mixer, hidden=hidden, groups=groups, dropout=head_dropout)
+    )
 
 
 @system(
@@ -188,3 +240,100 @@ def unet(
             head=spec(UShaped, classes=classes, hidden=widths[-2::-1]),
         )
     )
+
+
+@system(
+    "vpnext",
+    title="VPNeXt -- Rethinking Dense Decoding for Plain Vision Transformer",
+    authors="Tang et al.",
+    year=2025,
+    arxiv="2502.16654",
+    idea="Up from a plain ViT beside its own finer patches; while learning, earlier blocks see again what the last one sees.",
+    tasks=("segmentation",),
+    default="base",
+    sizes={
+        "small": {"width": 384, "heads": 6},
+        "base": {"width": 768, "heads": 12},
+        "large": {"width": 1024, "depth": 24, "heads": 16, "replayed": (12, 18)},
+    },
+)
+@upon(vit, image=512)
+def vpnext(
+    design: Design,
+    *,
+    classes: int = 21,
+    image: int = 512,
+    patch: int = 16,
+    channels: int = 3,
+    replayed: tuple[int, ...] = (6, 9),
+    hidden: tuple[int, ...] = (256, 256),
+    inner: int = 64,
+) -> Design:
+    """The paper's two parts, ViTUp and visual context replay. The plain ViT's blocks stand in stages that end after those
+    that are `replayed`, behind its own patches taken at each finer stride on which the way up meets them (`hidden`).
+
+    No code is published: where the finer patches come from, the blocks that are replayed and the share of their loss (0.4,
+    `objectives.DeepPixelClasses`) are this library's reading.
+    """
+    blocks, halvings = design.get("backbone.blocks"), len(hidden)
+    ends = (0, *replayed, len(blocks))
+    if not all(first < second for first, second in pairwise(ends)):
+        raise EveryformerError(
+            f"blocks are replayed in their order, before the last of {len(blocks)}; given {replayed}"
+        )
+    options = design.get("embedding").options
+    thinned = spec(Thinning)
+    first, *rest = [
+        {"blocks": blocks[start:end], "norm": design.get("backbone.norm") if end == ends[-1] else None}
+        for start, end in pairwise(ends)
+    ]
+    body = (
+        spec(Stage, blocks=()),
+        *(spec(Stage, enter=thinned, blocks=()) for _ in hidden[1:]),
+        spec(Stage, enter=thinned, places=options["positions"], first=1, **first),
+        *(spec(Stage, **each) for each in rest),
+    )
+    stride = patch // 2**halvings
+    embedding = spec(FinePatches, patch=patch, stride=stride, channels=channels, image=image)
+    up = spec(UShaped, classes=classes, hidden=hidden, levels=(*range(halvings), -1))
+    head = spec(
+        ContextReplay, classes=classes, head=up, levels=tuple(range(halvings, halvings + len(replayed))), inner=inner
+    )
+    made = design.set("embedding", embedding).set("backbone", spec(Pyramid, stages=body))
+    return made.set("head", head)
+
+
+@system(
+    "dense-transformer-networks",
+    title="Dense Transformer Networks",
+    authors="Li et al.",
+    year=2017,
+    arxiv="1705.08881",
+    idea="A U-Net that bends one of its maps by a learned spline on the way down, and bends it back on the way up; no attention.",
+    tasks=("segmentation",),
+    default="base",
+    sizes={"base": {}},
+)
+@upon(unet, image=256)
+def dense_transformer_networks(
+    design: Design,
+    *,
+    classes: int = 21,
+    image: int = 256,
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
+    warped: int = 3,
+    apart: int = 8,
+    localiser: int = 20,
+) -> Design:
+    """Section 2, on this library's U-Net: the level `warped` is bent by points `apart` cells from each other, read by
+    `localiser` units. The official code begins with points nearer the border, and counts cells from another corner.
+    """
+    if not 0 <= warped < len(widths) - 1:
+        raise EveryformerError(
+            f"a level that is bent is one of 0 to {len(widths) - 2}, beside which the way up passes; given warped={warped}"
+        )
+    side = image // 2**warped
+    points = max(side // apart, 2)
+    enter = spec(WarpedPair, stride=2 if warped else 1, grid=(side, side), points=(points, points), hidden=localiser)
+    head = spec(UnwarpedUShaped, classes=classes, hidden=widths[-2::-1])
+    return design.set(f"backbone.stages.{warped}.enter", enter).set("head", head)

@@ -21,11 +21,14 @@ from everyformer.data.pictured import save, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.task import Digest, Score, task, write
 from everyformer.errors import BadInput, DoesNotFit, UnknownName
-from everyformer.objectives import BinaryMasks, ClusterMasks, Masks, PixelClasses
+from everyformer.objectives import BinaryMasks, ClusterMasks, DeepPixelClasses, Masks, PixelClasses
 from everyformer.objectives.base import IGNORED
 from everyformer.specs import Spec, spec
 
-OBJECTIVES = {"pixels": PixelClasses, "masks": Masks, "binary masks": BinaryMasks, "clusters": ClusterMasks}
+OBJECTIVES = {
+    "pixels": PixelClasses, "deep pixels": DeepPixelClasses, "masks": Masks, "binary masks": BinaryMasks,
+    "clusters": ClusterMasks,
+}  # fmt: skip
 """What a loss may be of."""
 
 
@@ -82,8 +85,8 @@ class Segmentation(MapTask):
         return names
 
     def objective(self, **options: Any) -> Spec[Any]:
-        """Cross entropy of each pixel, with Dice where it is asked for; `of="masks"`, "binary masks" or "clusters": of a
-        set of masks, for heads that say one.
+        """Cross entropy of each pixel, with Dice where it is asked for; `of="deep pixels"`: of maps that the head notes too;
+        "masks", "binary masks" or "clusters": of a set of masks, for heads that say one.
         """
         of = options.pop("of", "pixels")
         if of not in OBJECTIVES:
