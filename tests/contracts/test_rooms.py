@@ -382,6 +382,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
         "objectives.PixelClasses": ("segmenter", "map"),
+        "objectives.RebuiltCells": ("spot-object-centric", "none"),
+        "objectives.SelfTaughtSlots": ("spot-object-centric", "none"),
         "objectives.ScaleInvariant": ("glpdepth", "depth"),
         "objectives.SequenceToSequence": ("transformer", "ids"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
@@ -437,7 +439,11 @@ def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
     objective: Any = spec_of(name).build().eval()
     if hasattr(objective, "teach"):
         teachers = range(9, 9 + len(inspect.signature(objective.teach).parameters))
-        teaching = {"objectives.AlignedDistillation": "llama", "objectives.SourcePruning": "transformer"}
+        teaching = {
+            "objectives.AlignedDistillation": "llama",
+            "objectives.SelfTaughtSlots": "spot-object-centric",
+            "objectives.SourcePruning": "transformer",
+        }
         objective.teach(*(model_of(tiny(teaching.get(name, "vit")), seed=seed) for seed in teachers))
     if hasattr(objective, "learn"):
         objective.learn(batch["inputs"])

@@ -22,16 +22,17 @@ from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
-from everyformer.heads.queries import BoxQueries, Queries
+from everyformer.heads.queries import BoxQueries, ClassQueries, Queries
+from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
-    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
+    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead", "ClassQueries",
     "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
-    "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
+    "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
     "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "NegativeBinomialHead", "NormalHead",
     "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
-    "SelectiveFusion", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
+    "SelectiveFusion", "SlotAttention", "SlotMasks", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
     "UPerHead", "UShaped", "WideHead", "WordsBeside", "XVector",
 ]  # fmt: skip

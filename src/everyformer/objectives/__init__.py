@@ -16,12 +16,13 @@ from everyformer.objectives.ranking import Ranking
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
 from everyformer.objectives.series import Forecast, Likelihood
 from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
+from everyformer.objectives.slots import RebuiltCells, SelfTaughtSlots
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "Distillation", "EachPair", "Forecast", "FutureTokens",
     "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood", "Loss", "MaskedToken",
-    "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "Ranking", "RewardedPruning",
-    "ScaleInvariant", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
+    "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "Ranking", "RebuiltCells", "RewardedPruning",
+    "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip
