@@ -382,6 +382,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
         "objectives.PixelClasses": ("segmenter", "map"),
+        "objectives.PolicyGradient": ("transformer", "ids"),
         "objectives.RebuiltCells": ("spot-object-centric", "none"),
         "objectives.SelfTaughtSlots": ("spot-object-centric", "none"),
         "objectives.ScaleInvariant": ("glpdepth", "depth"),
@@ -419,6 +420,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"] = torch.randint(0, 20, (4, 16), generator=generator)
         batch["labels"][1, 3:] = -100
         batch["labels"][2, :9] = -100
+    if name == "objectives.PolicyGradient":
+        batch["gains"] = torch.randn(4, generator=generator)
     return model, batch
 
 
@@ -427,7 +430,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     [
         n
         for n in names("objectives")
-        if n.removeprefix("objectives.") not in ("Budgeted", "Contrastive", "EachPair", "MatchingTexts", "Ranking")
+        if n.removeprefix("objectives.")
+        not in ("Budgeted", "Contrastive", "EachPair", "ExpertGroups", "MatchingTexts", "Ranking")
     ],
 )
 def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:

@@ -8,6 +8,7 @@ from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, Norm
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
+from everyformer.embeddings.relations import PairPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import ConvSteps, TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem, ResidualPatches, StridedStem
@@ -20,7 +21,7 @@ from everyformer.embeddings.words import PatchesOfWords, PatchWords
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
     "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
-    "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
+    "PairPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
     "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps",
     "TokensToToken", "Variates", "WaveConvs",

@@ -7,6 +7,7 @@ from everyformer.heads.compatible import BasisTransforms
 from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.distributions import NegativeBinomialHead, NormalHead, StudentTHead
+from everyformer.heads.experts import ExpertClasses
 from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
 from everyformer.heads.maps import (
@@ -29,7 +30,7 @@ from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenH
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead", "ClassQueries",
-    "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
+    "ClusterQueries", "DistilledHead", "ExpertClasses", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
     "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
     "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "NegativeBinomialHead", "NormalHead",
     "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
