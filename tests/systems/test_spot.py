@@ -130,8 +130,8 @@ def test_drawn_slots_are_of_the_law_that_is_learnt():
     for training in (True, False):
         first = slots.train(training).first(2, None)
         assert (first[0] != first[1]).any() == training
-        assert (first[0].mean(0) - slots.mean).abs().max() < 0.3 * slots.deviation.exp().max()
-        assert (first[0].std(0) / slots.deviation.exp() - 1).abs().max() < 0.2
+        assert (first[0].mean(0) - slots.start.mean).abs().max() < 0.3 * slots.start.deviation.exp().max()
+        assert (first[0].std(0) / slots.start.deviation.exp() - 1).abs().max() < 0.2
 
 
 def test_rounds_are_those_of_slot_attention():

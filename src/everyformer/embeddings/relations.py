@@ -81,9 +81,10 @@ class PairPatches(Embedding):
         box = self.box_dropout(F.relu(self.box(self.box_norm(boxes.to(inputs.dtype).flatten(0, 1)))))
         place = F.relu(self.where(box.unflatten(0, (-1, 2)).flatten(1)))
         named = F.relu(self.kinds(self.words(kinds).flatten(1)))
-        first = self.first.weight.expand(len(inputs), 1, -1)
+        only = kinds.new_zeros(1)
+        first = self.first(only).expand(len(inputs), 1, -1)
         values = torch.cat((first, torch.cat((far, looks), -1), place[:, None], named[:, None]), 1)
-        return Tokens(self.dropout(values + self.shared.weight), prefix=1)
+        return Tokens(self.dropout(values + self.shared(only)), prefix=1)
 
     def cut(self, maps: Float[Tensor, "B 2 C Y X"]) -> Float[Tensor, "B N E"]:
         """The patches of both maps side by side, row, column and channel after each other."""

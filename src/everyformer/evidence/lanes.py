@@ -106,10 +106,10 @@ def _scores(tuned: bool) -> dict[str, float]:
 
 def _baseline() -> float:
     """The F1 of always answering with the mean of the roads of so many lanes, as many as are best on the training part."""
-    train = [each.lanes for each in _roads(_TRAIN)]
-    means = [np.mean([lanes for lanes in train if len(lanes) == count], 0) for count in (1, 2, 3)]
-    best: Lane = max(means, key=lambda mean: f1([mean] * len(train), train))
-    return f1([best] * len(_TEST), [each.lanes for each in _roads(_TEST)])
+    train = [list(each.lanes) for each in _roads(_TRAIN)]
+    means = [list(np.mean([lanes for lanes in train if len(lanes) == count], 0)) for count in (1, 2, 3)]
+    best: list[Lane] = max(means, key=lambda mean: f1([mean] * len(train), train))
+    return f1([best] * len(_TEST), [list(each.lanes) for each in _roads(_TEST)])
 
 
 def _shown(scores: dict[str, float]) -> str:

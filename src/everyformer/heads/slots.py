@@ -46,25 +46,15 @@ class SlotAttention(Part):
         self.gru = nn.GRUCell(slot_width, slot_width)
         self.mlp_norm = nn.LayerNorm(slot_width)
         self.mlp = Perceptron(slot_width, hidden, slot_width)
-        self.begin()
+        self.start = self.begins()
 
-    def begin(self) -> None:
-        """Make what slots begin as: the mean and the logarithm of the deviation of a normal law."""
-        reach = math.sqrt(3 / self.slot_width)
-        self.mean = nn.Parameter(torch.empty(self.slot_width).uniform_(-reach, reach))
-        self.deviation = nn.Parameter(torch.empty(self.slot_width).uniform_(-reach, reach))
+    def begins(self) -> nn.Module:
+        """What slots begin as."""
+        return _Drawn(self.slots, self.slot_width)
 
     def first(self, batch: int, context: Context | None) -> Float[Tensor, "B S E"]:
         """The slots before the first round."""
-        shape = self.slots, self.slot_width
-        if self.training:
-            generator = None if context is None else context.generator
-            noise = torch.randn(batch, *shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        else:
-            at = torch.arange(math.prod(shape), device=self.mean.device)
-            chance = (scrambled(at * 0x9E3779B1 + 1 & 0xFFFFFFFF).double() + 0.5) / 2**32
-            noise = torch.special.ndtri(chance).to(self.mean.dtype).view(1, *shape).expand(batch, -1, -1)
-        return self.mean + self.deviation.exp() * noise
+        return self.start(batch, None if context is None else context.generator)
 
     def entering_last(self, slots: Float[Tensor, "B S E"], first: Float[Tensor, "B S E"]) -> Float[Tensor, "B S E"]:
         """The slots as the last round is given them."""
@@ -94,17 +84,38 @@ class LearnedSlots(SlotAttention):
     (Jia et al., BO-QSA, 2023, section 3.2).
     """
 
-    def begin(self) -> None:
-        """Make what slots begin as."""
-        self.start = nn.Embedding(self.slots, self.slot_width)
+    def begins(self) -> nn.Module:
+        """What slots begin as."""
+        return nn.Embedding(self.slots, self.slot_width)
 
     def first(self, batch: int, context: Context | None) -> Float[Tensor, "B S E"]:
         """The slots before the first round."""
-        return self.start.weight.expand(batch, -1, -1)
+        return self.start(torch.arange(self.slots, device=self.query.weight.device)).expand(batch, -1, -1)
 
     def entering_last(self, slots: Float[Tensor, "B S E"], first: Float[Tensor, "B S E"]) -> Float[Tensor, "B S E"]:
         """The slots as they are, the gradient of those before the first round."""
         return slots.detach() + (first - first.detach())
+
+
+class _Drawn(nn.Module):
+    """Slots of a normal law that is learnt; in use the draw is always the same."""
+
+    def __init__(self, slots: int, width: int) -> None:
+        super().__init__()
+        self.shape, reach = (slots, width), math.sqrt(3 / width)
+        self.mean = nn.Parameter(torch.empty(width).uniform_(-reach, reach))
+        self.deviation = nn.Parameter(torch.empty(width).uniform_(-reach, reach))
+
+    def forward(self, batch: int, generator: torch.Generator | None) -> Float[Tensor, "B S E"]:
+        """A draw for each sample; `deviation` is its logarithm."""
+        if self.training:
+            shape, mean = (batch, *self.shape), self.mean
+            noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        else:
+            at = torch.arange(math.prod(self.shape), device=self.mean.device)
+            chance = (scrambled(at * 0x9E3779B1 + 1 & 0xFFFFFFFF).double() + 0.5) / 2**32
+            noise = torch.special.ndtri(chance).to(self.mean.dtype).view(1, *self.shape).expand(batch, -1, -1)
+        return self.mean + self.deviation.exp() * noise
 
 
 @part("heads")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from everyformer.backbones import Block, Decoder
+from everyformer.backbones import Block, Encoder
 from everyformer.designs import Design
 from everyformer.feedforward import MLP
 from everyformer.heads import SlotAttention, SlotMasks
+from everyformer.masks import Causal
 from everyformer.mixers import Attention, CrossAttention
 from everyformer.norms import Identity, LayerNorm, PreNorm
 from everyformer.published.upon import upon
@@ -57,7 +58,7 @@ def spot(
     head = spec(
         SlotMasks,
         slots=spec(SlotAttention, slots=slots, slot_width=slot_width, iterations=iterations, hidden=slot_hidden),
-        body=spec(Decoder, blocks=(bare, *(block,) * (decoder_depth - 1)), norm=spec(LayerNorm)),
+        body=spec(Encoder, blocks=(bare, *(block,) * (decoder_depth - 1)), norm=spec(LayerNorm), mask=Causal()),
         orders=orders,
     )
     last = f"head.body.blocks.{decoder_depth - 1}.cross.0.steps"
