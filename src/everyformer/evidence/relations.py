@@ -25,7 +25,7 @@ from everyformer.specs import spec
 RELATIONS = ("nothing", "left of", "right of", "hides", "hidden by", "in front of", "behind")
 """From frequent to rare."""
 _NEAR, _COVERED = 0.4, 0.15
-_SIDE, _CELLS, _STEPS, _BATCH = 48, 8, 600, 64
+_SIDE, _CELLS, _STEPS, _BATCH = 48, 8, 1500, 64
 _PARTS = {"train": range(30_000, 31_200), "valid": range(32_000, 32_200), "test": range(33_000, 33_400)}
 
 
