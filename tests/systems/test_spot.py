@@ -87,8 +87,8 @@ def test_masks_slots_and_gradients_are_those_of_the_authors():
 
 
 def test_orders_are_those_of_the_authors_and_go_through_every_cell():
-    assert torch.equal(ways(GRID, "cpu"), load_file(FIXTURES / "spot.safetensors")["orders"].long())
-    found = ways((3, 5), "cpu")
+    assert torch.equal(ways(GRID, torch.device("cpu")), load_file(FIXTURES / "spot.safetensors")["orders"].long())
+    found = ways((3, 5), torch.device("cpu"))
     assert torch.equal(found.sort(1).values, torch.arange(15).expand(9, -1))
     assert len({tuple(each.tolist()) for each in found}) == 9
     rows, columns = found // 5, found % 5
@@ -102,7 +102,7 @@ def test_a_cell_is_rebuilt_of_those_before_it_and_the_slots_alone(which):
     values = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(0))
     slots = head.slots(values)
     head.slots.forward = lambda cells, context: slots
-    order = ways(GRID, "cpu")[which]
+    order = ways(GRID, torch.device("cpu"))[which]
     before = told(head, values, which)[1]["rebuilt"]
     for at in (0, 7, 15):
         changed = values.clone()

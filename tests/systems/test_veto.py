@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused():
     model = model_of(tiny("veto"))
     batch = example(model, 2)
     with pytest.raises(ef.BadInput, match="expected maps of pairs of"):
-        model(**{**batch, "inputs": batch["inputs"][..., :2]})
+        model(**{**batch, "inputs": batch["inputs"][:, :, :2]})
     with pytest.raises(ef.DoesNotFit, match="counts of 2 classes, and the experts have 5"):
         ExpertGroups(counts=(2, 1))(model, {**batch, "labels": torch.tensor([0, 1])})
     with pytest.raises(ef.DoesNotFit, match="needs a head with some"):
