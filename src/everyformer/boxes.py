@@ -1,10 +1,13 @@
-"""Boxes: (centre x, centre y, width, height) or (left, top, right, bottom), and how much two of them have in common."""
+"""Boxes: (centre x, centre y, width, height) or (left, top, right, bottom), how much two of them have in common, and what
+they show.
+"""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
@@ -28,3 +31,18 @@ def overlaps(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> tuple[Tensor
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inner
     least = torch.finfo(union.dtype).eps
     return inner / union.clamp(min=least), (outer - union) / outer.clamp(min=least)
+
+
+def regions(
+    maps: Float[Tensor, "N C Y X"], boxes: Float[Tensor, "N 4"], side: int, *, samples: int = 2
+) -> Float[Tensor, "N C side side"]:
+    """What maps show inside boxes (corners, as shares of the sides), on a grid of `side` cells a side, each the mean of
+    `samples`^2 bilinear ones (RoIAlign of He et al., Mask R-CNN, 2017, section 3; aligned as in Detectron2).
+    """
+    first, last = boxes.unflatten(-1, (2, 2)).unbind(-2)
+    steps = (torch.arange(side * samples, device=boxes.device, dtype=boxes.dtype) + 0.5) / (side * samples)
+    at = first[:, None] + steps[:, None] * (last - first)[:, None]
+    x, y = (2 * at - 1).unbind(-1)
+    grid = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), -1)
+    found = F.grid_sample(maps, grid.to(maps.dtype), padding_mode="border", align_corners=False)
+    return F.avg_pool2d(found, samples)

@@ -383,6 +383,9 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
         "objectives.PixelClasses": ("segmenter", "map"),
+        "objectives.PolicyGradient": ("transformer", "ids"),
+        "objectives.RebuiltCells": ("spot-object-centric", "none"),
+        "objectives.SelfTaughtSlots": ("spot-object-centric", "none"),
         "objectives.ScaleInvariant": ("glpdepth", "depth"),
         "objectives.SequenceToSequence": ("transformer", "ids"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
@@ -418,6 +421,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"] = torch.randint(0, 20, (4, 16), generator=generator)
         batch["labels"][1, 3:] = -100
         batch["labels"][2, :9] = -100
+    if name == "objectives.PolicyGradient":
+        batch["gains"] = torch.randn(4, generator=generator)
     return model, batch
 
 
@@ -426,7 +431,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     [
         n
         for n in names("objectives")
-        if n.removeprefix("objectives.") not in ("Budgeted", "Contrastive", "EachPair", "MatchingTexts", "Ranking")
+        if n.removeprefix("objectives.")
+        not in ("Budgeted", "Contrastive", "EachPair", "ExpertGroups", "MatchingTexts", "Ranking")
     ],
 )
 def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
@@ -438,7 +444,11 @@ def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
     objective: Any = spec_of(name).build().eval()
     if hasattr(objective, "teach"):
         teachers = range(9, 9 + len(inspect.signature(objective.teach).parameters))
-        teaching = {"objectives.AlignedDistillation": "llama", "objectives.SourcePruning": "transformer"}
+        teaching = {
+            "objectives.AlignedDistillation": "llama",
+            "objectives.SelfTaughtSlots": "spot-object-centric",
+            "objectives.SourcePruning": "transformer",
+        }
         objective.teach(*(model_of(tiny(teaching.get(name, "vit")), seed=seed) for seed in teachers))
     if hasattr(objective, "learn"):
         objective.learn(batch["inputs"])

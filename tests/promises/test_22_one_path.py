@@ -31,10 +31,10 @@ def batch_of(model: nn.Module, *, graph: bool = False) -> dict[str, torch.Tensor
 BARE = "a parameter that no forward of its module meets, but a product or a choice, or that is run backwards"
 OTHERWISE = (
     nn.BatchNorm1d, nn.BatchNorm2d, ef.backbones.FreeLatent, ef.feedforward.SampleGate, ef.mixers.SubsampledAttention, ef.norms.UnifiedNorm, ef.reduction.DynamicViT, ef.reduction.Patchout,
-    ef.reduction.Interpreter, ef.reduction.RandomDrop,
+    ef.heads.SlotMasks, ef.reduction.Interpreter, ef.reduction.RandomDrop,
 )  # fmt: skip
 """What is another function in training by its own definition: statistics of the batch, tokens or layers left out at random,
-codes that are told."""
+codes that are told, orders that are drawn."""
 
 
 @pytest.mark.parametrize("name", systems())

@@ -15,7 +15,7 @@ import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import MapHead, Mixer, Transition
 from everyformer.heads import Pixels
-from everyformer.masks import Window
+from everyformer.masks import Causal, Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
 from everyformer.specs import Spec, signature
@@ -177,6 +177,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.MaskedPatches": {"patch": 4, "image": 16},
     "embeddings.OverlapPatches": {"image": 16},
     "embeddings.NormedPatches": {"patch": 4, "image": 16, "patch_norm": ef.spec(ef.norms.LayerNorm)},
+    "embeddings.PairPatches": {
+        "channels": 3,
+        "depth_channels": 2,
+        "side": 4,
+        "kinds": 20,
+        "words": 8,
+        "place_width": 8,
+        "depth_width": 8,
+        "dropout": 0.0,
+    },
     "embeddings.PairStem": {"image": 16},
     "embeddings.PatchWords": {"patch": 4, "stride": 2, "word_width": 2, "image": 16},
     "embeddings.PatchesOfWords": {"patch": 4, "stride": 2, "word_width": 2, "image": 16},
@@ -243,6 +253,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "body": _asking,
         "norm": ef.spec(ef.norms.LayerNorm),
     },
+    "heads.ClassQueries": {"classes": 3, "body": _asking, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.LevelQueries": _by_levels,
     "heads.MaskedQueries": _by_levels,
     "heads.LevelsTogether": {**_together.options},
@@ -272,6 +283,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.SelectiveFusion": {"hidden": 16},
     "heads.PlainUPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2), "levels": (0, 0, -1, -1)},
     "heads.XVector": {"classes": 3, "output": 8, "widths": (8, 12), "kernels": (1, 1), "dilations": (1, 1)},
+    "heads.ExpertClasses": {"groups": (2, 3)},
+    "heads.LearnedSlots": {"iterations": 1},  # whose gradient is its derivative
+    "heads.SlotMasks": {
+        "slots": ef.spec(ef.heads.SlotAttention, slots=3, slot_width=16, hidden=24),
+        "body": _block.but(
+            mixer=ef.spec(ef.mixers.Attention, heads=HEADS, mask=Causal()),
+            cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="slots", steps=(ef.spec(ef.scores.Noted),)),),
+        ),
+    },
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
     "heads.UnwarpedUShaped": {"classes": 3, "hidden": (16, 8)},

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 KINDS = ("ball", "box", "pillar")
 """What stands in a room."""
 GROUND = ("wall", "floor")
-EYE, FAR, FOCAL = 1.4, 12.0, 1.1
-"""How high the eye is above the floor, how far away the wall, and how long the lens, in widths of the picture."""
+EYE, FAR, FOCAL, HORIZON = 1.4, 12.0, 1.1, 0.45
+"""How high the eye is above the floor, how far away the wall, how long the lens, in widths of the picture, and at which
+share of the picture's height what is as high as the eye is seen.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,14 @@ class Scene:
 def render(seed: int, side: int = 64, most: int = 5) -> Scene:
     """A scene of 1 to `most` things: a function of the seed alone."""
     random = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side]
-    rays = np.stack([(x + 0.5) / side - 0.5, (y + 0.5) / side - 0.45, np.full(x.shape, FOCAL)], -1) / FOCAL
+    rays = rays_of(side)
     light = np.array([random.uniform(-0.7, 0.7), 1.0, 0.8])
     light /= np.linalg.norm(light)
 
-    depth, classes = np.full(x.shape, FAR), np.zeros(x.shape, dtype=np.int64)
-    down = rays[..., 1] > EYE / FAR
-    depth[down], classes[down] = EYE / rays[..., 1][down], 1
-    things = np.full(x.shape, -1)
-    colour = np.empty((*x.shape, 3))
+    depth, down = floor(rays)
+    classes = down.astype(np.int64)
+    things = np.full(depth.shape, -1)
+    colour = np.empty((*depth.shape, 3))
     tint = random.uniform(0.3, 0.8, (2, 3))
     point = rays * depth[..., None]
     tiles = (np.floor(point[..., 0]) + np.floor(point[..., 2])) % 2
@@ -61,6 +61,24 @@ def render(seed: int, side: int = 64, most: int = 5) -> Scene:
     fog = 1 - 0.4 * (depth / FAR)[..., None]
     noisy = colour * fog + random.normal(0, 0.02, colour.shape)
     return _told((noisy.clip(0, 1) * 255).astype(np.uint8), depth.astype(np.float32), classes, things, kinds)
+
+
+def rays_of(side: int) -> Float[np.ndarray, "Y X 3"]:
+    """Where each pixel looks: to the right, down, and 1 ahead."""
+    y, x = np.mgrid[:side, :side]
+    return np.stack([(x + 0.5) / side - 0.5, (y + 0.5) / side - HORIZON, np.full(x.shape, FOCAL)], -1) / FOCAL
+
+
+def seen(aside: Float[np.ndarray, "*n"], away: Float[np.ndarray, "*n"]) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the picture the floor is seen, x and y as shares of its sides."""
+    return 0.5 + FOCAL * aside / away, HORIZON + FOCAL * EYE / away
+
+
+def floor(rays: Float[np.ndarray, "Y X 3"]) -> tuple[Float[np.ndarray, "Y X"], Bool[np.ndarray, "Y X"]]:
+    """How far away the wall or the floor is, and which pixels show the floor."""
+    depth, down = np.full(rays.shape[:2], FAR), rays[..., 1] > EYE / FAR
+    depth[down] = EYE / rays[..., 1][down]
+    return depth, down
 
 
 def _thing(kind: str, random: np.random.Generator, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, Fine
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
+from everyformer.embeddings.relations import PairPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
 from everyformer.embeddings.series import ConvSteps, TimeSteps, Variates
 from everyformer.embeddings.stems import HalvingStem, PairStem, PatchwiseStem, ResidualPatches, StridedStem
@@ -15,13 +16,13 @@ from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.tables import BinaryFilters, FixedVectors, RealFilters
 from everyformer.embeddings.text import DomainText, MarkedText, SpelledText, Text, TiedText
 from everyformer.embeddings.waves import WaveConvs
-from everyformer.embeddings.words import PatchesOfWords, PatchWords
+from everyformer.embeddings.words import PatchWords, PatchesOfWords
 
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
-    "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
-    "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
-    "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
-    "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps",
-    "TokensToToken", "Variates", "WaveConvs",
+    "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
+    "OverlapPatches", "PairPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem",
+    "Patterns", "QuadPatches", "RealFilters", "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs",
+    "SpectrogramFrames", "SpectrogramPatches", "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem",
+    "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ from everyformer.reduction import Interpreter, expedite
 from everyformer.specs import spec
 from everyformer.tokens import Tokens
 
-_NOTHING = 10
+NOTHING = 10
 """The class of a cell in which no digit stands."""
 
 
@@ -82,11 +82,11 @@ class Canvases:
         chosen = torch.randint(low, high, (count, self.digits), generator=self.generator)
         corners = torch.randint(0, 25, (count, self.digits, 2), generator=self.generator)
         pictures = torch.zeros(count, 32, 32)
-        pixels = torch.full((count, 32, 32), _NOTHING)
+        pixels = torch.full((count, 32, 32), NOTHING)
         for picture, marked, digits, places in zip(pictures, pixels, chosen, corners.tolist(), strict=True):
             for digit, (y, x) in zip(digits, places, strict=True):
                 picture[y : y + 8, x : x + 8] = self.images[digit]
-                marked[y : y + 8, x : x + 8] = torch.where(self.images[digit] > 0.2, self.classes[digit], _NOTHING)
+                marked[y : y + 8, x : x + 8] = torch.where(self.images[digit] > 0.2, self.classes[digit], NOTHING)
         cells = pixels.unflatten(1, (16, 2)).unflatten(3, (16, 2)).amin((2, 4))
         return pictures[:, None], self.classes[chosen[:, -1]], cells.flatten(1)
 
@@ -134,7 +134,7 @@ def quadtree_against_grid() -> Finding:
 def expedit_against_pooling() -> Finding:
     """The class of each cell of canvases with three digits, four blocks, the last three on a quarter of the tokens."""
     design = ef.design("vit", image=32, patch=2, channels=1, width=64, depth=4, heads=4, ratio=2.0)
-    model = design.swap("head", ef.spec(ef.heads.CellHead, outputs=_NOTHING + 1)).build(seed=0)
+    model = design.swap("head", ef.spec(ef.heads.CellHead, outputs=NOTHING + 1)).build(seed=0)
     Canvases(3).teach(model, 500, 16, cells=True)
     made = expedite(model, after=1)
     pictures, _, cells = Canvases(3, seed=1).draw(200, test=True)
@@ -169,7 +169,7 @@ def _pooled(model: Any, pictures: Tensor, after: int) -> Tensor:
 def _overlap(said: Tensor, true: Tensor) -> float:
     """Intersection over union, the mean of all classes."""
     shares = []
-    for each in range(_NOTHING + 1):
+    for each in range(NOTHING + 1):
         both, either = (said == each) & (true == each), (said == each) | (true == each)
         shares.append(float(both.sum() / either.sum().clamp(min=1)))
     return sum(shares) / len(shares)
@@ -183,7 +183,7 @@ def _interpreted() -> dict[str, float]:
 
     def noisy(count: int, *, test: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         pictures, classes, cells = canvases.draw(count, test=test)
-        marked = cells.unflatten(1, (8, 2, 8, 2)).amin((2, 4)).flatten(1) < _NOTHING
+        marked = cells.unflatten(1, (8, 2, 8, 2)).amin((2, 4)).flatten(1) < NOTHING
         return pictures + 0.1 * torch.randn(pictures.shape, generator=noise), classes, marked
 
     plain: Any = ef.create("vit", **shape, seed=0)

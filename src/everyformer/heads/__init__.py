@@ -7,34 +7,37 @@ from everyformer.heads.compatible import BasisTransforms
 from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.distributions import NegativeBinomialHead, NormalHead, StudentTHead
+from everyformer.heads.experts import ExpertClasses
 from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
 from everyformer.heads.maps import (
     AttentiveDecoder,
     LinearDecoder,
+    MLPDecoder,
     MaskTransformer,
     MixedLevels,
-    MLPDecoder,
     PlainUPerHead,
-    UnwarpedUShaped,
     UPerHead,
     UShaped,
-)  # fmt: skip
-from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
+    UnwarpedUShaped,
+)
+from everyformer.heads.masks import LevelQueries, MaskQueries, MaskedQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
 from everyformer.heads.probes import ProbePool, WordsBeside
-from everyformer.heads.queries import BoxQueries, Queries
+from everyformer.heads.queries import BoxQueries, ClassQueries, Queries
 from everyformer.heads.replayed import ContextReplay
+from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
-    "ClusterQueries", "ContextReplay", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
-    "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
-    "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead",
-    "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
-    "SelectiveFusion", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
-    "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
+    "ClassQueries", "ClusterQueries", "ContextReplay", "DistilledHead", "ExpertClasses", "FirstAndMean", "FirstToken",
+    "ForecastHead", "FutureHead", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries",
+    "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "MaskedQueries",
+    "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead",
+    "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention",
+    "SlotMasks", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
+    "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
 ]  # fmt: skip

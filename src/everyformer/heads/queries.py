@@ -1,4 +1,4 @@
-"""Learned queries that look at the cells of a picture, and those that say a box."""
+"""Learned queries that look at the cells of a picture, those that say a box, and those that stand for a class each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Queries(Head):
         self.body: Backbone = self.make("body", body, width)
         self.norm: Norm = self.make("norm", norm, width)
 
-    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N E"]:
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N *E"]:
         """What the queries say at the end."""
         layers = asked(self.body, self.queries, tokens)
         if context is not None and context.notes is not None:
@@ -87,3 +87,20 @@ class BoxQueries(Queries):
         """What queries say."""
         values = super().told(values)
         return torch.cat((self.classify(values), self.box(values).sigmoid()), -1)
+
+
+@part("heads")
+class ClassQueries(Queries):
+    """One query for each class, which looks for what that class has; the same vector finds in every one whether it is there
+    (Paul et al., INTR, 2024, section 3.2).
+
+    Where the query of a class looked is what the taps of the body's cross-attention show.
+    """
+
+    def __init__(self, width: int, *, classes: int, body: Spec[Backbone], norm: Spec[Norm]) -> None:
+        super().__init__(width, body=body, norm=norm, queries=classes)
+        self.presence = nn.Linear(width, 1)
+
+    def told(self, values: Float[Tensor, "*L B N D"]) -> Float[Tensor, "*L B N"]:
+        """The logit of each class."""
+        return self.presence(super().told(values)).squeeze(-1)

@@ -14,9 +14,9 @@ from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
 
-def placed(tokens: Tokens, places: Position) -> Float[Tensor, "B N D"]:
-    """The values with the positions added; leading tokens have none."""
-    added = places(tokens)
+def placed(tokens: Tokens, places: Position | None) -> Float[Tensor, "B N D"]:
+    """The values with the positions added, where there are any; leading tokens have none."""
+    added = None if places is None else places(tokens)
     return tokens.values if added is None else tokens.values + F.pad(added, (0, 0, tokens.prefix, 0))
 
 
@@ -51,7 +51,7 @@ class PlacedAttention(Attention):
 class PlacedCrossAttention(CrossAttention):
     """q of x + p, k of m + r, v of m, over a memory m (Carion et al., DETR, 2020, section A.4).
 
-    `places` gives p, of the tokens, and `memory_places` r, of the memory.
+    `places` gives p, of the tokens, and `memory_places` r, of the memory; without it r is nothing.
     """
 
     capabilities = (CrossAttention.capabilities - {"incremental"}) | {"ordered"}
@@ -61,7 +61,7 @@ class PlacedCrossAttention(CrossAttention):
         width: int,
         *,
         places: Spec[Position],
-        memory_places: Spec[Position],
+        memory_places: Spec[Position] | None,
         heads: int = 8,
         memory: str = "encoder",
         bias: bool = True,
@@ -72,9 +72,10 @@ class PlacedCrossAttention(CrossAttention):
         self.key = nn.Linear(width, width, bias=bias)
         self.value = nn.Linear(width, width, bias=bias)
         self.places: Position = self.make("places", places, width, heads)
-        self.memory_places: Position = self.make("memory_places", memory_places, width, heads)
+        self.memory_places: Position | None = self.make("memory_places", memory_places, width, heads)
         for each in (self.places, self.memory_places):
-            each.stands_in("embedding")
+            if each is not None:
+                each.stands_in("embedding")
 
     def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
         """The queries of all heads."""

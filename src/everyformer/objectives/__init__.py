@@ -8,20 +8,24 @@ from everyformer.objectives.compatible import BackwardCompatible
 from everyformer.objectives.contrastive import Contrastive, EachPair, MatchingTexts
 from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
+from everyformer.objectives.experts import ExpertGroups
 from everyformer.objectives.future import FutureTokens
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import DeepPixelClasses, PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, SourcePruning, TokenPruning
 from everyformer.objectives.ranking import Ranking
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
+from everyformer.objectives.rewards import PolicyGradient
 from everyformer.objectives.series import Forecast, Likelihood
 from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
+from everyformer.objectives.slots import RebuiltCells, SelfTaughtSlots
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
-    "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "Forecast", "FutureTokens",
-    "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood", "Loss", "MaskedToken",
-    "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "Ranking", "RewardedPruning",
-    "ScaleInvariant", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
+    "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
+    "Forecast", "FutureTokens", "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood",
+    "Loss", "MaskedToken", "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places",
+    "PolicyGradient", "Ranking", "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots",
+    "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip

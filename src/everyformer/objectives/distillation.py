@@ -18,15 +18,12 @@ from everyformer.objectives.text import token_loss
 from everyformer.registry import part
 
 
-class Taught(Objective):
-    """What distillations share: a teacher that is neither trained nor saved.
+class WithTeacher(Objective):
+    """Base: a teacher that is neither trained nor saved."""
 
-    A head that has an answer of its own for the teacher (`DistilledHead`) is held to the teacher by that one alone.
-    """
-
-    def __init__(self, *, teacher: str | None, share: float, smoothing: float) -> None:
+    def __init__(self, *, teacher: str | None) -> None:
         super().__init__()
-        self.teacher_path, self.share, self.smoothing = teacher, share, smoothing
+        self.teacher_path = teacher
         self._teacher: list[nn.Module] = []
 
     def teach(self, teacher: nn.Module) -> None:
@@ -41,6 +38,17 @@ class Taught(Objective):
                 f"{type(self).__name__} has no teacher; call objective.teach(model) or set objective.teacher=RUN"
             )
         return self._teacher[0]
+
+
+class Taught(WithTeacher):
+    """What distillations share.
+
+    A head that has an answer of its own for the teacher (`DistilledHead`) is held to the teacher by that one alone.
+    """
+
+    def __init__(self, *, teacher: str | None, share: float, smoothing: float) -> None:
+        super().__init__(teacher=teacher)
+        self.share, self.smoothing = share, smoothing
 
     def soft(self, student: Float[Tensor, "B C"], teacher: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
         """What the student is told by the teacher."""

@@ -1,4 +1,6 @@
-"""Designs that say what things a picture shows and where: DETR (Carion et al., 2020)."""
+"""Designs in which queries say what a picture shows: things and where they are, DETR (Carion et al., 2020); one class each,
+INTR (Paul et al., 2024).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,13 @@ from everyformer.contracts import Residual
 from everyformer.designs import Design
 from everyformer.embeddings import ResidualStem
 from everyformer.feedforward import MLP
-from everyformer.heads import BoxQueries
+from everyformer.heads import BoxQueries, ClassQueries
 from everyformer.mixers import PlacedAttention, PlacedCrossAttention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PostNorm
 from everyformer.positions import Carried, ScaledSinusoidal
 from everyformer.published.pyramids import residual_stages
+from everyformer.published.upon import upon
 from everyformer.registry import system
 from everyformer.specs import Spec, spec
 
@@ -81,3 +84,22 @@ def detr(
             start=spec(Xavier),
         )
     )
+
+
+@system(
+    "intr",
+    title="A Simple Interpretable Transformer for Fine-Grained Image Classification and Analysis",
+    authors="Paul et al.",
+    year=2024,
+    arxiv="2311.04157",
+    idea="Each class is a query that looks for itself in the picture, and one vector shared by all says whether it is there.",
+    tasks=("image-classification",),
+    default="r50",
+    sizes={"r50": {}},
+)
+@upon(detr, fixed={"queries": 1, "classes": 1})
+def intr(design: Design, *, classes: int = 200) -> Design:
+    """Section 3.2 on DETR, where cells have positions in the encoder alone, as in the authors' code."""
+    head = design.get("head")
+    design = design.set("head", spec(ClassQueries, classes=classes, body=head.get("body"), norm=head.get("norm")))
+    return design.set("head.body.blocks.*.cross.0.memory_places", None)
