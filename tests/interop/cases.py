@@ -32,6 +32,7 @@ _MRA = {
     **_ENCODER, "hidden_size": 64, "num_attention_heads": 2, "max_position_embeddings": 128, "block_per_row": 2,
     "initial_prior_diagonal_n_blocks": 1,
 }  # fmt: skip
+_YOSO = {**_ENCODER, "conv_window": 3, "hash_code_len": 4}
 _DISTILBERT = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
     "num_labels": CLASSES,
@@ -428,6 +429,7 @@ CASES = [
     Case("NystromformerForMultipleChoice", "NystromformerConfig", {**_NYSTROMFORMER, "segment_means_seq_len": 6},
          whole_choices(13)),
     Case("MraForMultipleChoice", "MraConfig", _MRA, whole_choices(128)),
+    Case("YosoForMultipleChoice", "YosoConfig", _YOSO, whole_choices(13)),
     Case("DistilBertForMultipleChoice", "DistilBertConfig", _DISTILBERT, choices),
     Case("ElectraForMultipleChoice", "ElectraConfig", {**_ENCODER, "embedding_size": 20}, choices),
     Case("ModernBertForMultipleChoice", "ModernBertConfig", _MODERNBERT, choices),
@@ -462,6 +464,11 @@ CASES = [
         "MraConfig", _MRA, whole_text(2, 128),
     ),
     *_all("MraForQuestionAnswering", "MraConfig", {**_MRA, "num_labels": 2}, whole_text(2, 128)),
+    *_all(
+        "YosoModel YosoForMaskedLM YosoForSequenceClassification YosoForTokenClassification",
+        "YosoConfig", _YOSO, whole_text(3, 13),  # theirs counts padding
+    ),
+    *_all("YosoForQuestionAnswering", "YosoConfig", {**_YOSO, "num_labels": 2}, whole_text(3, 13)),
     *_all(
         "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification DistilBertForTokenClassification",
         "DistilBertConfig", _DISTILBERT, text,

@@ -264,6 +264,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.PlacedCrossAttention": (cross, 1.0),
     "mixers.PlaneStateSpace": (plane, 1 + math.log(14 / 11) / math.log(8)),
     "mixers.RingAttention": (attention, 2.0),
+    "mixers.BernoulliAttention": (attention, 2.0),
     "mixers.BigBirdAttention": (big_bird, 0.93),
     "mixers.CausalComparison": (lambda n, d: 0, 1.0),
     "mixers.ChannelMix": (lambda n, d: 2 * n * d * 9 * d, 1.0),
@@ -312,6 +313,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.RetrievedAttention": (retrieved, 1.0),
     "mixers.Retention": (retention, 1.0),
     "mixers.RoutedGlobal": (routed, 1.03),
+    "mixers.SampledBernoulliAttention": (lambda n, d: 2 * n * d * 4 * d + 2 * 2 * n * d * 9 * 64, 1.0),
     "mixers.SegmentAttention": (attention, 2.0),
     "mixers.StateSpace": (state_space, 1.0),
     "mixers.SubsampledAttention": (lambda n, d: 2 * n * d * 4 * d + n * n * d, 1.95),  # half of the tokens in training

@@ -364,6 +364,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "hidden": ((24,), (24,)),
     },
     "xcit": {**_PICTURES, "patch": 4},
+    "yoso": {**_TEXT, "hidden": 48, "length": 16, "bits": 4, "hashes": None},
 }
 for _name in (
     "a-vit",

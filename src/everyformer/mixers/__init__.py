@@ -1,6 +1,7 @@
 """Parts that turn Tokens into an update of each token from the others."""
 
 from everyformer.mixers.attention import Attention, CrossAttention
+from everyformer.mixers.bernoulli import BernoulliAttention, SampledBernoulliAttention
 from everyformer.mixers.bigbird import BigBirdAttention
 from everyformer.mixers.bottleneck import InvertedBottleneck
 from everyformer.mixers.codes import HashFeatures, SharedLinearAttention, fit_codes
@@ -78,7 +79,8 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, FilledWindows, Spread, Windows
 
 __all__ = [
-    "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BigBirdAttention",
+    "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BernoulliAttention",
+    "BigBirdAttention",
     "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention", "ConvAttention", "ConvMLP",
     "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeformableAttention", "DeltaNet",
     "Depthwise", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention",
@@ -91,7 +93,8 @@ __all__ = [
     "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "ParallelCross", "PartialAttention",
     "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling",
     "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SegmentAttention", "SharedLinearAttention",
+    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention",
+    "SegmentAttention", "SharedLinearAttention",
     "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace",
     "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP",
     "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
