@@ -54,6 +54,9 @@ _GEMMA = {
     **_LLAMA, "head_dim": 12, "query_pre_attn_scalar": 10, "sliding_window": 4,
     "layer_types": ["sliding_attention", "full_attention"],
 }  # fmt: skip
+_GRIFFIN = {
+    **_BODY, **_END, "num_hidden_layers": 4, "num_key_value_heads": 1, "attention_window_size": 5, "logits_soft_cap": 3.0,
+}  # fmt: skip
 _STRETCHED = {
     "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
@@ -521,6 +524,7 @@ CASES = [
         "Gemma2ForCausalLM Gemma2Model Gemma2ForSequenceClassification Gemma2ForTokenClassification",
         "Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 2.0}, text,
     ),
+    *_all("RecurrentGemmaForCausalLM RecurrentGemmaModel", "RecurrentGemmaConfig", _GRIFFIN, whole_text(3, 13)),
     *_all("Gemma3ForCausalLM Gemma3TextModel Gemma3TextForSequenceClassification", "Gemma3TextConfig", _GEMMA, text),
     Case("Gemma3ForCausalLM", "Gemma3TextConfig", {**_GEMMA, "rope_parameters": _STRETCHED}, text),
     Case("T5ForConditionalGeneration", "T5Config", _T5, translation),

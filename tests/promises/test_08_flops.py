@@ -283,6 +283,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.Depthwise": (lambda n, d: 18 * n * d, 1.0),
     "mixers.GatedConvolution": (gated_convolution, 1.0),
     "mixers.Pooling": (lambda n, d: 0, 1.0),
+    "mixers.RealGatedRecurrence": (lambda n, d: 2 * n * d * (3 * d + 2 * d // 8) + scanned(n, d, 1, 1, 64), 1.0),
     "mixers.ReducedAttention": (reduced, 1.95),
     "mixers.Spread": (apart(2), 1.0),
     "mixers.Windows": (apart(3), 1.0),

@@ -286,6 +286,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pvt-v2": {**_SPATIAL, "ratios": (2.0, 2.0)},
     "quantizable-transformers": {**_TEXT, "length": 16},
     "randformer": {**_PYRAMID, "widths": (16, 32)},
+    "recurrentgemma": {**_TEXT, "hidden": 48, "depth": 3, "key_heads": 1, "window": 4},
     "return-of-the-encoder": {**_TEXT, "hidden": 48, "key_heads": 2, "head_width": 8, "decoder_depth": 1},
     "reformer": {**_TEXT, "hidden": 48, "length": 16, "chunk": 4, "buckets": 4, "grid": None, "widths": None},
     "retnet": _TEXT,

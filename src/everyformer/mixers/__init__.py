@@ -59,6 +59,7 @@ from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.prob_sparse import ProbSparse
 from everyformer.mixers.projected import ProjectedAttention
+from everyformer.mixers.real_gated import RealGatedRecurrence
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, EmbeddingFree, ReducedAttention
 from everyformer.mixers.retention import Retention
@@ -92,7 +93,7 @@ __all__ = [
     "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys",
     "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "ParallelCross", "PartialAttention",
     "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling",
-    "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
+    "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "RealGatedRecurrence", "ReducedAttention", "ReluFeatures",
     "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention",
     "SegmentAttention", "SharedLinearAttention",
     "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace",
