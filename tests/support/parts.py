@@ -137,6 +137,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.PairedBlock": dict(_pair.options),
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
+    "backbones.Pervasive": {"layers": 2, "growth": 6},
     "backbones.PrioritisedBlock": {**_block.options, "exact": 2, "size": 2, "fine": 1, "explore": 0.0},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
     "backbones.Round": dict(_round.options),

@@ -277,6 +277,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "partialformer": {**_TEXT, "depth": 1, "decoder_depth": 1, "value_heads": 6, "decoder_value_heads": 6},
     "patternformer": {**_PICTURES, "stages": (6, 8), "patterns": 6, "side": 8},
     "performer": {**_TEXT, "hidden": 48, "length": 16, "features": 32},
+    "pervasive-attention": {"vocabulary": 20, "width": 16, "layers": 2, "growth": 6},
     "pit": {**_HEADS, "width": 16, "patch": 8, "stride": 4},
     "ponet": {**_TEXT, "length": 16},
     "poolformer": {**_PYRAMID, "widths": (16, 32)},

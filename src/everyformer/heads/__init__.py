@@ -20,7 +20,16 @@ from everyformer.heads.maps import (
 )  # fmt: skip
 from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
-from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
+from everyformer.heads.pools import (
+    AttentionPool,
+    FirstAndMean,
+    FirstToken,
+    Largest,
+    LastToken,
+    LeadingMean,
+    LeadingMix,
+    Mean,
+)
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.queries import BoxQueries, Queries
 from everyformer.heads.speakers import XVector
@@ -28,7 +37,7 @@ from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenH
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
-    "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "LastToken",
+    "ClusterQueries", "DistilledHead", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Largest", "LastToken",
     "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
     "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "NegativeBinomialHead", "NormalHead",
     "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
