@@ -143,6 +143,13 @@ def apart(side: int) -> Callable[[int, int], float]:
     return formula
 
 
+def fused(n: int, d: int) -> float:
+    """Rows of which the first token sees all, and the others each other and the first ones."""
+    rows, columns = grid_of(n)
+    own = columns - 1
+    return 8 * n * d * d + 4 * d * (rows * own * (own + rows) + rows * n)
+
+
 def reduced(n: int, d: int) -> float:
     """Keys and values on half the rows and columns, which a convolution of 2 x 2 makes."""
     rows, columns = grid_of(n)
@@ -297,6 +304,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.LocalInteraction": (lambda n, d: 2 * 18 * n * d, 1.0),
     "mixers.RandomMixing": (lambda n, d: 2 * 16 * 16 * d, 0.0),
     "mixers.SlimAttention": (attention, 2.0),
+    "mixers.FusedAttention": (fused, 1.5),
     "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),

@@ -99,6 +99,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "factors": (2, 0.5),
         "fused": 8,
     },
+    "fie": {**_TEXT, "hidden": 48, "length": 16, "shared": 2, "passages": 3, "longest": 3},
     "fit": {
         "classes": 3,
         "image": 16,

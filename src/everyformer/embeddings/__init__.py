@@ -6,6 +6,7 @@ from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
 from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
+from everyformer.embeddings.passages import Passages
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
@@ -20,7 +21,7 @@ from everyformer.embeddings.words import PatchesOfWords, PatchWords
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
     "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches", "OverlapPatches",
-    "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
+    "PairStem", "Passages", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters",
     "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches",
     "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps",
     "TokensToToken", "Variates", "WaveConvs",

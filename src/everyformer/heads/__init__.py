@@ -32,6 +32,7 @@ from everyformer.heads.pools import (
 )
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.queries import BoxQueries, Queries
+from everyformer.heads.spans import SpanHead, answers, spans
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
@@ -41,6 +42,6 @@ __all__ = [
     "LeadingMean", "LeadingMix", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
     "MaskQueries", "MaskTransformer", "MaskedQueries", "Mean", "Narrow", "NegativeBinomialHead", "NormalHead",
     "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined",
-    "SelectiveFusion", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
-    "UPerHead", "UShaped", "WideHead", "WordsBeside", "XVector",
+    "SelectiveFusion", "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
+    "UPerHead", "UShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ from everyformer.mixers.features import (
 )
 from everyformer.mixers.fixed_point import FixedPointAttention
 from everyformer.mixers.fourier import FourierMixer
+from everyformer.mixers.fused import FusedAttention
 from everyformer.mixers.gated_attention import GatedAttention
 from everyformer.mixers.gated_convolution import GatedConvolution
 from everyformer.mixers.gated_linear import GatedLinearAttention
@@ -86,7 +87,7 @@ __all__ = [
     "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeformableAttention", "DeltaNet",
     "Depthwise", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention",
     "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention", "FlatCross", "FourierFeatures",
-    "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
+    "FourierMixer", "FusedAttention", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
     "GeneratedDirections", "GlobalLocal", "HashFeatures", "HierarchicalCross", "Hyena", "Identity",
     "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention",
     "LatentAttention", "LegendreMemory", "LinearAttention",

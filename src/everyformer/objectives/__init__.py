@@ -16,12 +16,13 @@ from everyformer.objectives.ranking import Ranking
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
 from everyformer.objectives.series import Forecast, Likelihood
 from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
+from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "Distillation", "EachPair", "Forecast", "FutureTokens",
-    "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood", "Loss", "MaskedToken",
+    "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood", "Loss", "MarginalSpans", "MaskedToken",
     "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "Ranking", "RewardedPruning",
     "ScaleInvariant", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip
