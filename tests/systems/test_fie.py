@@ -107,7 +107,9 @@ def test_what_does_not_fit_is_said():
         model(ids(23, 2, 8))
     with pytest.raises(ef.BadInput, match="5 passages and ranks for 4"):
         model(passages(8, 8, 8, 8, 8))
-    with pytest.raises(ef.BadInput, match=r"rows of a grid, each with 2 shared tokens in front; given grid=None"):
+    with pytest.raises(
+        ef.BadInput, match="fill a grid, one a row, each with 2 shared tokens in front; given grid=None"
+    ):
         ef.mixers.FusedAttention(24, heads=4, shared=2)(tokens(6, width=24))
     with pytest.raises(ef.DoesNotFit, match="longest=0"):
         tiny(longest=0)

@@ -61,7 +61,11 @@ class Passages(Text):
         own = super().forward(
             inputs.flatten(0, 1), context, mask=real, segments=None if segments is None else segments.flatten(0, 1)
         )
-        every = self.shared.weight + self.ranks.weight[:passages, None]
+        shared, ranks = (
+            table(torch.arange(count, device=inputs.device))
+            for table, count in ((self.shared, self.shared.num_embeddings), (self.ranks, passages))
+        )
+        every = shared + ranks[:, None]
         every = every if self.norm is None else self.norm(every)
         every = every if self.dropout is None else self.dropout(every)
         values = own.values.unflatten(0, inputs.shape[:2])

@@ -101,7 +101,7 @@ def fie_learns() -> Finding:
 )
 def fie_fuses() -> Finding:
     """A key in one passage says which word of the other is asked for; with four shared tokens, and with none."""
-    figures = {str(shared): read(keyed, keyed, 300, vocabulary=32, length=5, shared=shared) for shared in (4, 0)}
+    figures = {str(shared): read(keyed, keyed, 800, vocabulary=32, length=5, shared=shared) for shared in (4, 0)}
     held = figures["4"] > 0.9 and figures["0"] < 0.35
     finding = f"answered {figures['4']:.0%} with shared tokens, {figures['0']:.0%} without (chance 25%)"
     return Finding(verdict(held), finding, figures)

@@ -39,7 +39,7 @@ class SpanHead(Head):
         grid = tokens.grid
         if grid is None or len(grid) != 2 or grid[1] <= self.shared:
             raise BadInput(
-                f"expected passages as the rows of a grid of more than {self.shared} columns; given grid={grid}"
+                f"expected passages that fill a grid, one a row, of more than {self.shared} columns; given grid={grid}"
             )
         values = tokens.values.unflatten(1, grid)[:, :, self.shared :]
         last = F.pad(self.last(values), (0, 0, 0, self.longest - 1)).unfold(2, self.longest, 1).mT

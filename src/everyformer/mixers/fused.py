@@ -39,7 +39,7 @@ class FusedAttention(Attention):
         context, grid = context or Context(), tokens.grid
         if grid is None or len(grid) != 2 or tokens.prefix or grid[1] < self.shared:
             raise BadInput(
-                f"expected passages as the rows of a grid, each with {self.shared} shared tokens in front; given grid={grid} "
+                f"expected passages that fill a grid, one a row, each with {self.shared} shared tokens in front; given grid={grid} "
                 f"behind {tokens.prefix} leading tokens; take embeddings.Passages(shared={self.shared})"
             )
         if context.cache is not None:
