@@ -12,7 +12,7 @@ from torch import nn
 
 from everyformer.compression import InputGrid
 from everyformer.contracts import Mixer
-from everyformer.mixers import HashFeatures
+from everyformer.mixers import BernoulliAttention, HashFeatures
 from everyformer.reduction.thresholds import Above
 from everyformer.registry import CAPABILITIES, ROOMS, parts
 from everyformer.specs import from_plain, to_plain
@@ -74,6 +74,10 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 def test_gradient_is_the_derivative(name: str) -> None:
     if issubclass(spec_of(name).part, (HashFeatures, InputGrid)) or "Spiking" in name:
         pytest.skip("rounding has no derivative; it lets the gradient pass as it is")
+    if issubclass(spec_of(name).part, BernoulliAttention):
+        pytest.skip(
+            "it takes a bound of the derivative, which is compared with Hugging Face's (systems/test_long_text)"
+        )
     part = make(name, width=16).double()
     call, values = prepared(part, torch.float64, width=16)
     if not values.is_floating_point() and list(part.parameters()):
@@ -106,7 +110,10 @@ class Caller(nn.Module):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_bfloat16_stays_near(name: str) -> None:
-    deciding = ("heads.MaskedQueries", "mixers.HashFeatures", "mixers.SharedLinearAttention", "reduction.DynamicViT")
+    deciding = (
+        "heads.MaskedQueries", "mixers.HashFeatures", "mixers.SampledBernoulliAttention", "mixers.SharedLinearAttention",
+        "reduction.DynamicViT",
+    )  # fmt: skip
     if name in deciding or "Spiking" in name:
         pytest.skip("it decides between values that are nearly the same, and rounding with it")
     wanted = run(make(name))

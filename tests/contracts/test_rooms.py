@@ -379,6 +379,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Forecast": ("itransformer", "series"),
         "objectives.Likelihood": ("informer", "series"),
         "objectives.Masks": ("maskformer", "map"),
+        "objectives.MarginalSpans": ("fie", "spans"),
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
@@ -417,6 +418,10 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"][..., 0] = torch.tensor([[0, 1, 2], [2, 2, -100], [-100, -100, -100], [1, -100, 0]])
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
+    elif labels == "spans":
+        batch["labels"] = (torch.rand(4, 2, 8, 3, generator=generator) < 0.1).long()
+        batch["labels"][1] = 0
+        batch["labels"][:, :, -1, 1:] = -100
     elif labels == "ids":
         batch["labels"] = torch.randint(0, 20, (4, 16), generator=generator)
         batch["labels"][1, 3:] = -100

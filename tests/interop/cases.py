@@ -32,6 +32,7 @@ _MRA = {
     **_ENCODER, "hidden_size": 64, "num_attention_heads": 2, "max_position_embeddings": 128, "block_per_row": 2,
     "initial_prior_diagonal_n_blocks": 1,
 }  # fmt: skip
+_YOSO = {**_ENCODER, "conv_window": 3, "hash_code_len": 4}
 _DISTILBERT = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
     "num_labels": CLASSES,
@@ -52,6 +53,9 @@ _LLAMA = {**_DECODER, "num_key_value_heads": 2, "max_position_embeddings": 64}
 _GEMMA = {
     **_LLAMA, "head_dim": 12, "query_pre_attn_scalar": 10, "sliding_window": 4,
     "layer_types": ["sliding_attention", "full_attention"],
+}  # fmt: skip
+_GRIFFIN = {
+    **_BODY, **_END, "num_hidden_layers": 4, "num_key_value_heads": 1, "attention_window_size": 5, "logits_soft_cap": 3.0,
 }  # fmt: skip
 _STRETCHED = {
     "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0},
@@ -428,6 +432,7 @@ CASES = [
     Case("NystromformerForMultipleChoice", "NystromformerConfig", {**_NYSTROMFORMER, "segment_means_seq_len": 6},
          whole_choices(13)),
     Case("MraForMultipleChoice", "MraConfig", _MRA, whole_choices(128)),
+    Case("YosoForMultipleChoice", "YosoConfig", _YOSO, whole_choices(13)),
     Case("DistilBertForMultipleChoice", "DistilBertConfig", _DISTILBERT, choices),
     Case("ElectraForMultipleChoice", "ElectraConfig", {**_ENCODER, "embedding_size": 20}, choices),
     Case("ModernBertForMultipleChoice", "ModernBertConfig", _MODERNBERT, choices),
@@ -462,6 +467,11 @@ CASES = [
         "MraConfig", _MRA, whole_text(2, 128),
     ),
     *_all("MraForQuestionAnswering", "MraConfig", {**_MRA, "num_labels": 2}, whole_text(2, 128)),
+    *_all(
+        "YosoModel YosoForMaskedLM YosoForSequenceClassification YosoForTokenClassification",
+        "YosoConfig", _YOSO, whole_text(3, 13),  # theirs counts padding
+    ),
+    *_all("YosoForQuestionAnswering", "YosoConfig", {**_YOSO, "num_labels": 2}, whole_text(3, 13)),
     *_all(
         "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification DistilBertForTokenClassification",
         "DistilBertConfig", _DISTILBERT, text,
@@ -514,6 +524,7 @@ CASES = [
         "Gemma2ForCausalLM Gemma2Model Gemma2ForSequenceClassification Gemma2ForTokenClassification",
         "Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 2.0}, text,
     ),
+    *_all("RecurrentGemmaForCausalLM RecurrentGemmaModel", "RecurrentGemmaConfig", _GRIFFIN, whole_text(3, 13)),
     *_all("Gemma3ForCausalLM Gemma3TextModel Gemma3TextForSequenceClassification", "Gemma3TextConfig", _GEMMA, text),
     Case("Gemma3ForCausalLM", "Gemma3TextConfig", {**_GEMMA, "rope_parameters": _STRETCHED}, text),
     Case("T5ForConditionalGeneration", "T5Config", _T5, translation),

@@ -149,6 +149,13 @@ def apart(side: int) -> Callable[[int, int], float]:
     return formula
 
 
+def fused(n: int, d: int) -> float:
+    """Rows of which the first token sees all, and the others each other and the first ones."""
+    rows, columns = grid_of(n)
+    own = columns - 1
+    return 8 * n * d * d + 4 * d * (rows * own * (own + rows) + rows * n)
+
+
 def reduced(n: int, d: int) -> float:
     """Keys and values on half the rows and columns, which a convolution of 2 x 2 makes."""
     rows, columns = grid_of(n)
@@ -270,6 +277,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.PlacedCrossAttention": (cross, 1.0),
     "mixers.PlaneStateSpace": (plane, 1 + math.log(14 / 11) / math.log(8)),
     "mixers.RingAttention": (attention, 2.0),
+    "mixers.BernoulliAttention": (attention, 2.0),
     "mixers.BigBirdAttention": (big_bird, 0.93),
     "mixers.CausalComparison": (lambda n, d: 0, 1.0),
     "mixers.ChannelMix": (lambda n, d: 2 * n * d * 9 * d, 1.0),
@@ -289,6 +297,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.Depthwise": (lambda n, d: 18 * n * d, 1.0),
     "mixers.GatedConvolution": (gated_convolution, 1.0),
     "mixers.Pooling": (lambda n, d: 0, 1.0),
+    "mixers.RealGatedRecurrence": (lambda n, d: 2 * n * d * (3 * d + 2 * d // 8) + scanned(n, d, 1, 1, 64), 1.0),
     "mixers.ReducedAttention": (reduced, 1.95),
     "mixers.Spread": (apart(2), 1.0),
     "mixers.Windows": (apart(3), 1.0),
@@ -302,6 +311,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.LocalInteraction": (lambda n, d: 2 * 18 * n * d, 1.0),
     "mixers.RandomMixing": (lambda n, d: 2 * 16 * 16 * d, 0.0),
     "mixers.SlimAttention": (attention, 2.0),
+    "mixers.FusedAttention": (fused, 1.5),
     "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),
     "mixers.GatedLinearAttention": (gated, 1.0),
@@ -319,6 +329,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.RetrievedAttention": (retrieved, 1.0),
     "mixers.Retention": (retention, 1.0),
     "mixers.RoutedGlobal": (routed, 1.03),
+    "mixers.SampledBernoulliAttention": (lambda n, d: 2 * n * d * 4 * d + 2 * 2 * n * d * 9 * 64, 1.0),
     "mixers.SegmentAttention": (attention, 2.0),
     "mixers.StateSpace": (state_space, 1.0),
     "mixers.SubsampledAttention": (lambda n, d: 2 * n * d * 4 * d + n * n * d, 1.95),  # half of the tokens in training

@@ -99,6 +99,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "factors": (2, 0.5),
         "fused": 8,
     },
+    "fie": {**_TEXT, "hidden": 48, "length": 16, "shared": 2, "passages": 3, "longest": 3},
     "fit": {
         "classes": 3,
         "image": 16,
@@ -302,6 +303,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "partialformer": {**_TEXT, "depth": 1, "decoder_depth": 1, "value_heads": 6, "decoder_value_heads": 6},
     "patternformer": {**_PICTURES, "stages": (6, 8), "patterns": 6, "side": 8},
     "performer": {**_TEXT, "hidden": 48, "length": 16, "features": 32},
+    "pervasive-attention": {"vocabulary": 20, "width": 16, "layers": 2, "growth": 6},
     "pit": {**_HEADS, "width": 16, "patch": 8, "stride": 4},
     "ponet": {**_TEXT, "length": 16},
     "poolformer": {**_PYRAMID, "widths": (16, 32)},
@@ -311,6 +313,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pvt-v2": {**_SPATIAL, "ratios": (2.0, 2.0)},
     "quantizable-transformers": {**_TEXT, "length": 16},
     "randformer": {**_PYRAMID, "widths": (16, 32)},
+    "recurrentgemma": {**_TEXT, "hidden": 48, "depth": 3, "key_heads": 1, "window": 4},
     "return-of-the-encoder": {**_TEXT, "hidden": 48, "key_heads": 2, "head_width": 8, "decoder_depth": 1},
     "reformer": {**_TEXT, "hidden": 48, "length": 16, "chunk": 4, "buckets": 4, "grid": None, "widths": None},
     "retnet": _TEXT,
@@ -412,6 +415,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "hidden": ((24,), (24,)),
     },
     "xcit": {**_PICTURES, "patch": 4},
+    "yoso": {**_TEXT, "hidden": 48, "length": 16, "bits": 4, "hashes": None},
 }
 for _name in (
     "a-vit",

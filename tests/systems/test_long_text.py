@@ -1,4 +1,4 @@
-"""`longformer`, `bigbird`, `nystromformer` and `mra-attention` against Hugging Face, and the limits of their attention."""
+"""`longformer`, `bigbird`, `nystromformer`, `yoso` and `mra-attention` against Hugging Face, and the limits of their attention."""
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ from transformers import (
     MraForMaskedLM,
     NystromformerConfig,
     NystromformerForMaskedLM,
+    YosoConfig,
+    YosoForMaskedLM,
 )
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
 
@@ -224,7 +226,73 @@ def test_mra_is_its_dense_approximation_normalised():
     close(mixer(whole)[0], wanted)
 
 
-@pytest.mark.parametrize("system", ["longformer", "bigbird", "nystromformer", "mra-attention", "hypothesis-d"])
+@pytest.mark.parametrize("kernel", [None, 3])
+def test_yoso_on_average_equals_hugging_face(kernel):
+    """Without padding, which theirs counts."""
+    config = YosoConfig(**SHAPE, max_position_embeddings=40, hash_code_len=4, conv_window=kernel, type_vocab_size=2)
+    theirs = perturb(YosoForMaskedLM(config))
+    segments = ids(3, 2, 23, seed=5) - 1
+    same(theirs, ids(61, 2, 23), torch.ones(2, 23).bool(), {"token_type_ids": segments}, segments=segments)
+
+
+def collided(mixer, given):
+    """What the mixer sums up, and the gradients of queries, keys and values."""
+    given = [each.clone().requires_grad_() for each in given]
+    found = mixer.collide(*given, Context(generator=torch.Generator().manual_seed(3)))
+    (found * torch.arange(found.numel()).view_as(found).sin()).sum().backward()
+    return found.detach(), *(each.grad for each in given)
+
+
+def test_a_bucket_holds_the_values_of_the_keys_on_the_same_sides():
+    """Bernoulli variables of all pairs written out, forth and back (section 3.3)."""
+    mixer = ef.mixers.SampledBernoulliAttention(22, heads=2, bits=2, hashes=3)
+    given = query, key, value = [F.normalize(torch.randn(2, 2, 7, 11), dim=-1) for _ in range(3)]
+    planes = mixer.eval().planes(query, None)
+    sides = [torch.einsum("bhnk,hrkp->bhnrp", each, planes) > 0 for each in (query, key)]
+    met = (sides[0][:, :, :, None] == sides[1][:, :, None]).all(-1).float().mean(-1)
+    found, *gradients = collided(mixer, given)
+    close(found, met @ value)
+    told = torch.arange(found.numel()).view_as(found).sin()
+    slope = (told @ value.mT) * met * mixer.bits / 2
+    for got, wanted in zip(gradients, (slope @ key, slope.mT @ query, met.mT @ told), strict=True):
+        close(got, wanted)
+
+
+def test_more_hashes_come_closer_to_their_average():
+    """The error of the answers and of every gradient falls as one over the root of the hashes."""
+    torch.manual_seed(0)
+    given = [F.normalize(torch.randn(1, 2, 12, 8), dim=-1) for _ in range(3)]
+    wanted = collided(ef.mixers.BernoulliAttention(16, heads=2, bits=3), given)
+    off = []
+    for hashes in (16, 1024):
+        mixer = ef.mixers.SampledBernoulliAttention(16, heads=2, bits=3, hashes=hashes).train()
+        off.append([(a - b).norm() / b.norm() for a, b in zip(collided(mixer, given), wanted, strict=True)])
+    for few, many in zip(*off, strict=True):
+        assert 5 < few / many < 13
+        assert many < 0.15
+
+
+def test_hashes_are_drawn_in_training_and_fixed_in_evaluation():
+    mixer = ef.mixers.SampledBernoulliAttention(16, heads=2, hashes=2, bits=4)
+    assert not torch.equal(mixer(tokens(9, width=16)), mixer(tokens(9, width=16)))
+    mixer.eval()
+    assert torch.equal(mixer(tokens(9, width=16)), mixer(tokens(9, width=16)))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bits": 0}, "at least 1 bit; given 0"),
+        ({"hashes": 0}, "hashes is at least 1; given 0"),
+        ({"kernel": 2}, "odd"),
+    ],
+)
+def test_what_cannot_be_hashed_is_said(options, said):
+    with pytest.raises(ValueError, match=said):
+        ef.mixers.SampledBernoulliAttention(16, heads=2, **options)
+
+
+@pytest.mark.parametrize("system", ["longformer", "bigbird", "nystromformer", "yoso", "mra-attention", "hypothesis-d"])
 def test_lengths_that_are_no_multiple_of_anything(system):
     model = ef.create(system, "tiny", vocabulary=11, classes=3, width=16, heads=2, length=140).eval()
     for length in (1, 7, 33, 131):

@@ -21,6 +21,7 @@ from everyformer.backbones.learngene import LinearExpansion
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
+from everyformer.backbones.pervasive import Pervasive
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.prioritised import PrioritisedBlock, vcc
 from everyformer.backbones.pyramids import Pyramid, RememberingStage, Stage
@@ -47,7 +48,7 @@ __all__ = [
     "CoScale", "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging",
     "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "HaltingEncoder",
     "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks",
-    "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging",
+    "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Pervasive",
     "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible",
     "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
     "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal", "WarpedPair", "WordBlock", "fold", "vcc",

@@ -6,6 +6,7 @@ from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
 from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, FinePatches, NormedPatches, Patches
 from everyformer.embeddings.masked import MaskedPatches, SeenPatches
+from everyformer.embeddings.passages import Passages
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.relations import PairPatches
@@ -16,13 +17,13 @@ from everyformer.embeddings.t2t import TokensToToken
 from everyformer.embeddings.tables import BinaryFilters, FixedVectors, RealFilters
 from everyformer.embeddings.text import DomainText, MarkedText, SpelledText, Text, TiedText
 from everyformer.embeddings.waves import WaveConvs
-from everyformer.embeddings.words import PatchWords, PatchesOfWords
+from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
     "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
-    "OverlapPatches", "PairPatches", "PairStem", "PatchWords", "Patches", "PatchesOfWords", "PatchwiseStem",
-    "Patterns", "QuadPatches", "RealFilters", "ResidualPatches", "ResidualStem", "SeenPatches", "SpectrogramConvs",
-    "SpectrogramFrames", "SpectrogramPatches", "SpelledText", "SpikingFrameConvs", "StandardStem", "StridedStem",
-    "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
+    "OverlapPatches", "PairPatches", "PairStem", "Passages", "PatchWords", "Patches", "PatchesOfWords",
+    "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters", "ResidualPatches", "ResidualStem", "SeenPatches",
+    "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText", "SpikingFrameConvs", "StandardStem",
+    "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from everyformer.tokens import Tokens, within
 class Text(Finish):
     """A learned vector for each id of a vocabulary, with positions and, where asked for, segments (BERT).
 
-    `scaled` multiplies by sqrt(D) (Vaswani et al., 2017, section 3.4). `table_width` makes all of this narrower and maps
+    `scaled` multiplies by sqrt(D) (Vaswani et al., 2017, section 3.4), or by the number that is given. `table_width` makes all of this narrower and maps
     it to the width at the end (Lan et al., ALBERT, 2020, section 3.1), after a `body` where one is given (Reid et al.,
     Subformer, 2021, section 3.2). `table` stands in for a matrix of one trained vector an id.
     """
@@ -35,7 +35,7 @@ class Text(Finish):
         vocabulary: int,
         positions: Spec[Position] | None = None,
         segments: int = 0,
-        scaled: bool = False,
+        scaled: bool | float = False,
         table: Spec[Table] | None = None,
         table_width: int | None = None,
         body: Spec[Backbone] | None = None,
@@ -47,7 +47,7 @@ class Text(Finish):
         self.vocabulary = vocabulary
         self.table = nn.Embedding(vocabulary, inner) if table is None else self.make("table", table, inner, vocabulary)
         self.segments = nn.Embedding(segments, inner) if segments else None
-        self.scale = math.sqrt(inner) if scaled else 1.0
+        self.scale = (math.sqrt(inner) if scaled else 1.0) if isinstance(scaled, bool) else scaled
         self.body = self.make("body", body, inner)
         self.project = nn.Linear(inner, width) if table_width else None
 

@@ -23,11 +23,13 @@ from everyformer.evidence.runs import scored, trained
 from everyformer.masks import Window
 from everyformer.mixers import (
     Attention,
+    BernoulliAttention,
     BigBirdAttention,
     LabelledGlobalLocal,
     LongformerAttention,
     MultiResolution,
     NystromAttention,
+    SampledBernoulliAttention,
 )
 from everyformer.recipe import load_recipe
 from everyformer.tokens import Tokens
@@ -44,6 +46,7 @@ OPTIONS = {
     "modernbert": ("design.window=16",),
     "mra-attention": ("design.length=64", "design.block=8"),
     "nystromformer": ("design.length=64",),
+    "yoso": ("design.length=64",),
 }
 """What makes each attention sparse at 64 tokens."""
 
@@ -265,3 +268,28 @@ def mra_claim() -> Finding:
     held = ours < min(others)
     finding = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
     return Finding("holds" if held else "does not hold at this scale", f"relative error: {finding}", figures)
+
+
+@evidence(
+    "yoso",
+    kind="claim",
+    claim="Time grows linearly with the length, and the error of sampling falls with the hashes (sections 3.1 and 3.2).",
+)
+def yoso_claim() -> Finding:
+    """One layer from 1,024 to 8,192 tokens; queries and keys of a trained decoder, 512 tokens, by what hashes come to."""
+    found, figures = _grown(growth(SampledBernoulliAttention(64, heads=4, bits=8, hashes=16).eval()))
+    exact = BernoulliAttention(64, heads=2, bits=8)
+    errors = {}
+    for count in (8, 32, 128):
+        sampled, off = SampledBernoulliAttention(64, heads=2, bits=8, hashes=count).eval(), []
+        for layer in recorded():
+            given = *(F.normalize(layer[name], dim=-1) for name in ("queries", "keys")), layer["values"], Context()
+            with torch.no_grad():
+                wanted, got = (F.normalize(each.collide(*given), dim=-1) for each in (exact, sampled))
+            off.append(((got - wanted).norm() / wanted.norm()).item())
+        errors[str(count)] = sum(off) / len(off)
+    each = list(errors.values())
+    held = figures["ours"] < 1.25 and each == sorted(each, reverse=True) and each[-1] < each[0] / 2
+    told = ", ".join(f"{value:.3f} with {count}" for count, value in errors.items())
+    finding = f"{found}; relative error {told} hashes"
+    return Finding("holds" if held else "does not hold at this scale", finding, {**figures, "errors": errors})

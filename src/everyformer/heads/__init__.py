@@ -13,31 +13,41 @@ from everyformer.heads.future import FutureHead
 from everyformer.heads.maps import (
     AttentiveDecoder,
     LinearDecoder,
-    MLPDecoder,
     MaskTransformer,
     MixedLevels,
+    MLPDecoder,
     PlainUPerHead,
+    UnwarpedUShaped,
     UPerHead,
     UShaped,
-    UnwarpedUShaped,
 )
-from everyformer.heads.masks import LevelQueries, MaskQueries, MaskedQueries
+from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
-from everyformer.heads.pools import AttentionPool, FirstAndMean, FirstToken, LastToken, LeadingMean, LeadingMix, Mean
+from everyformer.heads.pools import (
+    AttentionPool,
+    FirstAndMean,
+    FirstToken,
+    Largest,
+    LastToken,
+    LeadingMean,
+    LeadingMix,
+    Mean,
+)
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.queries import BoxQueries, ClassQueries, Queries
 from everyformer.heads.replayed import ContextReplay
 from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
+from everyformer.heads.spans import SpanHead, answers, spans
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
     "ClassQueries", "ClusterQueries", "ContextReplay", "DistilledHead", "ExpertClasses", "FirstAndMean", "FirstToken",
-    "ForecastHead", "FutureHead", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries",
+    "ForecastHead", "FutureHead", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries",
     "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "MaskedQueries",
     "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead",
     "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention",
-    "SlotMasks", "SoftClusterQueries", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
-    "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
+    "SlotMasks", "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
+    "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
 ]  # fmt: skip

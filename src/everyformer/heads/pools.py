@@ -112,6 +112,21 @@ class Mean(Pool):
 
 
 @part("heads")
+class Largest(Pool):
+    """The largest value of each channel over the real tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        """The largest values."""
+        tokens = tokens if tokens.lengths is None else unpack(tokens)
+        if tokens.mask is None:
+            return tokens.values.amax(1)
+        return tokens.values.masked_fill(~tokens.mask[..., None], torch.finfo(tokens.values.dtype).min).amax(1)
+
+
+@part("heads")
 class FirstAndMean(Pool):
     """The first token, and beside it the mean of those after the leading ones (Oquab et al., DINOv2, 2024, appendix B.3)."""
 

@@ -1,4 +1,4 @@
-"""Longformer, BigBird, Nystroemformer and MRA: BERT's tables with another attention."""
+"""Longformer, BigBird, Nystroemformer, YOSO and MRA: BERT's tables with another attention."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from everyformer.interop.config import Always, Config, Custom, Key, Labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
+from everyformer.mixers import SampledBernoulliAttention
 from everyformer.norms import LayerNorm
 from everyformer.specs import Spec, spec
 
@@ -165,6 +166,18 @@ def shifted(design: Design) -> list[Pair]:
     return [*embeddings(), roberta.POSITIONS, *BLOCKS, *convolution]
 
 
+def tops(name: str) -> dict[str, Top]:
+    """The classes of those whose body is `shifted`."""
+    return {
+        f"{name}Model": BARE,
+        f"{name}ForMaskedLM": MASKED,
+        f"{name}ForSequenceClassification": CLASSES,
+        f"{name}ForTokenClassification": TAGS,
+        f"{name}ForQuestionAnswering": SPANS,
+        f"{name}ForMultipleChoice": RECTIFIED,
+    }
+
+
 register(
     Family(
         name="nystromformer",
@@ -180,16 +193,10 @@ register(
         table=shifted,
         prefix="nystromformer",
         only={"inv_coeff_init_option": False},
-        tops={
-            "NystromformerModel": BARE,
-            "NystromformerForMaskedLM": MASKED,
-            "NystromformerForSequenceClassification": CLASSES,
-            "NystromformerForTokenClassification": TAGS,
-            "NystromformerForQuestionAnswering": SPANS,
-            "NystromformerForMultipleChoice": RECTIFIED,
-        },
+        tops=tops("Nystromformer"),
     )
 )
+ONE_SEGMENT = replace(SEGMENTS, default=1)
 register(
     Family(
         name="mra",
@@ -197,7 +204,7 @@ register(
         settings=(
             *sizes(eps=1e-5),
             LENGTH,
-            Key("type_vocab_size", "embedding.segments", "segments", default=1),
+            ONE_SEGMENT,
             Key("block_per_row", f"{BLOCK}.mixer.exact", "exact", default=4),
             Key("initial_prior_first_n_blocks", f"{BLOCK}.mixer.first", "first", default=0),
             Key("initial_prior_diagonal_n_blocks", f"{BLOCK}.mixer.diagonal", "diagonal", default=0),
@@ -205,13 +212,37 @@ register(
         table=shifted,
         prefix="mra",
         only={"approx_mode": "full"},
-        tops={
-            "MraModel": BARE,
-            "MraForMaskedLM": MASKED,
-            "MraForSequenceClassification": CLASSES,
-            "MraForTokenClassification": TAGS,
-            "MraForQuestionAnswering": SPANS,
-            "MraForMultipleChoice": RECTIFIED,
-        },
+        tops=tops("Mra"),
+    )
+)
+
+
+def hashes(config: Config) -> dict[str, Any]:
+    """How many hashes; none where their average is taken."""
+    return {"hashes": None if config.get("use_expectation", True) else config.value("num_hash", 64)}
+
+
+def write_hashes(design: Design) -> dict[str, Any]:
+    """The same keys."""
+    found = design.get(f"{BLOCK}.mixer")
+    sampled = found.part is SampledBernoulliAttention
+    return {"use_expectation": not sampled, **({"num_hash": found.get("hashes")} if sampled else {})}
+
+
+register(
+    Family(
+        name="yoso",
+        system="yoso",
+        settings=(
+            *sizes(),
+            LENGTH,
+            ONE_SEGMENT,
+            Key("hash_code_len", f"{BLOCK}.mixer.bits", "bits", default=9),
+            Key("conv_window", f"{BLOCK}.mixer.kernel", "kernel", default=None),
+            Custom(hashes, write_hashes),
+        ),
+        table=shifted,
+        prefix="yoso",
+        tops=tops("Yoso"),
     )
 )

@@ -1,6 +1,7 @@
 """Parts that turn Tokens into an update of each token from the others."""
 
 from everyformer.mixers.attention import Attention, CrossAttention
+from everyformer.mixers.bernoulli import BernoulliAttention, SampledBernoulliAttention
 from everyformer.mixers.bigbird import BigBirdAttention
 from everyformer.mixers.bottleneck import InvertedBottleneck
 from everyformer.mixers.codes import HashFeatures, SharedLinearAttention, fit_codes
@@ -35,6 +36,7 @@ from everyformer.mixers.features import (
 )
 from everyformer.mixers.fixed_point import FixedPointAttention
 from everyformer.mixers.fourier import FourierMixer
+from everyformer.mixers.fused import FusedAttention
 from everyformer.mixers.gated_attention import GatedAttention
 from everyformer.mixers.gated_convolution import GatedConvolution
 from everyformer.mixers.gated_linear import GatedLinearAttention
@@ -59,6 +61,7 @@ from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
 from everyformer.mixers.prob_sparse import ProbSparse
 from everyformer.mixers.projected import ProjectedAttention
+from everyformer.mixers.real_gated import RealGatedRecurrence
 from everyformer.mixers.receptance import ChannelMix, TimeMix
 from everyformer.mixers.reduced import ConvAttention, EmbeddingFree, ReducedAttention
 from everyformer.mixers.retention import Retention
@@ -79,21 +82,22 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, FilledWindows, Spread, Windows
 
 __all__ = [
-    "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BigBirdAttention",
-    "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention", "ConvAttention", "ConvMLP",
-    "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance", "DeformableAttention", "DeltaNet",
-    "Depthwise", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention",
-    "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention", "FlatCross", "FourierFeatures",
-    "FourierMixer", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
-    "GeneratedDirections", "GlobalLocal", "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity",
-    "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention",
-    "LatentAttention", "LegendreMemory", "LinearAttention",
-    "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys",
-    "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention", "ParallelCross", "PartialAttention",
-    "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling",
-    "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SegmentAttention", "SharedLinearAttention",
-    "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace",
-    "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP",
-    "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
+    "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BernoulliAttention",
+    "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention",
+    "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance",
+    "DeformableAttention", "DeltaNet", "Depthwise", "DifferentialAttention", "Directions", "EluFeatures",
+    "EmbeddingFree", "EnhancedAttention", "FactorAttention", "FastfoodDirections", "FeatureMap", "FilledWindows",
+    "FixedPointAttention", "FlatCross", "FourierFeatures", "FourierMixer", "FusedAttention", "GatedAttention",
+    "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal",
+    "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity", "Inception", "IndependentDirections",
+    "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention", "LatentAttention",
+    "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",
+    "PairedAttention", "ParallelCross", "PartialAttention", "PartialCrossAttention", "PlacedAttention",
+    "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse",
+    "ProjectedAttention", "RandomMixing", "RealGatedRecurrence", "ReducedAttention", "ReluFeatures", "Retention",
+    "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention", "SegmentAttention",
+    "SharedLinearAttention", "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread",
+    "StateSpace", "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention",
+    "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

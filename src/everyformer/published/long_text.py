@@ -1,4 +1,4 @@
-"""BERT's encoder with an attention that long texts can afford: Longformer, ETC, BigBird, Nystroemformer, MRA, hypothesis D."""
+"""BERT's encoder with an attention that long texts can afford: Longformer, ETC, BigBird, Nystroemformer, YOSO, MRA and others."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from everyformer.designs import Design
 from everyformer.embeddings import MarkedText
 from everyformer.masks import Window
 from everyformer.mixers import (
+    BernoulliAttention,
     BigBirdAttention,
     LabelledGlobalLocal,
     LongformerAttention,
     MultiResolution,
     NystromAttention,
     RoutedGlobal,
+    SampledBernoulliAttention,
 )
 from everyformer.published.bart import bart
 from everyformer.published.bert import bert
@@ -168,6 +170,28 @@ def nystromformer(
 ) -> Design:
     """Section 4.1: BERT with 64 landmarks and a convolution of the values beside each attention."""
     mixer = spec(NystromAttention, heads=heads, landmarks=landmarks, kernel=kernel, dropout=attention_dropout)
+    return design.swap("backbone.blocks.*.mixer", mixer)
+
+
+@system(
+    "yoso",
+    title="You Only Sample (Almost) Once: Linear Cost Self-Attention Via Bernoulli Sampling",
+    authors="Zeng et al.",
+    year=2021,
+    arxiv="2111.09714",
+    idea="A key counts for a query by the chance that a hash puts both into one bucket, and some hashes are enough to know it.",
+    tasks=TASKS,
+    default="base",
+    sizes={"tiny": {**TINY, "bits": 4, "hashes": 16}, "base": BASE},
+)
+@upon(bert, fixed={"attention_dropout": 0.0}, vocabulary=50265, length=4096, segments=1)
+def yoso(
+    design: Design, *, heads: int = 12, bits: int = 9, hashes: int | None = 64, kernel: int | None = None
+) -> Design:
+    """Section 4: BERT whose attention is sampled by `hashes` of `bits` bits; None: what they come to on average."""
+    if hashes is None:
+        return design.swap("backbone.blocks.*.mixer", spec(BernoulliAttention, heads=heads, bits=bits, kernel=kernel))
+    mixer = spec(SampledBernoulliAttention, heads=heads, bits=bits, hashes=hashes, kernel=kernel)
     return design.swap("backbone.blocks.*.mixer", mixer)
 
 
