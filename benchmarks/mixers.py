@@ -43,8 +43,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Sizes at which a sparse pattern is sparse at these lengths."""
 QUADRATIC = {
-    "Attention", "CosineAttention", "DifferentialAttention", "FixedPointAttention", "GatedAttention", "LandmarkAttention",
-    "LatentAttention", "MixtureKeys", "SegmentAttention", "SubsampledAttention", "TokenMatrix",
+    "Attention", "BernoulliAttention", "CosineAttention", "DifferentialAttention", "FixedPointAttention", "GatedAttention",
+    "LandmarkAttention", "LatentAttention", "MixtureKeys", "SegmentAttention", "SubsampledAttention", "TokenMatrix",
 }  # fmt: skip
 """Those whose papers claim no less than the square."""
 ALLOWANCE = 0.15
