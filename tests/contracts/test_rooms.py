@@ -322,7 +322,7 @@ def test_an_embedding_takes_its_example_each_sample_by_itself(name: str) -> None
         close(part(**{key: value[row : row + 1] for key, value in batch.items()}).values[0], whole.values[row])
 
 
-STRIDING = ("embeddings.ConvSteps", "embeddings.SpectrogramConvs", "embeddings.WaveConvs")
+STRIDING = ("embeddings.ConvSteps", "embeddings.MaskedWaves", "embeddings.SpectrogramConvs", "embeddings.WaveConvs")
 """Make a token of several steps; what they make of padding is tested where their systems are."""
 
 
@@ -365,6 +365,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Distillation": ("vit", "classes"),
         "objectives.EachPair": ("clip", "none"),
         "objectives.HardDistillation": ("vit", "classes"),
+        "objectives.HiddenCodes": ("wav2vec2", "none"),
         "objectives.HiddenPixels": ("vit-mae", "none"),
         "objectives.HiddenWords": ("beit", "none"),
         "objectives.HybridDistillation": ("vit", "none"),
@@ -390,7 +391,9 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.ScaleInvariant": ("glpdepth", "depth"),
         "objectives.SequenceToSequence": ("transformer", "ids"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
-    words = {"visual_words": 6} if name == "objectives.HiddenWords" else {}
+    words = {"objectives.HiddenWords": {"visual_words": 6}, "objectives.HiddenCodes": {"vocabulary": None}}.get(
+        name, {}
+    )
     heads = {
         "objectives.BackwardCompatible": ef.spec(ef.heads.BasisTransforms, classes=3, old=3, extra=2),
         "objectives.HybridDistillation": ef.spec(ef.heads.CellHead, outputs=tiny("vit").get("width")),
@@ -437,13 +440,13 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         n
         for n in names("objectives")
         if n.removeprefix("objectives.")
-        not in ("Budgeted", "Contrastive", "EachPair", "ExpertGroups", "MatchingTexts", "Ranking")
+        not in ("Budgeted", "Contrastive", "EachPair", "ExpertGroups", "HiddenCodes", "MatchingTexts", "Ranking")
     ],
 )
 def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
     """The loss of a batch is the sum of those of its samples: micro-batches of any size give the same update.
 
-    But for one that sets the samples of a batch against each other.
+    But for one that sets the samples of a batch against each other, or looks at all that the batch has used.
     """
     model, batch = shared_case(name)
     objective: Any = spec_of(name).build().eval()

@@ -8,6 +8,7 @@ from transformers.models.electra.modeling_electra import ElectraForPreTrainingOu
 _ANSWERS = (
     "logits",
     "prediction_logits",
+    "projected_states",
     "logits_per_image",
     "image_embeds",
     "text_embeds",

@@ -142,6 +142,7 @@ _WHISPER = {
     **{name: value for name, value in _BART.items() if name != "max_position_embeddings"}, "max_source_positions": 20,
     "max_target_positions": 24, "num_mel_bins": 8,
 }  # fmt: skip
+_CODES = {"codevector_dim": 12, "num_codevector_groups": 3, "num_codevectors_per_group": 5, "proj_codevector_dim": 10}
 _SPEAKING = {"tdnn_dim": (8, 12), "tdnn_kernel": (2, 3), "tdnn_dilation": (1, 2), "xvector_output_dim": 10}
 _WAVES = {
     **_BODY, "conv_dim": (8, 12), "conv_stride": (3, 2), "conv_kernel": (5, 3), "num_feat_extract_layers": 2,
@@ -293,6 +294,20 @@ def whole_waves() -> tuple[dict[str, Any], dict[str, Any]]:
     """Sounds of one length: where a norm is taken over time, theirs counts padding."""
     given = torch.randn(3, 80, generator=torch.Generator().manual_seed(2))
     return {"inputs": given}, {"input_values": given}
+
+
+def hidden(
+    sounds: Callable[[], tuple[dict[str, Any], dict[str, Any]]],
+) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+    """The same sounds, of which a stretch of frames is hidden."""
+
+    def given() -> tuple[dict[str, Any], dict[str, Any]]:
+        ours, theirs = sounds()
+        frames = torch.zeros(3, 12, dtype=torch.bool)
+        frames[0, 5:9], frames[1, 2:4], frames[2, 1:6] = True, True, True
+        return {**ours, "hidden": frames}, {**theirs, "mask_time_indices": frames}
+
+    return given
 
 
 def speech() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -597,6 +612,8 @@ CASES = [
     ),
     Case("Wav2Vec2ForXVector", "Wav2Vec2Config", {**_WAVES, **_SPEAKING}, whole_waves),
     Case("Wav2Vec2ForXVector", "Wav2Vec2Config", {**_LAYERED, **_SPEAKING, "tdnn_dilation": (1, 1)}, waves),
+    Case("Wav2Vec2ForPreTraining", "Wav2Vec2Config", {**_WAVES, **_CODES}, hidden(whole_waves)),
+    Case("Wav2Vec2ForPreTraining", "Wav2Vec2Config", {**_LAYERED, **_CODES}, hidden(waves)),
     Case("HubertForCTC", "HubertConfig", _WAVES, whole_waves),
     *_all("HubertModel HubertForSequenceClassification", "HubertConfig", _LAYERED, waves),
     *_all("WhisperForConditionalGeneration WhisperModel", "WhisperConfig", _WHISPER, speech),

@@ -35,6 +35,7 @@ _block = ef.spec(
 )
 _series = ef.spec(ef.embeddings.TimeSteps, variates=3, lookback=12)
 _text = ef.spec(ef.embeddings.Text, vocabulary=VOCABULARY)
+_waves = {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40}
 _added = {"places": ef.spec(ef.positions.Carried), "memory_places": ef.spec(ef.positions.SinusoidalGrid)}
 _asking = _block.but(
     residual=ef.spec(ef.norms.PostNorm),
@@ -176,6 +177,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.HalvingStem": {"patch": 4, "image": 16},
     "embeddings.MarkedText": {"vocabulary": VOCABULARY},
     "embeddings.MaskedPatches": {"patch": 4, "image": 16},
+    "embeddings.MaskedWaves": _waves,
     "embeddings.OverlapPatches": {"image": 16},
     "embeddings.NormedPatches": {"patch": 4, "image": 16, "patch_norm": ef.spec(ef.norms.LayerNorm)},
     "embeddings.PairPatches": {
@@ -212,7 +214,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embeddings.TimeSteps": {"variates": 3, "lookback": 12},
     "embeddings.TokensToToken": {"image": 16, "narrow": 8},
     "embeddings.Variates": {"variates": 3, "lookback": 12},
-    "embeddings.WaveConvs": {"widths": (8, 8), "kernels": (4, 2), "strides": (2, 2), "samples": 40},
+    "embeddings.WaveConvs": _waves,
     "feedforward.Experts": {"count": 4, "expert": ef.spec(ef.feedforward.MLP, hidden=16)},
     "heads.Beside": {
         "head": ef.spec(ef.heads.TiedHead, vocabulary=VOCABULARY),
@@ -226,6 +228,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.ClusterQueries": _clusters,
     "heads.SoftClusterQueries": _clusters,
     "heads.ClassHead": {"classes": 3},
+    "heads.CodePredictor": {"channels": 8, "output": 12},
     "heads.DistilledHead": {"classes": 3},
     "heads.ForecastHead": {"horizon": 4},
     "heads.MLPHead": {"classes": 3},

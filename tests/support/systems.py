@@ -479,6 +479,7 @@ IDLE: dict[type, tuple[str, ...]] = {
     ef.models.Detecting: ("detector",),
     ef.models.TwoDecoders: ("reader",),
     ef.heads.ContextReplay: ("offsets", "asks", "shows", "near", "far", "told"),
+    ef.heads.CodePredictor: ("quantizer", "code"),
     ef.heads.Reassembled: ("beside.0",),
     ef.heads.ReassembledClasses: ("beside.0",),
 }

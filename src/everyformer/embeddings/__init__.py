@@ -5,7 +5,7 @@ from everyformer.embeddings.bytes import Bytes
 from everyformer.embeddings.conv import ConvStem, OverlapPatches
 from everyformer.embeddings.frames import FrameConvs, SpikingFrameConvs
 from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, FinePatches, NormedPatches, Patches
-from everyformer.embeddings.masked import MaskedPatches, SeenPatches
+from everyformer.embeddings.masked import MaskedPatches, MaskedWaves, SeenPatches
 from everyformer.embeddings.passages import Passages
 from everyformer.embeddings.patterns import Patterns
 from everyformer.embeddings.quadtree import QuadPatches
@@ -21,9 +21,10 @@ from everyformer.embeddings.words import PatchesOfWords, PatchWords
 
 __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
-    "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "NormedPatches",
-    "OverlapPatches", "PairPatches", "PairStem", "Passages", "PatchWords", "Patches", "PatchesOfWords",
-    "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters", "ResidualPatches", "ResidualStem", "SeenPatches",
-    "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText", "SpikingFrameConvs", "StandardStem",
-    "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates", "WaveConvs",
+    "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "MaskedWaves",
+    "NormedPatches", "OverlapPatches", "PairPatches", "PairStem", "Passages", "PatchWords", "Patches",
+    "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters", "ResidualPatches", "ResidualStem",
+    "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText",
+    "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken",
+    "Variates", "WaveConvs",
 ]  # fmt: skip

@@ -69,6 +69,13 @@ class WaveConvs(Finish):
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> Tokens:
         """Tokens of sounds; `mask` is true where a sample is real, and a token is real that saw no other."""
+        frames, mask = self.frames(inputs, mask)
+        return self.finish(self.told(frames, mask, context))
+
+    def frames(
+        self, inputs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None
+    ) -> tuple[Float[Tensor, "B N C"], Bool[Tensor, "B N"] | None]:
+        """What the convolutions and the norm after them make of sounds, and which of it is real."""
         if inputs.dim() != 2 or inputs.shape[1] < self.least:
             raise BadInput(
                 f"expected sounds (B, samples) of at least {self.least} samples; given a tensor of shape "
@@ -78,19 +85,34 @@ class WaveConvs(Finish):
         values = inputs[:, None]
         for i, (conv, (kernel, stride)) in enumerate(zip(self.convs, self.shapes, strict=True)):
             values = conv(values)
-            mask = None if mask is None else mask.unfold(1, kernel, stride).all(-1)
+            mask = None if mask is None else whole(mask, kernel, stride)
             if self.each is not None:
                 values = self.each[i](values.mT).mT
             elif self.over_time is not None and i == 0:
                 values = self.over_time(values, mask)
             values = F.gelu(values)
-        places = running_positions(mask, values.shape[2], inputs.device, context or Context())
-        return self.finish(Tokens(self.project(self.before(values.mT)), mask=mask, positions=places))
+        return self.before(values.mT), mask
+
+    def told(self, frames: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] | None, context: Context | None) -> Tokens:
+        """Frames as tokens."""
+        places = running_positions(mask, frames.shape[1], frames.device, context or Context())
+        return Tokens(self.project(frames), mask=mask, positions=places)
+
+    def real(self, mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B N"]:
+        """Which frames saw real samples alone."""
+        for kernel, stride in self.shapes:
+            mask = whole(mask, kernel, stride)
+        return mask
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Sounds that are silent but for a faint hum, for silence has no norm."""
         hum = torch.arange(self.samples).sin() * 1e-2
         return {"inputs": hum.expand(batch, -1)}
+
+
+def whole(mask: Bool[Tensor, "B T"], kernel: int, stride: int) -> Bool[Tensor, "B N"]:
+    """Where a convolution sees real steps alone."""
+    return mask.unfold(1, kernel, stride).all(-1)
 
 
 class OverTime(nn.Module):

@@ -3,6 +3,7 @@
 from everyformer.heads.beside import Beside
 from everyformer.heads.classes import ClassHead, MLPHead, PoolHead, WideHead
 from everyformer.heads.clusters import ClusterQueries, SoftClusterQueries
+from everyformer.heads.codes import CodePredictor, ProductQuantizer
 from everyformer.heads.compatible import BasisTransforms
 from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
@@ -43,11 +44,12 @@ from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenH
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
-    "ClassQueries", "ClusterQueries", "ContextReplay", "DistilledHead", "ExpertClasses", "FirstAndMean", "FirstToken",
-    "ForecastHead", "FutureHead", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries",
-    "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "MaskedQueries",
-    "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead",
-    "ProbePool", "Queries", "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention",
-    "SlotMasks", "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform",
-    "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
+    "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "DistilledHead", "ExpertClasses",
+    "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Largest", "LastToken", "LeadingMean", "LeadingMix",
+    "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
+    "MaskTransformer", "MaskedQueries", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead",
+    "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
+    "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention", "SlotMasks", "SoftClusterQueries",
+    "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped",
+    "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
 ]  # fmt: skip

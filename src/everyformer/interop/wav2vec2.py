@@ -8,8 +8,9 @@ from typing import Any
 from everyformer.designs import Design
 from everyformer.heads import ClassHead, Mean, Narrow, XVector
 from everyformer.interop.bert import BLOCK, TAGS
-from everyformer.interop.config import Config, Custom, Depth, Key, Labels, labels
+from everyformer.interop.config import Always, Config, Custom, Depth, Key, Labels, Written, labels
 from everyformer.interop.family import Family, Top, register
+from everyformer.interop.forms import Squeezed
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
 from everyformer.norms import PreNorm
@@ -55,6 +56,7 @@ def table(design: Design) -> list[Pair]:
         *layer("embedding.over_time", f"{conv}.layer_norm".replace("*", "0")),
         *layer("embedding.before", "feature_projection.layer_norm"),
         *layer("embedding.project", "feature_projection.projection"),
+        Pair("embedding.masked", ("masked_spec_embed",)),
         Pair("embedding.positions.gain", (f"{places}.parametrizations.weight.original0",)),
         Pair("embedding.positions.direction", (f"{places}.parametrizations.weight.original1",)),
         Pair("embedding.positions.gain", (f"{places}.weight_g",)),
@@ -120,6 +122,25 @@ SPEAKS = Top(
 """Says who speaks."""
 
 
+PREDICTS = Top(
+    settings=(
+        Always("vocabulary", None),
+        Key("num_codevector_groups", "head.quantizer.books", "books", default=2),
+        Key("num_codevectors_per_group", "head.quantizer.codes", "codes", default=320),
+        Key("codevector_dim", "head.quantizer.output", "code_width", default=256),
+        Key("proj_codevector_dim", "head.output", "output", default=256),
+        Written(mask_time_prob=0.05),  # else theirs has no vector for hidden frames
+    ),
+    table=(
+        *layer("head.project", "project_hid"),
+        *layer("head.code", "project_q"),
+        *layer("head.quantizer.score", "quantizer.weight_proj"),
+        Pair("head.quantizer.table.weight", ("quantizer.codevectors",), Squeezed(0)),
+    ),
+)
+"""Says vectors of hidden frames, and has the codes that they are compared with."""
+
+
 def family(name: str, title: str, more: Mapping[str, Top], **only: Any) -> Family:
     """One of the two; `more` are the classes that it has alone."""
     return Family(
@@ -158,7 +179,10 @@ def family(name: str, title: str, more: Mapping[str, Top], **only: Any) -> Famil
 
 register(
     family(
-        "wav2vec2", "Wav2Vec2", {"Wav2Vec2ForAudioFrameClassification": TAGS, "Wav2Vec2ForXVector": SPEAKS},
+        "wav2vec2", "Wav2Vec2",
+        {
+            "Wav2Vec2ForAudioFrameClassification": TAGS, "Wav2Vec2ForXVector": SPEAKS, "Wav2Vec2ForPreTraining": PREDICTS,
+        },
         adapter_attn_dim=None,
     )
 )  # fmt: skip

@@ -20,13 +20,15 @@ from everyformer.objectives.series import Forecast, Likelihood
 from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
 from everyformer.objectives.slots import RebuiltCells, SelfTaughtSlots
 from everyformer.objectives.spans import MarginalSpans
+from everyformer.objectives.sounds import HiddenCodes
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
-    "Forecast", "FutureTokens", "HardDistillation", "HiddenPixels", "HiddenWords", "HybridDistillation", "Likelihood",
-    "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses",
-    "Places", "PolicyGradient", "Ranking", "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots",
-    "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
+    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords",
+    "HybridDistillation", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts",
+    "NextToken", "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "RebuiltCells",
+    "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning",
+    "hybrid_distillation",
 ]  # fmt: skip

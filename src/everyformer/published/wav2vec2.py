@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from everyformer.backbones import Block, Encoder
+from everyformer.contracts import Head
 from everyformer.designs import Design
-from everyformer.embeddings import WaveConvs
+from everyformer.embeddings import MaskedWaves, WaveConvs
 from everyformer.feedforward import MLP
-from everyformer.heads import TokenHead
+from everyformer.heads import CodePredictor, ProductQuantizer, TokenHead
 from everyformer.mixers import Attention
 from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PostNorm, PreNorm
 from everyformer.positions import ConvPlaces
 from everyformer.registry import system
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 
 @system(
@@ -31,7 +32,7 @@ from everyformer.specs import spec
 )
 def wav2vec2(
     *,
-    vocabulary: int = 32,
+    vocabulary: int | None = 32,
     width: int = 768,
     hidden: int = 3072,
     depth: int = 12,
@@ -46,12 +47,18 @@ def wav2vec2(
     layered: bool = False,
     conv_bias: bool = False,
     pre_norm: bool | None = None,
+    books: int = 2,
+    codes: int = 320,
+    code_width: int = 256,
+    output: int = 256,
     dropout: float = 0.1,
     attention_dropout: float = 0.1,
     eps: float = 1e-5,
 ) -> Design:
     """Section 2, with the head that is fine-tuned to letters (section 3.3); HuBERT (2106.07447) has the same body.
 
+    Without a `vocabulary` it is the model that is pretrained with `objectives.HiddenCodes`: frames can be hidden, and
+    vectors of width `output` are compared with `codes` from each of `books`, `code_width` wide together (section 3.2).
     `layered`: a norm after every convolution, and, unless `pre_norm` says other, norms in front of layers (their LARGE).
     """
     norm = spec(LayerNorm, eps=eps)
@@ -62,12 +69,22 @@ def wav2vec2(
         feedforward=spec(MLP, hidden=hidden, activation=activation),
         residual=spec(PreNorm if first else PostNorm, norm=norm, dropout=dropout),
     )
+    head: Spec[Head] = (
+        spec(
+            CodePredictor,
+            quantizer=spec(ProductQuantizer, output=code_width, books=books, codes=codes),
+            channels=convs[-1],
+            output=output,
+        )
+        if vocabulary is None
+        else spec(TokenHead, vocabulary=vocabulary, bias=True)
+    )
     return Design(
         spec(
             Model,
             width=width,
             embedding=spec(
-                WaveConvs,
+                MaskedWaves if vocabulary is None else WaveConvs,
                 widths=convs,
                 kernels=kernels,
                 strides=strides,
@@ -80,7 +97,7 @@ def wav2vec2(
                 dropout=dropout,
             ),
             backbone=spec(Encoder, blocks=(block,) * depth, norm=norm if first else None),
-            head=spec(TokenHead, vocabulary=vocabulary, bias=True),
+            head=head,
             start=spec(Normal, std=0.02),
         )
     )
