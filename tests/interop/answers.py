@@ -14,6 +14,7 @@ _ANSWERS = (
     "text_embeds",
     "pooler_output",
     "last_hidden_state",
+    "transformer_decoder_last_hidden_state",
 )
 
 
@@ -29,7 +30,7 @@ def answer_of(output):
         return torch.cat((output.logits, output.pred_boxes), -1)
     if "reconstruction" in output:
         return torch.nn.functional.pixel_unshuffle(output.reconstruction, 8).flatten(2).mT  # the pixels of each patch
-    if "masks_queries_logits" in output:
+    if "class_queries_logits" in output:
         named, masks = output.class_queries_logits.softmax(-1)[..., :-1], output.masks_queries_logits.sigmoid()
         return torch.einsum("bqc,bqhw->bchw", named, masks).log()
     if "predicted_depth" in output:

@@ -261,6 +261,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.ClassQueries": {"classes": 3, "body": _asking, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.LevelQueries": _by_levels,
     "heads.MaskedQueries": _by_levels,
+    "heads.MaskedStates": {name: option for name, option in _by_levels.items() if name != "classes"},
     "heads.LevelsTogether": {**_together.options},
     "heads.MaskQueries": {
         "classes": 3,

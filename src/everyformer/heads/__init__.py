@@ -22,7 +22,7 @@ from everyformer.heads.maps import (
     UPerHead,
     UShaped,
 )
-from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskQueries
+from everyformer.heads.masks import LevelQueries, MaskedQueries, MaskedStates, MaskQueries
 from everyformer.heads.pixels import LevelsTogether, Pixels
 from everyformer.heads.pools import (
     AttentionPool,
@@ -47,8 +47,8 @@ __all__ = [
     "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "DistilledHead", "ExpertClasses",
     "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Largest", "LastToken", "LeadingMean", "LeadingMix",
     "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
-    "MaskTransformer", "MaskedQueries", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead",
-    "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
+    "MaskTransformer", "MaskedQueries", "MaskedStates", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead",
+    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
     "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention", "SlotMasks", "SoftClusterQueries",
     "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped",
     "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",

@@ -141,7 +141,8 @@ class ClusterQueries(MaskSet):
         level_norm: Spec[Norm] | None = None,
         levels: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(widths, levels, classes)
+        super().__init__(widths, levels)
+        self.classes = classes
         self.level_norm = self.for_levels("level_norm", level_norm)
         self.pixels: Pixels = self.make("pixels", pixels, self.widths, hidden)
         if len(depths) != self.pixels.levels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import cycle
 
 import torch
@@ -30,9 +31,7 @@ class MaskSet(MapHead):
     matches them with what is there.
     """
 
-    def __init__(self, widths: tuple[int, ...], levels: tuple[int, ...] | None, classes: int) -> None:
-        super().__init__(widths, levels)
-        self.classes = classes
+    classes: int
 
     def odds(self, masks: Float[Tensor, "B N Y X"]) -> Float[Tensor, "B N Y X"]:
         """How likely each pixel is in each mask."""
@@ -47,25 +46,13 @@ class MaskSet(MapHead):
         return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
 
 
-class _Masks(MaskSet):
-    """Base: a query's class is a linear map of it, and its mask what a perceptron of it has in common with each cell."""
-
-    def __init__(
-        self, widths: tuple[int, ...], levels: tuple[int, ...] | None, classes: int, norm: Spec[Norm], hidden: int
-    ) -> None:
-        super().__init__(widths, levels, classes)
-        self.norm: Norm = self.make("norm", norm, hidden)
-        self.classify = nn.Linear(hidden, classes + 1)
-        self.mask = Perceptron(hidden, hidden, hidden, hidden)
-
-    def told(self, queries: Float[Tensor, "*L B N D"], cells: Float[Tensor, "B D Y X"]) -> Said:
-        """What queries say on a map."""
-        values = self.norm(queries)
-        return self.classify(values), torch.einsum("...bnd,bdyx->...bnyx", self.mask(values), cells)
+def common(vectors: Float[Tensor, "*L B N D"], cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "*L B N Y X"]:
+    """What vectors have in common with each cell of a map."""
+    return torch.einsum("...bnd,bdyx->...bnyx", vectors, cells)
 
 
 @part("heads")
-class MaskQueries(_Masks):
+class MaskQueries(MaskSet):
     """Queries that read the last level; each says a class, or none, and what its mask has in common with a cell of a map
     that all levels are summed into from coarse to fine (Cheng et al., MaskFormer, 2021, section 3.3).
 
@@ -84,7 +71,11 @@ class MaskQueries(_Masks):
         groups: int = 32,
         levels: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(widths, levels, classes, norm, hidden)
+        super().__init__(widths, levels)
+        self.classes = classes
+        self.norm: Norm = self.make("norm", norm, hidden)
+        self.classify = nn.Linear(hidden, classes + 1)
+        self.mask = Perceptron(hidden, hidden, hidden, hidden)
         *finer, last = self.widths
         self.first = mixed(last, hidden, groups)
         self.lateral = nn.ModuleList(projected(width, hidden, groups, bias=False) for width in finer)
@@ -99,7 +90,9 @@ class MaskQueries(_Masks):
         *finer, last = self.maps(tokens, context)
         layers = asked(self.body, self.queries, as_tokens(self.project(last)))
         noting = context is not None and context.notes is not None
-        return self.pixels_of(self.told(layers if noting else layers[-1:], self.fused(finer, last)), context)
+        values = self.norm(layers if noting else layers[-1:])
+        masks = common(self.mask(values), self.fused(finer, last))
+        return self.pixels_of((self.classify(values), masks), context)
 
     def fused(self, finer: list[Tensor], last: Tensor) -> Float[Tensor, "B D Y X"]:
         """All levels on the finest grid."""
@@ -109,8 +102,94 @@ class MaskQueries(_Masks):
         return self.cells(cells)
 
 
+Seen = Callable[[Float[Tensor, "B N Y X"], Tokens], dict[str, Bool[Tensor, "B N M"]]]
+"""Which cells of a memory each query may see, by the masks that they said last; all where it is not said."""
+
+
+def everywhere(masks: Float[Tensor, "B N Y X"], memory: Tokens) -> dict[str, Bool[Tensor, "B N M"]]:
+    """All cells."""
+    return {}
+
+
+def inside(masks: Float[Tensor, "B N Y X"], memory: Tokens) -> dict[str, Bool[Tensor, "B N M"]]:
+    """The cells that are in the mask of each query with at least even odds, all where there are none."""
+    assert memory.grid is not None
+    likely = (resized(masks, memory.grid) >= 0).flatten(2)
+    return {CELLS: likely | ~likely.any(-1, keepdim=True)}
+
+
+class _Looking(MapHead):
+    """Base: queries that say a mask before the first of the `blocks` and after each, and look, in each, at one of the maps
+    that `pixels` gives, in turn from coarse to fine.
+
+    The blocks read the memory "cells". `hidden` is the width of queries and maps; `level_norm`, if any, stands before each
+    level of the body.
+    """
+
+    seen: Seen = staticmethod(everywhere)
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        pixels: Spec[Pixels],
+        blocks: tuple[Spec[Backbone], ...],
+        norm: Spec[Norm],
+        queries: int = 100,
+        hidden: int = 256,
+        level_norm: Spec[Norm] | None = None,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        self.norm: Norm = self.make("norm", norm, hidden)
+        self.mask = Perceptron(hidden, hidden, hidden, hidden)
+        self.level_norm = self.for_levels("level_norm", level_norm)
+        self.pixels: Pixels = self.make("pixels", pixels, self.widths, hidden)
+        self.level = nn.Embedding(self.pixels.levels, hidden)
+        self.queries = nn.Embedding(queries, hidden)
+        self.places = nn.Embedding(queries, hidden)
+        self.blocks = self.make("blocks", blocks, hidden)
+
+    def looked(
+        self, tokens: Tokens, context: Context | None
+    ) -> tuple[Float[Tensor, "L B N D"], Float[Tensor, "L B N Y X"]]:
+        """The queries before the first block and after each, and the logits of the masks that they said there."""
+        maps = normed(self.level_norm, self.maps(tokens, context))
+        cells, looked = self.pixels(maps, context)
+        level = self.level(torch.arange(len(looked), device=cells.device))
+        memories = [as_tokens(each + own[:, None, None]) for each, own in zip(looked, level, strict=True)]
+        every = torch.arange(self.queries.num_embeddings, device=cells.device)
+        queries = Tokens(self.queries(every).expand(cells.shape[0], -1, -1), positions=self.places(every)[None])
+        values, masks = [queries.values], [self.masked(queries.values, cells)]
+        for block, memory in zip(self.blocks, cycle(memories)):
+            queries = block(queries, Context(memory={CELLS: memory}, seen=self.seen(masks[-1].detach(), memory)))
+            values.append(queries.values)
+            masks.append(self.masked(queries.values, cells))
+        return torch.stack(values), torch.stack(masks)
+
+    def masked(self, queries: Float[Tensor, "B N D"], cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B N Y X"]:
+        """The logits of the masks that queries say."""
+        return common(self.mask(self.norm(queries)), cells)
+
+
 @part("heads")
-class LevelQueries(_Masks):
+class MaskedStates(_Looking):
+    """What became of queries that look only inside the masks that they said last (Cheng et al., Mask2Former, 2022,
+    section 3.2), without a class; `masks` (L, B, N, Y, X), the logits after every layer, are noted.
+    """
+
+    seen: Seen = staticmethod(inside)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
+        """The queries at the end."""
+        values, masks = self.looked(tokens, context)
+        if context is not None and context.notes is not None:
+            context.notes["masks"] = masks
+        return values[-1]
+
+
+@part("heads")
+class LevelQueries(_Looking, MaskSet):
     """Queries that say a class and a mask before the first of the `blocks` and after each, and look, in each, at one of the
     maps that `pixels` gives, in turn from coarse to fine: at all its cells.
 
@@ -131,32 +210,17 @@ class LevelQueries(_Masks):
         level_norm: Spec[Norm] | None = None,
         levels: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(widths, levels, classes, norm, hidden)
-        self.level_norm = self.for_levels("level_norm", level_norm)
-        self.pixels: Pixels = self.make("pixels", pixels, self.widths, hidden)
-        self.level = nn.Embedding(self.pixels.levels, hidden)
-        self.queries = nn.Embedding(queries, hidden)
-        self.places = nn.Embedding(queries, hidden)
-        self.blocks = self.make("blocks", blocks, hidden)
+        super().__init__(
+            widths, pixels=pixels, blocks=blocks, norm=norm, queries=queries, hidden=hidden, level_norm=level_norm,
+            levels=levels,
+        )  # fmt: skip
+        self.classes = classes
+        self.classify = nn.Linear(hidden, classes + 1)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
         """The logits of each cell of the map that masks are said on."""
-        maps = normed(self.level_norm, self.maps(tokens, context))
-        cells, looked = self.pixels(maps, context)
-        level = self.level(torch.arange(len(looked), device=cells.device))
-        memories = [as_tokens(each + own[:, None, None]) for each, own in zip(looked, level, strict=True)]
-        every = torch.arange(self.queries.num_embeddings, device=cells.device)
-        queries = Tokens(self.queries(every).expand(cells.shape[0], -1, -1), positions=self.places(every)[None])
-        layers = [self.told(queries.values, cells)]
-        for block, memory in zip(self.blocks, cycle(memories)):
-            queries = block(queries, Context(memory={CELLS: memory}, seen=self.seen(layers[-1][1].detach(), memory)))
-            layers.append(self.told(queries.values, cells))
-        classes, masks = zip(*layers, strict=True)
-        return self.pixels_of((torch.stack(classes), torch.stack(masks)), context)
-
-    def seen(self, masks: Float[Tensor, "B N Y X"], memory: Tokens) -> dict[str, Bool[Tensor, "B N M"]]:
-        """Which cells of a memory each query may see, by the masks that they said last; all where it is not said."""
-        return {}
+        values, masks = self.looked(tokens, context)
+        return self.pixels_of((self.classify(self.norm(values)), masks), context)
 
 
 @part("heads")
@@ -165,8 +229,4 @@ class MaskedQueries(LevelQueries):
     Mask2Former, 2022, section 3.2, equation 3). A query whose mask is empty looks at all cells.
     """
 
-    def seen(self, masks: Float[Tensor, "B N Y X"], memory: Tokens) -> dict[str, Bool[Tensor, "B N M"]]:
-        """The cells that are in the mask of each query with at least even odds, all where there are none."""
-        assert memory.grid is not None
-        likely = (resized(masks, memory.grid) >= 0).flatten(2)
-        return {CELLS: likely | ~likely.any(-1, keepdim=True)}
+    seen: Seen = staticmethod(inside)

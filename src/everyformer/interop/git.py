@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,12 @@ from everyformer.interop.config import Config, Custom, Depth, Key, Square, Withi
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
+from everyformer.published.clip import picture_tower
+from everyformer.published.upon import upon
 
 TOWER, PICTURE, TEXT = "encoder.blocks.0", "encoder.blocks.0.blocks", "decoder.blocks"
 PLACES = {"embedding": "source", "backbone": TOWER, "head": TOWER}
+ALONE = {"embedding": "embedding", "backbone": "backbone", "head": "backbone"}
 """Where the parts of CLIP's tower stand; its last norm is that of the body."""
 
 
@@ -29,20 +33,26 @@ def write_tied(design: Design) -> dict[str, Any]:
     return {"tie_word_embeddings": head is not None and head.part is TiedHead}
 
 
-def tower() -> list[Pair]:
+def tower(places: Mapping[str, str]) -> list[Pair]:
     """The picture encoder."""
     found = []
     for pair in clip.picture():
         place, _, rest = pair.ours.partition(".")
-        found.append(replace(pair, ours=f"{PLACES[place]}.{rest}").under("image_encoder.vision_model."))
+        found.append(replace(pair, ours=f"{places[place]}.{rest}"))
     return found
+
+
+@upon(picture_tower, fixed={"output": None})
+def eyes(design: Design) -> Design:
+    """The picture encoder alone, which answers with all its tokens."""
+    return design.set("backbone.norm", design.get("head.norm")).set("head", None)
 
 
 def table(design: Design) -> list[Pair]:
     """The body."""
     projection = "visual_projection.visual_projection"
     return [
-        *tower(),
+        *(pair.under("image_encoder.vision_model.") for pair in tower(PLACES)),
         *layer("encoder.blocks.1.linear", f"{projection}.0"),
         *layer("encoder.norm", f"{projection}.1"),
         *(replace(pair, ours=pair.ours.replace("embedding.", "target.", 1)) for pair in bert.embeddings()),
@@ -94,3 +104,14 @@ register(
         },
     )
 )  # fmt: skip
+register(
+    Family(
+        name="git_vision_model",
+        system="git",
+        make=eyes,
+        settings=(*clip.PICTURE, Square("patch_size", "embedding.patch", "patch", default=16)),
+        table=lambda design: tower(ALONE),
+        prefix="vision_model",
+        tops={"GitVisionModel": Top()},
+    )
+)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from everyformer.designs import Design
 from everyformer.errors import DoesNotFit
+from everyformer.heads import MaskedStates
 from everyformer.interop import swin
 from everyformer.interop.config import Always, Both, Config, Custom, Depth, Key, Labels, Within
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Rows
 from everyformer.interop.pyramids import stages
 from everyformer.interop.weights import Pair, layer
+from everyformer.published.masks import mask2former
+from everyformer.published.upon import upon
+from everyformer.specs import Spec
 
 HIDDEN = Key("feature_size", "head.hidden", "hidden", default=256)
 
@@ -93,12 +98,11 @@ def table(design: Design) -> list[Pair]:
     ]
 
 
-register(
+FAMILY = register(
     Family(
         name="mask2former",
         system="mask2former",
         settings=(
-            Labels("head.classes"),
             Within("backbone_config", (*swin.SETTINGS, swin.BIAS, Custom(read_body, write_body))),
             Both(HIDDEN, "mask_feature_size"),
             Both(HIDDEN, "hidden_dim"),
@@ -116,7 +120,21 @@ register(
             "activation_function": "relu", "common_stride": 4, "dropout": 0.0, "enforce_input_projection": False,
             "feature_strides": [4, 8, 16, 32], "pre_norm": False,
         },
-        tops={"Mask2FormerForUniversalSegmentation": Top(table=(*layer("head.classify", "class_predictor"),))},
+        tops={
+            "Mask2FormerForUniversalSegmentation": Top(
+                settings=(Labels("head.classes"),), table=(*layer("head.classify", "class_predictor"),)
+            )
+        },
         unused=(*swin.UNUSED, "*.encoder.swin.layernorm.*", "criterion.empty_weight"),
     )
 )  # fmt: skip
+
+
+@upon(mask2former)
+def states(design: Design) -> Design:
+    """The same without classes: the answer is what became of the queries."""
+    options = {name: option for name, option in design.get("head").options.items() if name != "classes"}
+    return design.set("head", Spec(MaskedStates, options))
+
+
+register(replace(FAMILY, make=states, tops={"Mask2FormerModel": Top(prefix="")}))
