@@ -45,20 +45,24 @@ class Pair:
     future: Tensor
     given: dict[str, Tensor]
 
-    def said(self, theirs: Any = None) -> Any:
-        """Their distribution of each step."""
-        theirs = theirs or self.theirs
+    def asked(self, theirs: Any) -> Any:
+        """What a model of theirs answers."""
         flat = self.past.shape[2] == 1  # theirs takes one variate without its axis
         past, future = (x[..., 0] if flat else x for x in (self.past, self.future))
         given = self.given
         torch.manual_seed(0)  # theirs draws its keys
-        out = theirs(
+        return theirs(
             past_values=past, future_values=future,
             past_time_features=given.get("marks", torch.zeros(*past.shape[:2], 0)),
             future_time_features=given.get("coming", torch.zeros(*future.shape[:2], 0)),
             past_observed_mask=(given["observed"][..., 0] if flat else given["observed"]).float(),
             static_categorical_features=given.get("kinds"), static_real_features=given.get("facts"),
         )  # fmt: skip
+
+    def said(self, theirs: Any = None) -> Any:
+        """Their distribution of each step."""
+        theirs = theirs or self.theirs
+        out = self.asked(theirs)
         if theirs.config.distribution_output == "negative_binomial":
             return theirs.output_distribution(out.params)  # their loss has scaled the parameters in their place
         return theirs.output_distribution(out.params, loc=out.loc, scale=out.scale)
@@ -100,6 +104,23 @@ def test_there_and_back_bit_for_bit(pair, kind, options, tmp_path):
     assert not any(told.values()), told
     future = pair.future[..., 0] if pair.future.shape[2] == 1 else pair.future
     assert torch.equal(pair.said(again.eval()).log_prob(future), pair.said().log_prob(future))
+
+
+@pytest.mark.parametrize(("kind", "options"), [CASES[0], CASES[3]], ids=str)
+@torch.no_grad()
+def test_a_body_gives_the_same_states_and_says_nothing(pair, kind, options, tmp_path):
+    body = pair.theirs.model
+    body.save_pretrained(tmp_path / "body")
+    ours = ef.load(tmp_path / "body").eval()
+    expected = pair.asked(body).last_hidden_state
+    same_answers(ours.steps(pair.past, pair.future, **pair.given).values, expected)
+    same_answers(pair.ours.steps(pair.past, pair.future, **pair.given).values, expected)
+    with pytest.raises(ef.DoesNotFit, match="without a head nothing is said of a step"):
+        ours(pair.past, **pair.given)
+    to_folder(ours, tmp_path / "back", top=f"{kind}Model")
+    again, told = type(body).from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(told.values()), told
+    assert torch.equal(pair.asked(again.eval()).last_hidden_state, expected)
 
 
 SMALL = {"variates": 2, "lookback": 10, "horizon": 3, "lags": (1, 2), "width": 16, "hidden": 16, "heads": 2, "depth": 1}

@@ -73,7 +73,6 @@ def write_distribution(design: Design) -> dict[str, Any]:
 
 SETTINGS: tuple[Setting, ...] = (
     Custom(known, write_known),
-    Custom(distribution, write_distribution),
     Key("input_size", "variates", "variates", default=1),
     Key("d_model", "width", "width", default=64),
     Depth("encoder_layers", "encoder.stages", default=2),
@@ -132,15 +131,20 @@ def sines(model: Any) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), 1).float()
 
 
-DRAWS = Top(table=tuple(layer("head.project.*", "parameter_projection.proj.*")))
+DRAWS = Top(
+    settings=(Custom(distribution, write_distribution),),
+    table=tuple(layer("head.project.*", "parameter_projection.proj.*")),
+)
 """Says the distribution."""
+STATES = Top(head=lambda config: None, prefix="")
+"""Says nothing: what the decoder makes of the steps to come is asked for (`steps`)."""
 FAMILY = Family(
     name="informer",
     system="informer",
     settings=(*SETTINGS, Custom(attention, write_attention)),
     table=table,
     prefix="model",
-    tops={"InformerForPrediction": DRAWS},
+    tops={"InformerForPrediction": DRAWS, "InformerModel": STATES},
     make=drawing_informer,
     fixed={f"{stack}.embed_positions.weight": sines for stack in ("encoder", "decoder")},
 )
@@ -150,6 +154,6 @@ register(
         FAMILY,
         name="time_series_transformer",
         settings=(*SETTINGS, Always("factor", None), Always("distilling", False)),
-        tops={"TimeSeriesTransformerForPrediction": DRAWS},
+        tops={"TimeSeriesTransformerForPrediction": DRAWS, "TimeSeriesTransformerModel": STATES},
     )
 )

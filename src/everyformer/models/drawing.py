@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding
-from everyformer.errors import BadInput, UnknownName
+from everyformer.errors import BadInput, DoesNotFit, UnknownName
 from everyformer.heads.distributions import DistributionHead
 from everyformer.models.model import Root, enter, run
 from everyformer.models.scaling import MeanScale, Scaling
@@ -79,7 +79,7 @@ class DrawingForecaster(Root):
         encoder: Spec[Backbone],
         target: Spec[Embedding],
         decoder: Spec[Backbone],
-        head: Spec[DistributionHead],
+        head: Spec[DistributionHead] | None,
         lookback: int,
         horizon: int,
         lags: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7),
@@ -104,7 +104,7 @@ class DrawingForecaster(Root):
         self.encoder: Backbone = self.make("encoder", encoder, width)
         self.target: Embedding = self.make("target", target, width)
         self.decoder: Backbone = self.make("decoder", decoder, width)
-        self.head: DistributionHead = self.make("head", head, width)
+        self.head: DistributionHead | None = self.make("head", head, width)
         self.begin(start)
 
     def forward(
@@ -140,6 +140,23 @@ class DrawingForecaster(Root):
         **given: Tensor,
     ) -> Distribution:
         """The distribution of each step to come, given the `future` before it; `given` are the other fields of `forward`."""
+        return self._said(self._knowing(inputs, future, given, context), self.horizon)
+
+    def steps(
+        self,
+        inputs: Float[Tensor, "B T C"],
+        future: Float[Tensor, "B S C"],
+        *,
+        context: Context | None = None,
+        **given: Tensor,
+    ) -> Tokens:
+        """The steps to come before the head, given the `future` before each; `given` are the other fields of `forward`."""
+        return self._states(self._knowing(inputs, future, given, context), self.horizon)
+
+    def _knowing(
+        self, inputs: Tensor, future: Tensor, given: Mapping[str, Tensor | None], context: Context | None
+    ) -> _Read:
+        """What is known where all steps to come have come."""
         if future.shape[1:] != (self.horizon, self.variates):
             raise BadInput(
                 f"the model forecasts {self.horizon} steps of {self.variates} variates; given a future of shape "
@@ -147,7 +164,7 @@ class DrawingForecaster(Root):
             )
         read = self._read(inputs, given, context)
         read.grow(future)
-        return self._said(read, self.horizon)
+        return read
 
     def _read(self, inputs: Tensor, given: Mapping[str, Tensor | None], context: Context | None) -> _Read:
         """What is known, and what the encoder says of it."""
@@ -205,13 +222,19 @@ class DrawingForecaster(Root):
             told.append(read.stamps[:, first : first + count])
         return torch.cat(told, -1)
 
-    def _said(self, read: _Read, count: int) -> Distribution:
-        """The distributions of the first `count` steps to come."""
+    def _states(self, read: _Read, count: int) -> Tokens:
+        """The first `count` steps to come, as the decoder leaves them."""
         assert read.memory is not None
         within = read.context.replace(memory={**read.context.memory, "encoder": read.memory}, lowered={})
-        steps = enter(self.target, self._told(read, read.first, count), within, {})
-        said = self.head(run(self.decoder, steps, within), within)
-        return self.head.distribution(said, read.middle, read.scale)
+        return run(self.decoder, enter(self.target, self._told(read, read.first, count), within, {}), within)
+
+    def _said(self, read: _Read, count: int) -> Distribution:
+        """The distributions of the first `count` steps to come."""
+        if self.head is None:
+            raise DoesNotFit(
+                "without a head nothing is said of a step; give it heads.StudentTHead, or ask `steps`", "head"
+            )
+        return self.head.distribution(self.head(self._states(read, count), read.context), read.middle, read.scale)
 
     def _forecast(self, read: _Read, come: Callable[[Distribution], Tensor]) -> Float[Tensor, "B S C"]:
         """Step by step, what comes of what is said of each given the steps before."""
