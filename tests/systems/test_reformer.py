@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import ReformerConfig, ReformerModelWithLMHead
+from transformers import ReformerConfig, ReformerForMaskedLM, ReformerModelWithLMHead
 
 import everyformer as ef
 from everyformer.context import Cache, Context
@@ -26,15 +26,23 @@ SHAPE = {
 
 @pytest.mark.parametrize(
     ("count", "changes"),
-    [(32, {}), (32, {"num_buckets": [2, 4], "num_hashes": 3}), (19, {}), (3, {})],
-    ids=["chunks", "factors", "part of a chunk", "one chunk"],
+    [
+        (32, {}),
+        (32, {"num_buckets": [2, 4], "num_hashes": 3}),
+        (19, {}),
+        (3, {}),
+        (32, {"is_decoder": False, "attn_layers": ["lsh", "lsh"]}),
+        (19, {"is_decoder": False, "attn_layers": ["lsh", "lsh"]}),
+    ],
+    ids=["chunks", "factors", "part of a chunk", "one chunk", "both ways", "both ways, part of a chunk"],
 )
 def test_equals_hugging_face(count, changes, monkeypatch):
     """Answers, and gradients at the one length that theirs trains at.
 
     The score of a token for itself is -30 in both: beside -1e5 theirs, which adds logarithms, loses three digits.
     """
-    theirs = perturb(ReformerModelWithLMHead(ReformerConfig(**{**SHAPE, **changes})), std=0.1)
+    config = ReformerConfig(**{**SHAPE, **changes})
+    theirs = perturb((ReformerModelWithLMHead if config.is_decoder else ReformerForMaskedLM)(config), std=0.1)
     monkeypatch.setattr(hashed, "SELF", -30.0)
     for name, buffer in theirs.named_buffers():
         if name.endswith("self_mask_value_float32"):
@@ -45,6 +53,12 @@ def test_equals_hugging_face(count, changes, monkeypatch):
         equal(ours, theirs.train(), ours(inputs), theirs(inputs).logits)
     else:
         same_answers(ours(inputs), theirs(inputs).logits)
+
+
+def test_local_layers_that_look_around_the_end_are_refused():
+    config = ReformerConfig(**{**SHAPE, "is_decoder": False})
+    with pytest.raises(ef.DoesNotFit, match="the first chunk of a local layer of theirs sees the last one"):
+        from_transformers(ReformerForMaskedLM(config))
 
 
 def test_sizes_are_those_of_the_released_configs():

@@ -1,19 +1,25 @@
-"""Reformer, its decoders."""
+"""Reformer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from everyformer.designs import Design
 from everyformer.errors import DoesNotFit
-from everyformer.interop.config import Always, Config, Custom, Key, Setting
+from everyformer.heads import ClassHead, Transform
+from everyformer.interop.bert import SPANS
+from everyformer.interop.config import Always, Config, Custom, Key, Labels, Setting, labels
 from everyformer.interop.family import Family, Top, register
 from everyformer.interop.forms import Squeezed
 from everyformer.interop.names import ACTIVATIONS
 from everyformer.interop.weights import Pair, layer
+from everyformer.masks import Full
 from everyformer.mixers import Attention
-from everyformer.published.reformer import plenty
+from everyformer.norms import Identity
+from everyformer.published.reformer import plenty, reformer
+from everyformer.published.upon import upon
+from everyformer.specs import Spec, spec
 
 BLOCKS = "backbone.blocks.0.blocks"
 BLOCK = f"{BLOCKS}.*"
@@ -110,24 +116,45 @@ class Seeds(Setting):
         return {"hash_seed": min(seeds, default=0)}
 
 
-register(
+def classes(config: Config) -> Spec[ClassHead]:
+    """A class read from the first token, through a map of both streams."""
+    both = spec(Transform, norm=spec(Identity), activation="tanh", output=config.value("hidden_size", 256))
+    return spec(ClassHead, classes=len(labels(config)), transform=both)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Key("vocab_size", "embedding.vocabulary", "vocabulary", default=320),
+    Key("hidden_size", "width", "width", default=256),
+    Key("feed_forward_size", f"{BLOCK}.feedforward.hidden", "hidden", default=512),
+    Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads", default=12),
+    Key("attention_head_size", f"{BLOCK}.mixer.head_width", "head_width", default=64),
+    Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "relu"),
+    Key("hidden_dropout_prob", "embedding.dropout", "dropout", default=0.05),
+    Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-12),
+    Custom(layers, write_layers),
+    Custom(places, write_places),
+    Seeds(),
+)
+SPEAKS = Top(
+    table=(*layer("head.project", "lm_head.decoder", bias=False),),
+    unused=("lm_head.bias", "lm_head.decoder.bias"),  # theirs keeps a bias, and adds none
+)
+"""Says words."""
+READS = {
+    "ReformerModel": Top(head=lambda config: None, prefix=""),
+    "ReformerForSequenceClassification": Top(
+        head=classes,
+        settings=(Labels("head.classes", "head.classes"),),
+        table=(*layer("head.transform.linear", "classifier.dense"), *layer("head.classify", "classifier.out_proj")),
+    ),
+    "ReformerForQuestionAnswering": SPANS,
+}
+"""What both kinds have."""
+FAMILY = register(
     Family(
         name="reformer",
         system="reformer",
-        settings=(
-            Key("vocab_size", "embedding.vocabulary", "vocabulary", default=320),
-            Key("hidden_size", "width", "width", default=256),
-            Key("feed_forward_size", f"{BLOCK}.feedforward.hidden", "hidden", default=512),
-            Key("num_attention_heads", f"{BLOCK}.mixer.heads", "heads", default=12),
-            Key("attention_head_size", f"{BLOCK}.mixer.head_width", "head_width", default=64),
-            Key("hidden_act", f"{BLOCK}.feedforward.activation", "activation", ACTIVATIONS, "relu"),
-            Key("hidden_dropout_prob", "embedding.dropout", "dropout", default=0.05),
-            Key("layer_norm_eps", "backbone.norm.eps", "eps", default=1e-12),
-            Custom(layers, write_layers),
-            Custom(places, write_places),
-            Seeds(),
-            Always("released", True),
-        ),
+        settings=(*SETTINGS, Always("released", True)),
         table=table,
         prefix="reformer",
         only={
@@ -135,12 +162,26 @@ register(
             "lsh_num_chunks_after": 0, "tie_word_embeddings": False,
         },
         unused=("*.self_mask_value_*", "*.mask_value_*"),
-        tops={
-            "ReformerModelWithLMHead": Top(
-                table=(*layer("head.project", "lm_head.decoder", bias=False),),
-                unused=("lm_head.bias", "lm_head.decoder.bias"),  # theirs keeps a bias, and adds none
-            ),
-            "ReformerModel": Top(head=lambda config: None, prefix=""),
-        },
+        tops={"ReformerModelWithLMHead": SPEAKS, **READS},
+    )
+)  # fmt: skip
+
+
+@upon(reformer, fixed={"released": True}, pattern=("lsh",))
+def reader(design: Design) -> Design:
+    """The same where every token may be seen; only of layers that hash."""
+    if any(block.get("mixer").part is Attention for block in design.get(BLOCKS)):
+        raise DoesNotFit(
+            "where nothing is causal, the first chunk of a local layer of theirs sees the last one; attn_layers here "
+            "can only be 'lsh'",
+            BLOCKS,
+        )
+    return design.set(f"{BLOCK}.mixer.mask", Full())
+
+
+register(
+    replace(
+        FAMILY, make=reader, settings=SETTINGS, only={**FAMILY.only, "is_decoder": False},
+        tops={"ReformerForMaskedLM": SPEAKS, **READS},
     )
 )  # fmt: skip
