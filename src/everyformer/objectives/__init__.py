@@ -19,8 +19,8 @@ from everyformer.objectives.rewards import PolicyGradient
 from everyformer.objectives.series import Forecast, Likelihood
 from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
 from everyformer.objectives.slots import RebuiltCells, SelfTaughtSlots
-from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.sounds import HiddenCodes
+from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [

@@ -64,7 +64,7 @@ def families_page() -> str:
     lines += ["| model_type | system | classes |", "|---|---|---|"]
     for name in sorted({family.name for family in families()}):
         several = [family for family in families() if family.name == name]
-        tops = ", ".join(f"`{top}`" for family in several for top in family.tops)
+        tops = ", ".join(dict.fromkeys(f"`{top}`" for family in several for top in family.tops))
         systems = ", ".join(dict.fromkeys(f"`{family.system}`" for family in several))
         lines.append(f"| `{name}` | {systems} | {tops} |")
     lines += ["", "## timm", "", "| class | system |", "|---|---|"]
