@@ -137,15 +137,16 @@ class Chunks(Policy):
         self, scores: Float[Tensor, "B L M"], ends: Bool[Tensor, "B M"], ended: Int[Tensor, "B 1"]
     ) -> Bool[Tensor, "B M"]:
         """The chunks, by their ends, that most layers have among their best; of equals those with most attention."""
-        among = ends[:, None].expand_as(scores)
-        room = (
-            (self.keep * ended.double()).round().long().clamp(min=1)
-            if isinstance(self.keep, float)
-            else torch.full_like(ended, self.keep)
-        )
+        among, room = ends[:, None].expand_as(scores), self.most(ended)
         weights = softmax(scores, among)
         votes = best(weights, among, room[:, None]).sum(1)
         return best(votes + 0.5 * weights.mean(1), ends, room)
+
+    def most(self, ended: Int[Tensor, "B 1"]) -> Int[Tensor, "B 1"]:
+        """How many chunks stay, of so many that have ended."""
+        if isinstance(self.keep, int):
+            return torch.full_like(ended, self.keep)
+        return (self.keep * ended.double()).round().long().clamp(min=1)
 
 
 def distilled(adapters: ChunkAdapters, layers: Sequence[Attended], ends: Bool[Tensor, "B N"]) -> Tensor:
