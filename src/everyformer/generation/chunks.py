@@ -81,7 +81,7 @@ def number(ends: Bool[Tensor, "B N"]) -> Int[Tensor, "B N"]:
     return ends.long().cumsum(1) - ends.long()
 
 
-def best(worth: Float[Tensor, "*b M"], among: Bool[Tensor, "*b M"], room: Int[Tensor, "*b"]) -> Bool[Tensor, "*b M"]:
+def best(worth: Float[Tensor, "*b M"], among: Bool[Tensor, "*b M"], room: Int[Tensor, "..."]) -> Bool[Tensor, "*b M"]:
     """The `room` worth most of those that it is among, the earlier of equals."""
     rank = worth.masked_fill(~among, float("-inf")).argsort(dim=-1, descending=True, stable=True).argsort(-1)
     return among & (rank < room)
