@@ -14,6 +14,7 @@ from everyformer.compression.learngene import tleg
 from everyformer.compression.low_rank import LowRank
 from everyformer.compression.migration import awq, os_plus, smoothquant
 from everyformer.compression.optin import optin
+from everyformer.compression.personal import personalised
 from everyformer.compression.pruning import sparsegpt, wanda
 from everyformer.compression.pyra import pyra
 from everyformer.compression.quantized import Quantized
@@ -26,6 +27,6 @@ from everyformer.compression.vtrans import vtrans
 __all__ = [
     "DenseSparse", "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse",
     "StraightThrough", "acm", "awq", "axformer", "bt2", "dsformer", "eco_m2f", "gptq", "head_pruning", "idt5", "int8",
-    "layer_pruning", "optin", "os_plus", "pyra", "repquant", "rtn", "smoothquant", "sparsegpt", "tleg", "train_adapters",
+    "layer_pruning", "optin", "os_plus", "personalised", "pyra", "repquant", "rtn", "smoothquant", "sparsegpt", "tleg", "train_adapters",
     "vtrans", "wanda",
 ]  # fmt: skip
