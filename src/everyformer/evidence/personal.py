@@ -22,7 +22,13 @@ PROJECT = "asyncio"
 OTHERS = ("collections", "concurrent", "ctypes", "email", "http", "importlib", "json", "logging", "unittest", "xml")
 LENGTH, BATCH = 96, 16
 SHAPE = {"vocabulary": 256, "width": 96, "depth": 3, "heads": 4, "length": LENGTH}
-RATES = {"whole": (3e-4, 1e-3), "ends": (1e-3, 3e-3), "last-block": (1e-3, 3e-3), "prefix": (1e-2, 3e-2), "low-rank": (3e-3, 1e-2)}
+RATES = {
+    "whole": (3e-4, 1e-3),
+    "ends": (1e-3, 3e-3),
+    "last-block": (1e-3, 3e-3),
+    "prefix": (1e-2, 3e-2),
+    "low-rank": (3e-3, 1e-2),
+}
 """The rates that are tried: one is chosen on the project's validation part."""
 
 
@@ -89,4 +95,6 @@ def ways_of_personalising() -> Finding:
     held = max(figures[way] for way in WAYS) < figures["as it was"] and stored["prefix"] < 0.02
     held = held and figures["whole"] <= min(figures[way] for way in WAYS) + 0.005
     said = ", ".join(f"{way} {figures[way]:.4f} ({stored[way]:.2%} stored)" for way in WAYS)
-    return Finding(verdict(held), f"nats a byte: as it was {figures['as it was']:.4f}, {said}", {**figures, "stored": stored})
+    return Finding(
+        verdict(held), f"nats a byte: as it was {figures['as it was']:.4f}, {said}", {**figures, "stored": stored}
+    )
