@@ -16,7 +16,7 @@ def test_the_work_of_attention_is_the_formula_and_where_another_is_less_is_found
     found = growth(
         {"same": attention, "low": ef.spec(ef.mixers.Linformer, heads=2, length=512)}, width=width, lengths=lengths
     )
-    assert found["same"].pays_from is None or found["same"].pays_from > 0
+    assert found["same"].pays_from is None, "as much work with fewer heads"
     assert 1.9 < growth({"same": attention}, width=width, lengths=(2048, 4096))["same"].exponent < 2
     assert found["low"].exponent == pytest.approx(1, abs=1e-6)
     less = [n for n in lengths if found["low"].flops[n] < work(ef.spec(ef.mixers.Attention, heads=4), width, n)]
