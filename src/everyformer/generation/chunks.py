@@ -138,7 +138,7 @@ class Chunks(Policy):
     ) -> Bool[Tensor, "B M"]:
         """The chunks, by their ends, that most layers have among their best; of equals those with most attention."""
         among, room = ends[:, None].expand_as(scores), self.most(ended)
-        weights = softmax(scores, among)
+        weights = softmax(scores[:, :, None], among[:, :, None])[:, :, 0]
         votes = best(weights, among, room[:, None]).sum(1)
         return best(votes + 0.5 * weights.mean(1), ends, room)
 
