@@ -22,11 +22,14 @@ class Policy(Part):
     """Whether the gap that is left is closed: tokens that stood before it move up to those that stand after it."""
     looks: bool = False
     """Whether each layer keeps what it wants of its own, by what its queries attended to; else all layers keep the same."""
+    gathers: bool = False
+    """Whether it is shown, after each pass, what every layer attended with, to decide for all of them together."""
 
     def stays(self, cache: Cache, attended: Any = None) -> Bool[Tensor, "#B M"] | Bool[Tensor, "B G M"] | None:
         """True where a token stays: for all sequences or for each, or for each key head of each, as many of every head.
 
-        `attended` is what the layer attended with, where the policy `looks`. None: all stay.
+        `attended` is what the layer attended with, where the policy `looks`, and a list of what all did, where it `gathers`.
+        None: all stay.
         """
         raise NotImplementedError
 
@@ -92,6 +95,11 @@ class Cache:
         """Whether there is a policy that looks at what each layer attends to."""
         return self.policy is not None and self.policy.looks
 
+    @property
+    def gathers(self) -> bool:
+        """Whether there is a policy that is shown what all layers attended with."""
+        return self.policy is not None and self.policy.gathers
+
     def extend(self, owner: nn.Module, **new: Tensor) -> dict[str, Tensor]:
         """Append tensors (B, H, N, K) to the entry of `owner` and return the whole of it."""
         kept = self.columns.get(owner)
@@ -122,7 +130,7 @@ class Cache:
         self.passes += 1
         for turn in self._turns.values():
             turn.advance(tokens)
-        if self.policy is None or self.looks != (attended is not None):
+        if self.policy is None or (self.looks or self.gathers) != (attended is not None):
             return
         stays = self.policy.stays(self, attended)
         if stays is not None:

@@ -42,6 +42,8 @@ class Context:
     """What parts say beside the answer for an objective to read (each of several answers, by name); None: nobody asks."""
     attended: list[Any] | None = None
     """What the last mixer attended with, where it shows that, for a reduction to come; None: nobody asks."""
+    gathered: list[Any] | None = None
+    """What every mixer of the pass attended with, of those that show it, in order; None: nobody asks."""
     levels: dict[nn.Module, Tokens] | None = None
     """What each level of the body gave (each stage of a pyramid, each block of an encoder), in order; None: nobody asks."""
 
@@ -63,6 +65,18 @@ class Context:
         if self.cache is None or not self.cache.looks:
             return self
         return self.replace(cache=self.cache.layer(owner), lowered={})
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody asks what a mixer attends with."""
+        looks = self.cache is not None and self.cache.looks
+        return looks or self.attended is not None or self.gathered is not None
+
+    def show(self, attended: Any) -> None:
+        """Tell those who ask what a mixer attends with; a policy that looks is asked by the mixer itself, at its end."""
+        for asking in (self.attended, self.gathered):
+            if asking is not None:
+                asking.append(attended)
 
     def past(self) -> int:
         """How many tokens the cache holds."""

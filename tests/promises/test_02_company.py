@@ -107,7 +107,7 @@ def answered(model: Any, form: str) -> tuple[list[torch.Tensor], dict[str, torch
     generator = torch.Generator().manual_seed(3)
     sum((each * torch.randn(each.shape, generator=generator)).sum() for each in found).backward()
     return [each.detach() for each in found], {
-        n: p.grad.clone() for n, p in model.named_parameters() if not n.startswith(idle(model))
+        n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad and not n.startswith(idle(model))
     }
 
 

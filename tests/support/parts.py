@@ -410,6 +410,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "models.MultiSource": {**_seq2seq, "encoder": (_encoder,)},
     "models.Prefixed": {**_seq2seq, "target": _text, "decoder": _encoder},
+    "models.ResidualMemory": {
+        **_seq2seq,
+        "language": ef.spec(ef.backbones.Decoder, blocks=(_block,)),
+        "voice": _seq2seq["head"],
+    },
     "models.Seq2Seq": _seq2seq,
     "models.SharedSeq2Seq": _seq2seq,
     "models.TwoDecoders": {**_seq2seq, "reader": _encoder},

@@ -317,6 +317,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "return-of-the-encoder": {**_TEXT, "hidden": 48, "key_heads": 2, "head_width": 8, "decoder_depth": 1},
     "reformer": {**_TEXT, "hidden": 48, "length": 16, "chunk": 4, "buckets": 4, "grid": None, "widths": None},
     "retnet": _TEXT,
+    "residual-memory-transformer": {
+        **_TEXT,
+        "hidden": 48,
+        "length": 16,
+        "layers": 1,
+        "memory_heads": 4,
+        "memory_hidden": 48,
+    },
     "rmt": {
         **_HEADS,
         "widths": (16, 32),

@@ -132,7 +132,7 @@ def _cache(
     memories: MemoryPolicy | None = None,
 ) -> Cache | None:
     if wanted and cacheable(decoder):
-        if policy is not None and policy.looks:
+        if policy is not None and (policy.looks or policy.gathers):
             shown(decoder)
         if policy is not None and policy.closes and storage is not None and not storage.moves:
             raise DoesNotFit(

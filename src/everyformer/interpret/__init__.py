@@ -12,6 +12,7 @@ from everyformer.interpret.efficiency import Efficiency, calibration_error, effi
 from everyformer.interpret.features import FeatureMap, features
 from everyformer.interpret.frequencies import Stream, frequency_loss, huffman, statistics
 from everyformer.interpret.geometry import Geometry, geometry, score_parts
+from everyformer.interpret.growth import Growth, growth
 from everyformer.interpret.in_context import gradient_descent, posterior_mean, through_representation
 from everyformer.interpret.lenses import decoder_lens, direct_logits, logit_lens
 from everyformer.interpret.patching import ablate_heads, patch, patch_tokens
@@ -40,13 +41,13 @@ from everyformer.interpret.walks import Walk, path_log_probability, walk
 
 __all__ = [
     "Against", "Attribution", "Channels", "Coded", "Computer", "Counting", "DiscreteAttention", "Efficiency",
-    "FeatureMap", "FilteredTree", "Geometry", "Gradient", "Head", "InputXGradient", "IntegratedGradients",
+    "FeatureMap", "FilteredTree", "Geometry", "Gradient", "Growth", "Head", "InputXGradient", "IntegratedGradients",
     "Occlusion", "OneHot", "Probe", "Seen", "Sentences", "Smoothness", "SparseAutoencoder", "Stream", "Tables",
     "Walk", "ablate_heads", "anneal", "as_program", "atman", "attention", "attribute", "attribute_generation",
     "calibration_error", "channels", "codebooks", "compile_program", "composition", "computer", "configurations",
     "counts", "decoder_lens", "direct_logits", "discrete", "distance", "distraction", "duplicate_score", "efficiency",
     "entropy", "features", "filtered_tree", "find_heads", "find_sentences", "frequency_loss", "geometry",
-    "gradient_descent", "heads_of", "huffman", "induction_score", "intervene", "log_probability", "logit",
+    "gradient_descent", "growth", "heads_of", "huffman", "induction_score", "intervene", "log_probability", "logit",
     "logit_lens", "offset_score", "one_layer", "patch", "patch_tokens", "path_log_probability", "place_finder",
     "points", "posterior_mean", "probability", "record", "rollout", "score_parts", "smoothness", "statistics",
     "subleq", "through_representation", "walk",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from everyformer.mixers.attend import softmax
 from everyformer.mixers.lowering import Lowered
+from everyformer.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Attended:
     scale: float
     bias: Callable[[], Tensor | None]
     """Forms what is added to the scores, (#B, #H, #N, M)."""
+    tokens: Tokens | None = None
+    """The tokens that the layer was given."""
 
     def keys(self) -> Float[Tensor, "B M K"]:
         """The keys, averaged over the heads."""

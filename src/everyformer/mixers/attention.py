@@ -157,7 +157,7 @@ class Attention(_Attention):
         projected = self.project(tokens)
         if tokens.lengths is None:
             return self.output(self._mix(projected, tokens, context))
-        if context.attended is not None:
+        if context.asked:
             whole = unpack(tokens, projected)
             return self.output(self._mix(whole.values, whole, context)[whole.mask][None])
         groups = context.groups(tokens)
@@ -203,16 +203,14 @@ class Attention(_Attention):
         if isinstance(lowered, Sparse) and not self._plain(positions, tokens):
             lowered = lowered.rest
         key_places = places if key_places is None else key_places
-        looks = context.cache is not None and context.cache.looks
         attended = None
-        if (looks or context.attended is not None) and "attended" in self.capabilities:
+        if context.asked and "attended" in self.capabilities:
             form = partial(self._bias, positions, query, (places, key_places), tokens.weights, context)
-            attended = Attended(query, key, lowered, self.scale, form)
-        if context.attended is not None and attended is not None:
-            context.attended.append(attended)
+            attended = Attended(query, key, lowered, self.scale, form, tokens)
+            context.show(attended)
         mass = tokens.weights, tokens.weights
         mixed = self._by_blocks(call, lowered, query, key, value, (places, key_places), mass)
-        if looks and attended is not None:
+        if context.cache is not None and context.cache.looks and attended is not None:
             context.cache.advance(tokens, attended)
         return mixed.transpose(1, 2).flatten(2)
 

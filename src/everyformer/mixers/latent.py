@@ -91,9 +91,8 @@ class LatentAttention(Mixer):
         self, query: Tensor, key: Tensor, value: Tensor, lowered: Lowered, tokens: Tokens, context: Context
     ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        attended = Attended(query, key, lowered, self.scale, lambda: None)
-        if context.attended is not None:
-            context.attended.append(attended)
+        attended = Attended(query, key, lowered, self.scale, lambda: None, tokens)
+        context.show(attended)
         answer = attend(query, key, value, lowered=lowered, scale=self.scale, dropout=dropout, taps=self.taps)
         if context.cache is not None and context.cache.looks:
             context.cache.advance(tokens, attended)

@@ -12,6 +12,7 @@ from everyformer.models.long_source import LongSource, pruning_unlimiformer, unl
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
 from everyformer.models.prefixed import Prefixed
+from everyformer.models.residual_memory import ResidualMemory, residual_memory
 from everyformer.models.scaling import DeviationScale, MeanScale, NoScale
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.sources import MultiSource
@@ -25,7 +26,7 @@ from everyformer.models.warm import SharedSeq2Seq, bert2bert
 __all__ = [
     "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "Forecaster",
     "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal", "Prefixed",
-    "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers", "Unpadded", "Xavier", "bert2bert",
-    "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer", "thresholds_for", "unlimiformer",
-    "unpadded",
+    "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers", "Unpadded", "Xavier",
+    "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer", "residual_memory", "thresholds_for",
+    "unlimiformer", "unpadded",
 ]  # fmt: skip

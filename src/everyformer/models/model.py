@@ -101,9 +101,12 @@ def run(backbone: nn.Module, tokens: Tokens, context: Context) -> Tokens:
     context.lowered.clear()
     if context.levels is not None:
         context.levels.clear()
+    cache = context.cache
+    if cache is not None and cache.gathers:
+        context = context.replace(gathered=[])
     after = backbone(tokens, context)
-    if context.cache is not None:
-        context.cache.advance(tokens)
+    if cache is not None:
+        cache.advance(tokens, context.gathered if cache.gathers else None)
     return after
 
 
