@@ -29,8 +29,10 @@ def _logistic() -> float:
 def crate_learns() -> Finding:
     """15 epochs of the digits recipe."""
     ours, baseline = scored("digits", *_FEW, design=_CRATE)["metrics"]["accuracy"], _logistic()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"crate": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"crate": ours, "logistic_regression": baseline}
+    )
 
 
 @evidence(
@@ -51,9 +53,9 @@ def crate_compresses() -> Finding:
         with torch.no_grad():
             model(task.batch("test", list(range(64)))["inputs"])
     falls = rates[-1] < rates[0]
-    verdict = "holds" if falls and zeros[-1] > zeros[0] else "does not hold at this scale"
+    held = falls and zeros[-1] > zeros[0]
     finding = f"coding rate {', '.join(f'{r:.1f}' for r in rates)}; zeros {', '.join(f'{z:.0%}' for z in zeros)}"
-    return Finding(verdict, finding, {"rates": rates, "zeros": zeros})
+    return Finding(verdict(held), finding, {"rates": rates, "zeros": zeros})
 
 
 def _coding_rate(heads: torch.Tensor, eps: float = 0.1) -> float:
@@ -70,8 +72,10 @@ def _coding_rate(heads: torch.Tensor, eps: float = 0.1) -> float:
 def unified_learns() -> Finding:
     """15 epochs of the digits recipe."""
     ours, baseline = scored("digits", *_FEW, design=_UNIFIED)["metrics"]["accuracy"], _logistic()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"unified": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"unified": ours, "logistic_regression": baseline}
+    )
 
 
 @evidence(
@@ -90,9 +94,11 @@ def unified_is_faster() -> Finding:
     fast, slow = (
         1000 * each for each in processor_seconds(lambda: folded(pictures), lambda: plain(pictures), repeats=30)
     )
-    verdict = "holds" if ours > theirs - 0.01 and fast < slow else "does not hold at this scale"
+    held = ours > theirs - 0.01 and fast < slow
     finding = f"accuracy {ours:.4f} against {theirs:.4f}; {fast:.1f} ms folded, {slow:.1f} ms with layer norms ({fast / slow - 1:+.1%})"
-    return Finding(verdict, finding, {"unified": ours, "layer norm": theirs, "folded ms": fast, "layer norm ms": slow})
+    return Finding(
+        verdict(held), finding, {"unified": ours, "layer norm": theirs, "folded ms": fast, "layer norm ms": slow}
+    )
 
 
 @evidence(
@@ -110,11 +116,11 @@ def memoryformer_is_fast() -> Finding:
     counted = [flops(on_meta(each), batch)["backbone"] for each in (tables, plain)]
     models = [each.build(seed=0).eval() for each in (tables, plain)]
     ours, theirs = (1000 * each for each in processor_seconds(*(partial(each, **batch) for each in models)))
-    verdict = "holds" if counted[0] < 0.5 * counted[1] and ours < theirs else "does not hold at this scale"
+    held = counted[0] < 0.5 * counted[1] and ours < theirs
     finding = (
         f"{counted[0] / counted[1]:.1%} of the FLOPs of GPT; {ours:.0f} ms against {theirs:.0f} ms on this processor"
     )
-    return Finding(verdict, finding, {"flops": counted, "memoryformer ms": ours, "gpt ms": theirs})
+    return Finding(verdict(held), finding, {"flops": counted, "memoryformer ms": ours, "gpt ms": theirs})
 
 
 @evidence(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from everyformer.cache import Cache, Policy
 from everyformer.context import Context
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.long_decoders import shakespeare, streams
 from everyformer.evidence.measures import next_token
 from everyformer.evidence.runs import trained
@@ -61,7 +61,7 @@ def token_by_token(policies: dict[str, Policy | None]) -> dict[str, float]:
 def finding(figures: dict[str, float], held: bool, unit: str = "nats a character") -> Finding:
     """The figures in a line."""
     said = ", ".join(f"{value:.4f} with {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"{unit}: {said}", figures)
+    return Finding(verdict(held), f"{unit}: {said}", figures)
 
 
 def _against_window(policy: Callable[..., Policy]) -> Callable[[], Finding]:

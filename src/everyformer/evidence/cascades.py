@@ -16,7 +16,7 @@ from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.designs import Design, design_of
 from everyformer.evidence.descent import descend, warmed
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import arrays, logistic_regression
 from everyformer.models import thresholds_for
 from everyformer.recipe import load_recipe
@@ -80,8 +80,10 @@ def dvt_learns() -> Finding:
     with torch.no_grad():
         ours = _accuracy(_exits(_cascade(True), pictures)[-1], labels)
     baseline = logistic_regression(*arrays(_digits(8)))
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"accuracy": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"accuracy": ours, "logistic_regression": baseline}
+    )
 
 
 @evidence(
@@ -103,7 +105,7 @@ def dvt_leaves_early() -> Finding:
     finding = (
         f"{figures['early exits']:.4f} for {spent:.0%} of the cost, {whole:.4f} for all of it; {early:.0%} left early"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence("dvt", kind="claim", claim="What is reused raises the second exit (table 3).")
@@ -112,8 +114,8 @@ def dvt_reuses() -> Finding:
     pictures, labels = _part("test", 8)
     with torch.no_grad():
         reused, plain = (_accuracy(_exits(_cascade(each), pictures)[-1], labels) for each in (True, False))
-    verdict = "holds" if reused > plain else "does not hold at this scale"
-    return Finding(verdict, f"{reused:.4f} with reuse, {plain:.4f} without", {"reused": reused, "plain": plain})
+    held = reused > plain
+    return Finding(verdict(held), f"{reused:.4f} with reuse, {plain:.4f} without", {"reused": reused, "plain": plain})
 
 
 @cache
@@ -139,16 +141,16 @@ def _retrieving(keep: int) -> float:
 def retrieval_learns() -> Finding:
     """Eight of 64 fine patches, and none."""
     ours, plain = _retrieving(8), _retrieving(0)
-    verdict = "holds" if ours > plain else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {plain:.4f}", {"retrieving": ours, "coarse alone": plain})
+    held = ours > plain
+    return Finding(verdict(held), f"{ours:.4f} against {plain:.4f}", {"retrieving": ours, "coarse alone": plain})
 
 
 @evidence("hypothesis-c", kind="claim", claim="An eighth of the fine patches is enough: within a point of reading all.")
 def few_are_enough() -> Finding:
     """Eight of 64, and all."""
     few, all_of_them = _retrieving(8), _retrieving(64)
-    verdict = "holds" if few > all_of_them - 0.01 else "does not hold at this scale"
-    return Finding(verdict, f"{few:.4f} with 8, {all_of_them:.4f} with all 64", {"few": few, "all": all_of_them})
+    held = few > all_of_them - 0.01
+    return Finding(verdict(held), f"{few:.4f} with 8, {all_of_them:.4f} with all 64", {"few": few, "all": all_of_them})
 
 
 _CHOICES: dict[str, tuple[int, ...]] = {
@@ -194,10 +196,10 @@ def searching_finds_more() -> Finding:
             tested = _accuracy(whole(test[0], best.chosen), test[1])
         figures[name] = {"valid": best.score, "test": tested, "cost": best.cost, "chosen": dict(best.chosen)}
     ours, theirs = (figures[name]["valid"] for name in ("best evolved", "best drawn"))
-    verdict = "holds" if ours > theirs else "does not hold at this scale"
+    held = ours > theirs
     one, other = (figures[name]["test"] for name in ("best evolved", "best drawn"))
     finding = f"{ours:.4f} of {len(found)} evolved, {theirs:.4f} of {len(drawn)} drawn; on the test part {one:.4f} and {other:.4f}"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence("turbovit", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
@@ -230,7 +232,7 @@ def a_search_finds_a_turbovit() -> Finding:
     with torch.no_grad():
         ours = _accuracy(taught(found[0].chosen, _STEPS)(test[0]), test[1])
     baseline = logistic_regression(*arrays(_digits(8)))
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
+    held = ours > baseline
     finding = f"{ours:.4f} of the best of {len(found)}, {dict(found[0].chosen)}, against {baseline:.4f}"
     figures = {"accuracy": ours, "logistic_regression": baseline, "cost": found[0].cost, "limit": limit}
-    return Finding(verdict, finding, {**figures, "chosen": dict(found[0].chosen)})
+    return Finding(verdict(held), finding, {**figures, "chosen": dict(found[0].chosen)})

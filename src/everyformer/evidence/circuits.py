@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.inside import VOCABULARY, taught
 from everyformer.interpret import ablate_heads, attention, channels, find_heads, heads_of, intervene, offset_score
 from everyformer.mixers import Attention
@@ -77,7 +77,7 @@ def induction_heads() -> Finding:
         f"best induction score {best['2 layers']:.2f} with two layers, {best['1 layers']:.2f} with one; right in "
         f"{accuracy['2 layers']:.1%}, without the {len(heads)} heads found in {accuracy['2 layers without them']:.1%}"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, {"scores": best, "right": accuracy})
+    return Finding(verdict(holds), finding, {"scores": best, "right": accuracy})
 
 
 @contextmanager
@@ -96,9 +96,9 @@ def seen_heads_matter() -> Finding:
     model, (ids, _) = copier(), _fresh()
     shown = offset_score(attention(model, layers=[0], inputs=ids)[f"{_FIRST}.weights"], -1)
     lost = ablate_heads(model, {"inputs": ids}, _loss)[_FIRST] - _loss(model(ids))
-    verdict = "holds" if int(shown.argmax()) == int(lost.argmax()) else "does not hold at this scale"
+    held = int(shown.argmax()) == int(lost.argmax())
     finding = f"attention to the token before {_row(shown)} by head; loss without the head {_row(lost, signed=True)}"
-    return Finding(verdict, finding, {"shown": shown.tolist(), "lost": lost.tolist()})
+    return Finding(verdict(held), finding, {"shown": shown.tolist(), "lost": lost.tolist()})
 
 
 def _row(figures: Tensor, signed: bool = False) -> str:
@@ -132,12 +132,12 @@ def channels_carry() -> Finding:
     ]
     whole = float(_loss(model(_fresh()[0])))
     figures: dict[str, Any] = {"whole": whole, "best": best, "random": drawn}
-    verdict = "holds" if best > max(drawn) else "does not hold at this scale"
+    held = best > max(drawn)
     finding = (
         f"loss {whole:.3f}; without the best component of each head {best:.3f}, without random ones "
         f"{min(drawn):.3f} to {max(drawn):.3f}"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 def _without(model: nn.Module, writer: Attention, directions: list[Tensor]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import trained
 from everyformer.training.designing import design_for
 
@@ -22,9 +22,9 @@ def edaformer_learns() -> Finding:
     """The design that the other experiment makes coarser."""
     with trained("camvid", "training.seconds=60", design=_SMALL) as run:
         miou, baseline = run.result["metrics"]["miou"], run.result["baseline"]["miou"]
-    verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
+    held = miou > 3 * baseline
     return Finding(
-        verdict, f"mIoU {miou:.4f}, the commonest class {baseline:.4f}", {"miou": miou, "commonest": baseline}
+        verdict(held), f"mIoU {miou:.4f}, the commonest class {baseline:.4f}", {"miou": miou, "commonest": baseline}
     )
 
 
@@ -41,6 +41,6 @@ def coarser_keys_cost_less() -> Finding:
     for options in ({}, _COARSER):
         model = on_meta(design_for({**_SMALL, **options}, {"classes": 11, "image": 512}))
         costs.append(flops(model, model.embedding.example(1, 512))[""])
-    verdict = "holds" if whole - less < 0.03 and costs[1] < costs[0] else "does not hold at this scale"
+    held = whole - less < 0.03 and costs[1] < costs[0]
     finding = f"mIoU {whole:.4f}, coarser {less:.4f}; {costs[1] / costs[0]:.0%} of the FLOPs"
-    return Finding(verdict, finding, {"whole": whole, "coarser": less, "flops": costs})
+    return Finding(verdict(held), finding, {"whole": whole, "coarser": less, "flops": costs})

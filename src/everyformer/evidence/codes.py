@@ -8,7 +8,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.inside import taught, tuned
 from everyformer.interpret import Coded, codebooks, intervene, record
 
@@ -93,4 +93,4 @@ def codes_are_states() -> Finding:
         f"follow another state {figures['before']:.2f}, with its codes {figures['switched']:.2f}, with random ones "
         f"{figures['random codes']:.2f}; the best codebook tells the state in {figures['precision of the best codebook']:.0%}"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)

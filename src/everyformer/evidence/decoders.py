@@ -13,7 +13,7 @@ import everyformer as ef
 from everyformer.costs import flops, on_meta, parameters
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.edits import resize
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.runs import scored, trained
 from everyformer.objectives import Objective
@@ -45,9 +45,9 @@ def learns(system: str) -> Callable[[], Finding]:
     @evidence(system, kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
     def run() -> Finding:
         ours, baseline = loss(system), trigrams_of_shakespeare()
-        verdict = "holds" if ours < baseline else "does not hold at this scale"
+        held = ours < baseline
         finding = f"{ours:.4f} against {baseline:.4f} nats a character"
-        return Finding(verdict, finding, {system: ours, "trigrams": baseline})
+        return Finding(verdict(held), finding, {system: ours, "trigrams": baseline})
 
     return run
 
@@ -61,8 +61,8 @@ for _system in (
 
 def below(ours: float, theirs: float, name: str, other: str) -> Finding:
     """Whether one loss is below another."""
-    verdict = "holds" if ours < theirs else "does not hold at this scale"
-    return Finding(verdict, f"{name} {ours:.4f}, {other} {theirs:.4f}", {name: ours, other: theirs})
+    held = ours < theirs
+    return Finding(verdict(held), f"{name} {ours:.4f}, {other} {theirs:.4f}", {name: ours, other: theirs})
 
 
 @evidence("moe", kind="claim", claim="At the same work for each token, experts beat the dense decoder (section 3).")
@@ -97,9 +97,9 @@ def tokenformer_grows() -> Finding:
         after = continued(model)
     scratch = loss("tokenformer", "design.tokens=128")
     figures = {"small": before, "grown": start, "grown and trained": after, "from scratch": scratch}
-    verdict = "holds" if abs(start - before) < 1e-4 and after < scratch else "does not hold at this scale"
+    held = abs(start - before) < 1e-4 and after < scratch
     finding = f"{before:.4f} before growth, {start:.4f} after, {after:.4f} trained on; from scratch {scratch:.4f}"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 def continued(model: torch.nn.Module, steps: int = 400, lr: float = 1e-3, objective: Objective | None = None) -> float:
@@ -137,10 +137,10 @@ def matformer_slices() -> Finding:
     for share, sliced in figures["slices"].items():
         figures["alone"][share] = loss("llama", f"design.hidden={round(344 * float(share))}")
         ratios[share] = sliced / figures["alone"][share]
-    verdict = "holds" if max(ratios.values()) <= 1.03 else "does not hold at this scale"
+    held = max(ratios.values()) <= 1.03
     finding = ", ".join(f"{share} of the units {(ratio - 1):+.1%}" for share, ratio in ratios.items())
     finding += f" against a model of that size; half of a plain model {figures['plain, sliced']['0.5']:.2f} nats"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -151,8 +151,8 @@ def matformer_slices() -> Finding:
 def memoryformer_against_gpt() -> Finding:
     """GPT of the same width and depth; within 5 % counts."""
     ours, theirs = loss("memoryformer"), loss("gpt")
-    verdict = "holds" if ours < 1.05 * theirs else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against GPT's {theirs:.4f}", {"memoryformer": ours, "gpt": theirs})
+    held = ours < 1.05 * theirs
+    return Finding(verdict(held), f"{ours:.4f} against GPT's {theirs:.4f}", {"memoryformer": ours, "gpt": theirs})
 
 
 @evidence(
@@ -172,9 +172,9 @@ def hnet_cuts() -> Finding:
     rate = float((chances[0] >= 0.5).float().mean())
     stride = "design.edits=[{swap: backbone.blocks.0.chunks, with: {backbones.FixedChunks: {length: 4}}}]"
     fixed = loss("h-net", *steps, stride)
-    verdict = "holds" if ours < fixed and abs(rate - 0.25) <= 0.075 else "does not hold at this scale"
+    held = ours < fixed and abs(rate - 0.25) <= 0.075
     finding = f"{ours:.4f} learned, {fixed:.4f} fixed; {rate:.3f} of the characters begin a chunk"
-    return Finding(verdict, finding, {"learned": ours, "fixed": fixed, "rate": rate})
+    return Finding(verdict(held), finding, {"learned": ours, "fixed": fixed, "rate": rate})
 
 
 @evidence(
@@ -190,11 +190,9 @@ def megabyte_for_less() -> Finding:
         work = flops(model, {"inputs": torch.zeros(1, 64, dtype=torch.long)})[""]
         figures[system] = {"loss": loss(system), "flops": work, "parameters": parameters(model)}
     ours, plain = figures["megabyte"], figures["gpt"]
-    verdict = (
-        "holds" if ours["loss"] < plain["loss"] and ours["flops"] <= plain["flops"] else "does not hold at this scale"
-    )
+    held = ours["loss"] < plain["loss"] and ours["flops"] <= plain["flops"]
     finding = "; ".join(
         f"{name} {each['loss']:.4f} nats, {each['flops'] / 1e6:.0f} MFLOPs, {each['parameters']:,} parameters"
         for name, each in figures.items()
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)

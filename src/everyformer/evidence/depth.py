@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import scored
 from everyformer.recipe import load_recipe
 
@@ -26,11 +26,11 @@ def _glpn(*edits: tuple[str, str]) -> dict[str, Any]:
 
 def _against_the_mean(result: dict[str, Any]) -> Finding:
     ours, baseline = result["metrics"], result["baseline"]["abs_rel"]
-    verdict = "holds" if ours["abs_rel"] < baseline else "does not hold at this scale"
+    held = ours["abs_rel"] < baseline
     finding = (
         f"relative error {ours['abs_rel']:.4f} (delta1 {ours['delta1']:.3f}) against {baseline:.4f} of the mean map"
     )
-    return Finding(verdict, finding, {**ours, "mean map": baseline, "parameters": result["parameters"]})
+    return Finding(verdict(held), finding, {**ours, "mean map": baseline, "parameters": result["parameters"]})
 
 
 @evidence("glpdepth", kind="learns", claim="A minute on rendered rooms is better than their mean map.")
@@ -50,5 +50,7 @@ def dpt_levels() -> Finding:
     """The same head, with the last block in the place of all four."""
     several = scored("rooms", f"training.seconds={_SECONDS}", design=_DPT)["metrics"]["abs_rel"]
     last = scored("rooms", f"training.seconds={_SECONDS}", design={**_DPT, "levels": [3] * 4})["metrics"]["abs_rel"]
-    verdict = "holds" if several < last else "does not hold at this scale"
-    return Finding(verdict, f"relative error {several:.4f} against {last:.4f}", {"several": several, "last": last})
+    held = several < last
+    return Finding(
+        verdict(held), f"relative error {several:.4f} against {last:.4f}", {"several": several, "last": last}
+    )

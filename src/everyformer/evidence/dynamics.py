@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.context import Context
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.mixers import CrossAttention
 from everyformer.tokens import Tokens
 
@@ -83,4 +83,4 @@ def scans_then_snaps() -> Finding:
         f"they stand there {order:.2f}; mean growth {growth[0]:.3f} in the first half, {growth[1]:.3f} in the second; entropy "
         f"among own tokens {figures['entropy']:.2f} of {torch.tensor(_OWN).log():.2f}"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)

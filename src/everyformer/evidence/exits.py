@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from everyformer.compression.exits import Batch, fit, gated, leaving, measured
 from everyformer.convolution import resized
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import trained
 from everyformer.evidence.segmentation import SETS
 from everyformer.objectives.base import IGNORED, LABELS
@@ -102,8 +102,8 @@ def _measured() -> dict[str, Any]:
 def eco_m2f_learns() -> Finding:
     """Trained for a minute with exits."""
     found = _measured()
-    verdict = "holds" if found["chosen"] > 3 * found["commonest"] else "does not hold at this scale"
-    return Finding(verdict, f"mIoU {found['chosen']:.4f} against {found['commonest']:.4f}", found)
+    held = found["chosen"] > 3 * found["commonest"]
+    return Finding(verdict(held), f"mIoU {found['chosen']:.4f} against {found['commonest']:.4f}", found)
 
 
 @evidence(
@@ -113,6 +113,6 @@ def eco_m2f_saves() -> Finding:
     """Real time on one thread, one picture after the other, the gate's own among it."""
     found = _measured()
     share = found["seconds, chosen"] / found["seconds, all"]
-    verdict = "holds" if share < 0.9 and found["chosen"] >= found["all"] - 0.01 else "does not hold at this scale"
+    held = share < 0.9 and found["chosen"] >= found["all"] - 0.01
     finding = f"{share:.0%} of the time at mIoU {found['chosen']:.4f}; all blocks {found['all']:.4f}, one {found['fewest']:.4f}"
-    return Finding(verdict, finding, found)
+    return Finding(verdict(held), finding, found)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.cache import Cache, Policy
 from everyformer.context import Context
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.generation import H2O, TOVA, Sinks, SnapKV
 
 SYMBOLS, PAIRS, FILLER = 8, 6, 30
@@ -94,7 +94,7 @@ def _keeps(name: str) -> Callable[[], Finding]:
         found = figures()
         held = found[name] > 0.9 * found["all"] > 0.8 and found[name] > found["the last"] + 0.2
         said = ", ".join(f"{value:.3f} with {which}" for which, value in found.items())
-        return Finding("holds" if held else "does not hold at this scale", f"answered: {said}", found)
+        return Finding(verdict(held), f"answered: {said}", found)
 
     return run
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.evidence.descent import descend, warmed
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.pyramids import SMALL, result
 from everyformer.evidence.recurrences import loss
 from everyformer.mixers import HashFeatures
@@ -47,7 +47,7 @@ def reformer_keeps_nothing() -> Finding:
         f"{losses['reformer']:.4f} nats a character against GPT-2's {losses['gpt']:.4f}; from 2 to 8 layers what is kept grows "
         f"{grown['reformer']:.2f} times (GPT-2: {grown['gpt']:.2f})"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, {"losses": losses, "grown": grown})
+    return Finding(verdict(holds), finding, {"losses": losses, "grown": grown})
 
 
 @evidence(
@@ -77,7 +77,7 @@ def ecoformer_codes() -> Finding:
     told = ", ".join(f"{name} {each:.3f}" for name, each in alike.items())
     finding = f"accuracy {accuracy['codes']:.4f} against {accuracy['softmax']:.4f}; correlation of similarities: {told}"
     figures = {"accuracy": accuracy, "correlation": alike}
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 def pass_key(batch: int, length: int, generator: torch.Generator, keys: int = 16) -> tuple[Tensor, Tensor]:
@@ -134,4 +134,4 @@ def landmark_pass_key() -> Finding:
     finding = ", ".join(
         f"{name} {each['256']:.2f} at 256 and {each['2048']:.2f} at 2,048" for name, each in figures.items()
     )
-    return Finding("holds" if holds else "does not hold at this scale", f"{finding} (chance 0.06)", figures)
+    return Finding(verdict(holds), f"{finding} (chance 0.06)", figures)

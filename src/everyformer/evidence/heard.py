@@ -10,7 +10,7 @@ from torch import Tensor
 
 import everyformer as ef
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.pretrained import fit
 from everyformer.evidence.runs import arrays, logistic_regression
 from everyformer.generation import generate
@@ -70,8 +70,8 @@ def clip_learns() -> Finding:
     means = torch.stack([train["inputs"][train["labels"] == digit].mean(0) for digit in range(10)]).flatten(1)
     near = torch.cdist(batch["inputs"].flatten(1), means).argmin(-1)
     baseline = float((near == batch["labels"]).float().mean())
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"clip": ours, "nearest mean": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"clip": ours, "nearest mean": baseline})
 
 
 class Dictation:
@@ -112,8 +112,10 @@ def whisper_learns() -> Finding:
     )
     fit(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
     ours, baseline = written(model, data), logistic_regression(*arrays(data))
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"whisper": ours, "logistic regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"whisper": ours, "logistic regression": baseline}
+    )
 
 
 _EYES = {"image": 8, "patch": 2, "channels": 1}
@@ -140,8 +142,8 @@ def git_learns() -> Finding:
     """800 steps of 128 pictures, then every test picture, letter by letter."""
     data = find_task("image-classification").open(**load_recipe("digits").data)
     ours, baseline = captioned(), logistic_regression(*arrays(data))
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"git": ours, "logistic regression": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"git": ours, "logistic regression": baseline})
 
 
 @evidence(
@@ -160,5 +162,7 @@ def git_claim() -> Finding:
         read = model.eval()(batch["inputs"]).argmax(-1)
     head = float((read == batch["labels"]).float().mean())
     ours = captioned()
-    verdict = "holds" if ours > head - 0.01 else "does not hold at this scale"
-    return Finding(verdict, f"written {ours:.4f}, read by a linear head {head:.4f}", {"git": ours, "linear head": head})
+    held = ours > head - 0.01
+    return Finding(
+        verdict(held), f"written {ours:.4f}, read by a linear head {head:.4f}", {"git": ours, "linear head": head}
+    )

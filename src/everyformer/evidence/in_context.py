@@ -131,7 +131,7 @@ def nearest_to_ridge() -> Finding:
         f"{name}: nearest {best[name]}, " + ", ".join(f"{way} {gap:.3f}" for way, gap in each.items())
         for name, each in figures.items()
     )
-    return Finding("holds" if holds else "does not hold at this scale", f"mean squared differences: {finding}", figures)
+    return Finding(verdict(holds), f"mean squared differences: {finding}", figures)
 
 
 @evidence(
@@ -169,7 +169,7 @@ def mixture_is_learnt() -> Finding:
         "squared error at 4 examples " + ", ".join(f"{name} {each:.3f}" for name, each in error.items())
         + f"; the map that it goes by lies {gap['posterior']:.3f} from the posterior mean, {gap['least squares']:.3f} from least squares"
     )  # fmt: skip
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(

@@ -14,7 +14,7 @@ from everyformer.context import Context
 from everyformer.contracts import Mixer
 from everyformer.costs import processor_seconds
 from everyformer.data.tasks.texts import TextClassification
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import logistic_regression, scored
 from everyformer.mixers import Attention, Linformer
 from everyformer.recipe import load_recipe
@@ -53,9 +53,9 @@ def letters() -> float:
 def _learns(system: str) -> Callable[[], Finding]:
     def run() -> Finding:
         ours, baseline = news(system)["accuracy"], letters()
-        verdict = "holds" if ours > baseline else "does not hold at this scale"
+        held = ours > baseline
         return Finding(
-            verdict, f"{ours:.4f} against {baseline:.4f} after 3 epochs", {system: ours, "letters": baseline}
+            verdict(held), f"{ours:.4f} against {baseline:.4f} after 3 epochs", {system: ours, "letters": baseline}
         )
 
     return run
@@ -74,9 +74,9 @@ def fnet_accuracy() -> Finding:
     """AG News, BERT-tiny's width and depth, three epochs."""
     ours, theirs = news("fnet"), news("bert")
     share, faster = ours["accuracy"] / theirs["accuracy"], theirs["seconds"] / ours["seconds"]
-    verdict = "holds" if share >= 0.92 and faster > 1 else "does not hold at this scale"
+    held = share >= 0.92 and faster > 1
     finding = f"{share:.1%} of BERT's accuracy ({ours['accuracy']:.4f}, {theirs['accuracy']:.4f}), trained {faster:.2f} times as fast"
-    return Finding(verdict, finding, {"fnet": ours, "bert": theirs})
+    return Finding(verdict(held), finding, {"fnet": ours, "bert": theirs})
 
 
 @evidence("cosformer", kind="claim", claim="Reweighting by the cosine of the distance is better than none (table 7).")
@@ -84,8 +84,8 @@ def cosformer_reweighting() -> Finding:
     """AG News, cosFormer's features and plain relu, one seed."""
     plain = "design.edits=[{swap: backbone.blocks.*.mixer.features, with: {mixers.ReluFeatures: {}}}]"
     figures = {"cosine": news("cosformer")["accuracy"], "none": news("cosformer", plain)["accuracy"]}
-    verdict = "holds" if figures["cosine"] > figures["none"] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['cosine']:.4f} with, {figures['none']:.4f} without", figures)
+    held = figures["cosine"] > figures["none"]
+    return Finding(verdict(held), f"{figures['cosine']:.4f} with, {figures['none']:.4f} without", figures)
 
 
 @evidence(
@@ -103,8 +103,8 @@ def linformer_time() -> Finding:
         return math.log(seconds[1] / seconds[0]) / math.log(8)
 
     figures = {"linformer": grown(Linformer(64, heads=4, length=8192)), "attention": grown(Attention(64, heads=4))}
-    verdict = "holds" if figures["linformer"] < 1.25 and figures["attention"] > 1.6 else "does not hold at this scale"
+    held = figures["linformer"] < 1.25 and figures["attention"] > 1.6
     finding = (
         f"the time grows as the length to the power {figures['linformer']:.2f}; attention's {figures['attention']:.2f}"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)

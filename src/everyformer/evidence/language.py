@@ -11,7 +11,7 @@ import numpy as np
 
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.data.tasks.texts import TextClassification
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import logistic_regression, scored, trained
 from everyformer.recipe import load_recipe
 
@@ -55,8 +55,10 @@ def gpt_learns() -> Finding:
     ours = scored("shakespeare", *SHORT)
     baseline = trigrams_of_shakespeare()
     loss = ours["valid"]["loss"]
-    verdict = "holds" if loss < baseline else "does not hold at this scale"
-    return Finding(verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {"gpt": loss, "trigrams": baseline})
+    held = loss < baseline
+    return Finding(
+        verdict(held), f"{loss:.4f} against {baseline:.4f} nats a character", {"gpt": loss, "trigrams": baseline}
+    )
 
 
 @evidence(
@@ -68,11 +70,11 @@ def gpt_nano() -> Finding:
     """The recipe as it stands, scored on the whole of the last tenth of the text."""
     ours = scored("shakespeare")
     loss = ours["valid"]["loss"]
-    verdict = "holds" if loss <= 1.88 else "does not hold at this scale"
+    held = loss <= 1.88
     finding = (
         f"{loss:.4f} on the whole validation part, {ours['parameters']:,} parameters, {ours['training_seconds']:.0f} s"
     )
-    return Finding(verdict, finding, {"loss": loss, "parameters": ours["parameters"], "steps": ours["steps"]})
+    return Finding(verdict(held), finding, {"loss": loss, "parameters": ours["parameters"], "steps": ours["steps"]})
 
 
 @evidence("llama", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
@@ -103,8 +105,10 @@ def _against_trigrams(system: str, *overrides: str) -> Finding:
     """A system of the size of nanoGPT against an interpolated trigram model."""
     loss = scored("shakespeare", f"design.system={system}", "design.size=nano", *overrides)["valid"]["loss"]
     baseline = trigrams_of_shakespeare()
-    verdict = "holds" if loss < baseline else "does not hold at this scale"
-    return Finding(verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {system: loss, "trigrams": baseline})
+    held = loss < baseline
+    return Finding(
+        verdict(held), f"{loss:.4f} against {baseline:.4f} nats a character", {system: loss, "trigrams": baseline}
+    )
 
 
 @evidence(
@@ -118,9 +122,9 @@ def llama_against_gpt() -> Finding:
     for seed in ("training.seed=0", "training.seed=1"):
         losses["llama"].append(scored("shakespeare", *_LLAMA, *SHORT, seed)["valid"]["loss"])
         losses["gpt"].append(scored("shakespeare", *SHORT, seed)["valid"]["loss"])
-    verdict = "holds" if max(losses["llama"]) < min(losses["gpt"]) else "does not hold at this scale"
+    held = max(losses["llama"]) < min(losses["gpt"])
     ours, theirs = (sum(losses[name]) / 2 for name in ("llama", "gpt"))
-    return Finding(verdict, f"{ours:.4f} against GPT-2's {theirs:.4f} nats a character after 600 steps", losses)
+    return Finding(verdict(held), f"{ours:.4f} against GPT-2's {theirs:.4f} nats a character after 600 steps", losses)
 
 
 @evidence(
@@ -156,11 +160,11 @@ def _carries_over(kind: str, *overrides: str) -> Finding:
                 "256": task.evaluate(run.model, "valid").metrics["loss"],
             }
     kept = {name: f["256"] - f["64"] for name, f in figures.items()}
-    verdict = "holds" if kept[kind] < 0.05 < kept["learned"] else "does not hold at this scale"
+    held = kept[kind] < 0.05 < kept["learned"]
     finding = (
         f"from 64 to 256 characters the loss moves by {kept[kind]:+.3f} with {kind}, {kept['learned']:+.3f} learned"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence("bert", kind="learns", claim="Accuracy on AG News from scratch is above TF-IDF with logistic regression.")
@@ -175,5 +179,5 @@ def bert_learns() -> Finding:
     words = TfidfVectorizer(sublinear_tf=True, max_features=8000).fit(texts["train"])
     baseline = logistic_regression({split: words.transform(each).toarray() for split, each in texts.items()}, labels)
     accuracy = ours["metrics"]["accuracy"]
-    verdict = "holds" if accuracy > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{accuracy:.4f} against {baseline:.4f}", {"bert": accuracy, "tfidf": baseline})
+    held = accuracy > baseline
+    return Finding(verdict(held), f"{accuracy:.4f} against {baseline:.4f}", {"bert": accuracy, "tfidf": baseline})

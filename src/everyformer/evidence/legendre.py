@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from everyformer.costs import flops, on_meta
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.others import spectrograms
 from everyformer.evidence.runs import scored
 from everyformer.registry import find_system
@@ -31,8 +31,10 @@ def spoken(system: str) -> dict[str, Any]:
 def lmuformer_learns() -> Finding:
     """The spoken_digits recipe, 12 epochs."""
     ours, baseline = spoken("lmuformer")["accuracy"], spectrograms()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"lmuformer": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"lmuformer": ours, "logistic_regression": baseline}
+    )
 
 
 @evidence(
@@ -50,7 +52,7 @@ def lmuformer_small() -> Finding:
         f"{name} {each['accuracy']:.4f} with {each['parameters']:,} parameters and {each['flops'] / 1e6:.1f} MFLOPs"
         for name, each in figures.items()
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(
@@ -61,8 +63,10 @@ def lmuformer_small() -> Finding:
 def spiking_learns() -> Finding:
     """The spoken_digits recipe, 12 epochs."""
     ours, baseline = spoken("spiking-lmuformer")["accuracy"], spectrograms()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"spiking": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"spiking": ours, "logistic_regression": baseline}
+    )
 
 
 @evidence("spiking-lmuformer", kind="claim", claim="Spikes cost little accuracy: at most a point (tables 2 and 3).")
@@ -71,4 +75,4 @@ def spiking_near() -> Finding:
     figures = {name: spoken(name)["accuracy"] for name in ("spiking-lmuformer", "lmuformer")}
     holds = figures["spiking-lmuformer"] >= figures["lmuformer"] - 0.01
     finding = f"{figures['spiking-lmuformer']:.4f} with spikes, {figures['lmuformer']:.4f} without"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)

@@ -15,7 +15,7 @@ from everyformer.cache import Cache
 from everyformer.context import Context
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.descent import descend, warmed
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import ngrams
 from everyformer.evidence.runs import scored, trained
 from everyformer.generation import Sinks, loss_of_stream
@@ -41,9 +41,9 @@ def _learns(system: str, *options: str) -> Callable[[], Finding]:
         loss = scored("shakespeare", f"design.system={system}", *_NARROW, *options, *_SHORT)["valid"]["loss"]
         parts = shakespeare()
         baseline = ngrams(parts["train"].tolist(), parts["valid"].tolist(), (0.2, 0.8))
-        verdict = "holds" if loss < baseline else "does not hold at this scale"
+        held = loss < baseline
         return Finding(
-            verdict, f"{loss:.4f} against {baseline:.4f} nats a character", {system: loss, "bigrams": baseline}
+            verdict(held), f"{loss:.4f} against {baseline:.4f} nats a character", {system: loss, "bigrams": baseline}
         )
 
     return run
@@ -80,7 +80,7 @@ def streaming_sinks() -> Finding:
     gain = figures["window of 64"] - figures["4 sinks and 60"]
     held = gain > 0.05 and figures["4 sinks and 60"] < figures["at most 64"] + 0.05
     finding = ", ".join(f"{name} {loss:.4f}" for name, loss in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"nats a character: {finding}", figures)
+    return Finding(verdict(held), f"nats a character: {finding}", figures)
 
 
 def by_segments(memory: int, steps: int = 300, segment: int = 32, batch: int = 16) -> Any:
@@ -123,7 +123,7 @@ def xl_memory() -> Finding:
     }
     held = figures["32"] < figures["none"] and figures["96"] < figures["32"] + 0.005
     finding = ", ".join(f"{loss:.4f} with a memory of {name}" for name, loss in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"nats a character: {finding}", figures)
+    return Finding(verdict(held), f"nats a character: {finding}", figures)
 
 
 @evidence(
@@ -141,7 +141,7 @@ def masformer_layers() -> Finding:
     }
     held = figures["one"] <= 1.02 * figures["all"]
     finding = ", ".join(f"{loss:.4f} with {name}" for name, loss in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"nats a character: {finding}", figures)
+    return Finding(verdict(held), f"nats a character: {finding}", figures)
 
 
 @evidence(
@@ -161,7 +161,7 @@ def combiner_window() -> Finding:
     }
     held = figures["combiner"] < figures["window"]
     finding = ", ".join(f"{loss:.4f} with {name}" for name, loss in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"nats a character: {finding}", figures)
+    return Finding(verdict(held), f"nats a character: {finding}", figures)
 
 
 @evidence(
@@ -183,7 +183,7 @@ def lean_steps() -> Finding:
         saved["a worker a head"] += whole / lean / 200
         saved["4 splits a head"] += split / lean / 200
     finding = ", ".join(f"{ratio:.2f} times as many steps with {name}" for name, ratio in saved.items())
-    return Finding("holds" if never_worse else "does not hold at this scale", finding, saved)
+    return Finding(verdict(never_worse), finding, saved)
 
 
 def _cut(count: int, parts: int) -> list[int]:

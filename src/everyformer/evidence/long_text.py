@@ -17,7 +17,7 @@ from everyformer.contracts import Mixer, mix
 from everyformer.costs import processor_seconds
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.descent import descend
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.kernels import letters
 from everyformer.evidence.runs import scored, trained
 from everyformer.masks import Window
@@ -55,9 +55,9 @@ def _learns(system: str) -> Callable[[], Finding]:
     def run() -> Finding:
         result = scored("ag_news", f"design.system={system}", *OPTIONS[system], *_SHORT)
         ours, baseline = result["metrics"]["accuracy"], letters()
-        verdict = "holds" if ours > baseline else "does not hold at this scale"
+        held = ours > baseline
         finding = f"{ours:.4f} against {baseline:.4f} after 2 epochs"
-        return Finding(verdict, finding, {system: ours, "letters": baseline})
+        return Finding(verdict(held), finding, {system: ours, "letters": baseline})
 
     return run
 
@@ -120,7 +120,7 @@ def longformer_claim() -> Finding:
         figures[name] = far_facts(ef.create("longformer", **shape, **plain, leading=leading), 96, 8, 250)
     held = figures["ours"] < 1.25 and figures["marked"] > 0.9 and figures["local"] < 0.3
     finding = f"{found}; a far fact is found in {figures['marked']:.0%} with a marked token, in {figures['local']:.0%} without"
-    return Finding("holds" if held else "does not hold at this scale", finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -139,7 +139,7 @@ def etc_claim() -> Finding:
     finding = (
         f"{found}; a far fact is found in {figures['summaries']:.0%} with summaries, in {figures['local']:.0%} without"
     )
-    return Finding("holds" if held else "does not hold at this scale", finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -170,7 +170,7 @@ def hypothesis_d_claim() -> Finding:
         figures[name] = far_facts(model, 96, 8, 300)
     held = figures["learnt"] > 0.9 and figures["learnt"] > figures["random"] + 0.2 and figures["none"] < 0.3
     finding = ", ".join(f"{share:.0%} with {name}" for name, share in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"far facts found: {finding}", figures)
+    return Finding(verdict(held), f"far facts found: {finding}", figures)
 
 
 @evidence(
@@ -187,7 +187,7 @@ def bigbird_claim() -> Finding:
     figures["far facts"] = far_facts(model, 96, 8, 250)
     held = figures["ours"] < 1.25 and figures["far facts"] > 0.9
     finding = f"{found}; a far fact is found in {figures['far facts']:.0%}"
-    return Finding("holds" if held else "does not hold at this scale", finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @cache
@@ -248,7 +248,7 @@ def nystrom_claim() -> Finding:
     held = figures["ours"] < 1.25 and each == sorted(each, reverse=True)
     told = ", ".join(f"{value:.3f} with {count}" for count, value in errors.items())
     finding = f"{found}; relative error {told} landmarks"
-    return Finding("holds" if held else "does not hold at this scale", finding, {**figures, "errors": errors})
+    return Finding(verdict(held), finding, {**figures, "errors": errors})
 
 
 @evidence(
@@ -267,7 +267,7 @@ def mra_claim() -> Finding:
     ours, *others = figures.values()
     held = ours < min(others)
     finding = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"relative error: {finding}", figures)
+    return Finding(verdict(held), f"relative error: {finding}", figures)
 
 
 @evidence(
@@ -292,4 +292,4 @@ def yoso_claim() -> Finding:
     held = figures["ours"] < 1.25 and each == sorted(each, reverse=True) and each[-1] < each[0] / 2
     told = ", ".join(f"{value:.3f} with {count}" for count, value in errors.items())
     finding = f"{found}; relative error {told} hashes"
-    return Finding("holds" if held else "does not hold at this scale", finding, {**figures, "errors": errors})
+    return Finding(verdict(held), finding, {**figures, "errors": errors})

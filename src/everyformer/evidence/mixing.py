@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from everyformer.backbones import Block, Encoder
 from everyformer.contracts import ScoreStep
 from everyformer.evidence.descent import descend
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.kernels import news, overrides
 from everyformer.evidence.long_text import growth
 from everyformer.evidence.recurrences import below, loss
@@ -36,8 +36,8 @@ def differential_better() -> Finding:
 def ponet_better() -> Finding:
     """AG News, width 128, three epochs."""
     figures = {name: news(name)["accuracy"] for name in ("ponet", "fnet")}
-    verdict = "holds" if figures["ponet"] > figures["fnet"] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['ponet']:.4f} against FNet's {figures['fnet']:.4f}", figures)
+    held = figures["ponet"] > figures["fnet"]
+    return Finding(verdict(held), f"{figures['ponet']:.4f} against FNet's {figures['fnet']:.4f}", figures)
 
 
 @evidence(
@@ -49,8 +49,10 @@ def self_transformer_better() -> Finding:
         "iterated": news("self-transformer")["accuracy"],
         "once": news("self-transformer", "design.iterations=1")["accuracy"],
     }
-    verdict = "holds" if figures["iterated"] > figures["once"] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['iterated']:.4f} against {figures['once']:.4f} with one iteration", figures)
+    held = figures["iterated"] > figures["once"]
+    return Finding(
+        verdict(held), f"{figures['iterated']:.4f} against {figures['once']:.4f} with one iteration", figures
+    )
 
 
 @evidence(
@@ -67,7 +69,7 @@ def mgk_half_the_heads() -> Finding:
     }
     holds = figures["two heads of two keys"] <= 1.005 * figures["four heads"]
     finding = ", ".join(f"{name} {each:.4f}" for name, each in figures.items()) + " nats a character"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(
@@ -90,7 +92,7 @@ def masked_mixer_between() -> Finding:
     figures = {name: loss(name) for name in ("masked-mixer", "gpt", "llama")}
     holds = figures["llama"] < figures["masked-mixer"] < figures["gpt"]
     finding = ", ".join(f"{name} {each:.4f}" for name, each in figures.items()) + " nats a character"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(
@@ -107,7 +109,7 @@ def causal_generation_function_better() -> Finding:
     }
     holds = figures["with the mean"] < figures["without"] < figures["attention"]
     finding = ", ".join(f"{name} {each:.4f}" for name, each in figures.items()) + " nats a character"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence("power-softmax", kind="claim", claim="Models are comparable to those with softmax (section 5).")
@@ -116,7 +118,7 @@ def power_softmax_comparable() -> Finding:
     figures = {name: loss(name) for name in ("power-softmax", "gpt")}
     holds = figures["power-softmax"] <= 1.03 * figures["gpt"]
     finding = f"{figures['power-softmax']:.4f} against {figures['gpt']:.4f} nats a character after 400 steps"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 def _places_missed(steps: tuple[Spec[ScoreStep], ...]) -> float:
@@ -141,8 +143,8 @@ def _places_missed(steps: tuple[Spec[ScoreStep], ...]) -> float:
 def urpe_tells_places() -> Finding:
     """One layer learns the place of each of 16 equal tokens; the mean square error is that of the mean, 0.094, or falls."""
     figures = {"buckets": _places_missed(()), "urpe": _places_missed((spec(DistanceFactors, farthest=16),))}
-    verdict = "holds" if figures["urpe"] < 0.01 * figures["buckets"] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['urpe']:.2e} against {figures['buckets']:.4f} with buckets alone", figures)
+    held = figures["urpe"] < 0.01 * figures["buckets"]
+    return Finding(verdict(held), f"{figures['urpe']:.2e} against {figures['buckets']:.4f} with buckets alone", figures)
 
 
 @evidence(
@@ -172,7 +174,7 @@ def quantizable_outliers() -> Finding:
         f"kurtosis {ours['kurtosis']:.2f} against {theirs['kurtosis']:.2f}, largest value {ours['largest']:.2f} against "
         f"{theirs['largest']:.2f}, accuracy {ours['accuracy']:.4f} against {theirs['accuracy']:.4f}"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(
@@ -186,8 +188,8 @@ def kernelized_learned() -> Finding:
         "learned": news("kernelized-transformer")["accuracy"],
         "fixed": news("kernelized-transformer", fixed)["accuracy"],
     }
-    verdict = "holds" if figures["learned"] > figures["fixed"] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['learned']:.4f} against {figures['fixed']:.4f}", figures)
+    held = figures["learned"] > figures["fixed"]
+    return Finding(verdict(held), f"{figures['learned']:.4f} against {figures['fixed']:.4f}", figures)
 
 
 @evidence("hyena", kind="claim", claim="It models language as well as attention of the same size (table 4.3).")
@@ -217,7 +219,7 @@ def ssa_costs_less() -> Finding:
         f"scores and sums cost {share:.2f} of attention's in training; {losses['ssa']:.4f} against {losses['gpt']:.4f} nats "
         "a character, without dense training at the end"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, {"losses": losses, "operations": rows})
+    return Finding(verdict(holds), finding, {"losses": losses, "operations": rows})
 
 
 @evidence(
@@ -232,4 +234,4 @@ def spectral_competitive() -> Finding:
     holds = figures["spectral-dictionary-lm"] <= 1.02 * figures["gpt"] and grown < 1.2
     finding = ", ".join(f"{name} {each:.4f}" for name, each in figures.items())
     finding = f"{finding} nats a character; time grows as N^{grown:.2f}"
-    return Finding("holds" if holds else "does not hold at this scale", finding, {**figures, "exponent": grown})
+    return Finding(verdict(holds), finding, {**figures, "exponent": grown})

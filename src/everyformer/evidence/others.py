@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import arrays, logistic_regression, scored
 from everyformer.evidence.words import dictionary
 from everyformer.recipe import load_recipe
@@ -23,12 +23,12 @@ def transformer_multi30k() -> Finding:
     result = scored("multi30k")
     figures = {**result["metrics"], "parameters": result["parameters"], "training_seconds": result["training_seconds"]}
     bleu = figures["bleu_tokenized"]
-    verdict = "holds" if bleu >= 41.02 else "does not hold at this scale"
+    held = bleu >= 41.02
     finding = (
         f"{bleu:.2f} tokenized, {figures['bleu_lowercase']:.2f} sacrebleu without case, {figures['bleu']:.2f} on raw text; "
         f"{figures['parameters']:,} parameters, {figures['training_seconds'] / 60:.0f} min"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -46,8 +46,8 @@ def translates(system: str, *overrides: str) -> Finding:
     baseline = dictionary()
     short = ("training.epochs=4", "training.average=0", "training.threads=1", "decoding.size=1")
     ours = scored("multi30k", *overrides, *short)["metrics"]["bleu_tokenized"]
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.2f} against {baseline:.2f} BLEU", {system: ours, "words": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.2f} against {baseline:.2f} BLEU", {system: ours, "words": baseline})
 
 
 _TRANSLATES = "After four epochs on Multi30k it is above word-by-word translation by the most frequent partner."
@@ -74,8 +74,8 @@ def itransformer_learns() -> Finding:
     last = batch["inputs"][:, -1:, : batch["labels"].shape[-1]]
     baseline = float((batch["labels"] - last).square().mean())
     ours = result["metrics"]["mse"]
-    verdict = "holds" if ours < baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"itransformer": ours, "repeat": baseline})
+    held = ours < baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"itransformer": ours, "repeat": baseline})
 
 
 @evidence(
@@ -90,10 +90,10 @@ def itransformer_ett() -> Finding:
         "ETTh1": scored("ett")["metrics"]["mse"],
         "ETTh2": scored("ett2")["metrics"]["mse"],
     }
-    verdict = "holds" if all(ours[s] <= published[s] for s in ours) else "does not hold at this scale"
+    held = all(ours[s] <= published[s] for s in ours)
     finding = ", ".join(f"{series} {ours[series]:.4f} (published {published[series]})" for series in ours)
     finding += "; the recipes' settings were chosen on the test part"
-    return Finding(verdict, finding, ours)
+    return Finding(verdict(held), finding, ours)
 
 
 @cache
@@ -107,8 +107,8 @@ def spectrograms() -> float:
 def ast_learns() -> Finding:
     """The spoken_digits recipe."""
     ours, baseline = scored("spoken_digits")["metrics"]["accuracy"], spectrograms()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"ast": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"ast": ours, "logistic_regression": baseline})
 
 
 @evidence("ast", kind="claim", claim="Patches that overlap are better than patches that do not (table 5).")
@@ -117,8 +117,8 @@ def ast_overlap() -> Finding:
     same = ("training.epochs=12", "design.patch=8")
     none = scored("spoken_digits", *same, "design.stride=8")["metrics"]["accuracy"]
     overlap = scored("spoken_digits", *same, "design.stride=5")["metrics"]["accuracy"]
-    verdict = "holds" if overlap > none else "does not hold at this scale"
-    return Finding(verdict, f"{overlap:.4f} with overlap, {none:.4f} without", {"overlap": overlap, "none": none})
+    held = overlap > none
+    return Finding(verdict(held), f"{overlap:.4f} with overlap, {none:.4f} without", {"overlap": overlap, "none": none})
 
 
 @cache
@@ -135,8 +135,10 @@ def _patchout(rows: int, columns: int, epochs: int = 12) -> dict[str, Any]:
 def passt_learns() -> Finding:
     """The spoken_digits recipe."""
     ours, baseline = _patchout(1, 3, epochs=30)["accuracy"], spectrograms()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"passt": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f}", {"passt": ours, "logistic_regression": baseline}
+    )
 
 
 @evidence("passt", kind="claim", claim="With Patchout training is faster and accuracy no lower (table 2).")
@@ -144,6 +146,6 @@ def passt_is_faster() -> Finding:
     """One of 5 rows and 3 of 10 columns dropped, and none, 12 epochs each."""
     figures = {"dropped": _patchout(1, 3), "all": _patchout(0, 0)}
     (ours, theirs), gain = figures.values(), figures["all"]["seconds"] / figures["dropped"]["seconds"]
-    verdict = "holds" if ours["accuracy"] >= theirs["accuracy"] and gain > 1 else "does not hold at this scale"
+    held = ours["accuracy"] >= theirs["accuracy"] and gain > 1
     finding = f"{ours['accuracy']:.4f} against {theirs['accuracy']:.4f}, trained {gain:.2f} times as fast"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)

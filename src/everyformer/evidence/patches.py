@@ -17,7 +17,7 @@ from everyformer.data import find_task
 from everyformer.designs import design_of
 from everyformer.edits import insert
 from everyformer.evidence.descent import descend, warmed
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import scored, trained
 from everyformer.interpret import record
 from everyformer.objectives import RewardedPruning
@@ -43,11 +43,11 @@ def cpvt_sizes() -> Finding:
             far = larger.evaluate(run.model, "test").metrics["accuracy"]
             figures[name] = {"16 pixels": run.result["metrics"]["accuracy"], "24 pixels": far}
     lost = {name: each["16 pixels"] - each["24 pixels"] for name, each in figures.items()}
-    verdict = "holds" if lost["cpvt"] < lost["vit"] else "does not hold at this scale"
+    held = lost["cpvt"] < lost["vit"]
     finding = (
         f"from 16 to 24 pixels {-100 * lost['cpvt']:+.1f} points, with learned positions {-100 * lost['vit']:+.1f}"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -60,9 +60,9 @@ def t2t_against_patches() -> Finding:
     ours = scored("digits", *same, "design.system=t2t-vit", splits, "design.narrow=32")
     theirs = scored("digits", *same, "design.system=vit", "design.patch=8")
     figures = {"t2t-vit": ours["metrics"]["accuracy"], "vit": theirs["metrics"]["accuracy"]}
-    verdict = "holds" if figures["t2t-vit"] > figures["vit"] else "does not hold at this scale"
+    held = figures["t2t-vit"] > figures["vit"]
     counts = f"{ours['parameters']:,} and {theirs['parameters']:,} parameters"
-    return Finding(verdict, f"{figures['t2t-vit']:.4f} against {figures['vit']:.4f}; {counts}", figures)
+    return Finding(verdict(held), f"{figures['t2t-vit']:.4f} against {figures['vit']:.4f}; {counts}", figures)
 
 
 class Canvases:
@@ -121,8 +121,8 @@ def quadtree_against_grid() -> Finding:
         pictures, classes, _ = Canvases(1, seed=1).draw(1000, test=True)
         with torch.no_grad():
             figures[name] = float((model(pictures).argmax(-1) == classes).float().mean())
-    verdict = "holds" if figures["quadtree"] > figures["grid"] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['quadtree']:.4f} against {figures['grid']:.4f}", figures)
+    held = figures["quadtree"] > figures["grid"]
+    return Finding(verdict(held), f"{figures['quadtree']:.4f} against {figures['grid']:.4f}", figures)
 
 
 @evidence(
@@ -146,7 +146,7 @@ def expedit_against_pooling() -> Finding:
     holds = lost["clustered"] < min(0.1, lost["pooled"]) and costs[1] < costs[0]
     finding = ", ".join(f"{name} {each:.3f}" for name, each in figures.items())
     finding = f"mean overlap {finding}; {costs[1] / costs[0]:.0%} of the FLOPs"
-    return Finding("holds" if holds else "does not hold at this scale", finding, {**figures, "flops": costs})
+    return Finding(verdict(holds), finding, {**figures, "flops": costs})
 
 
 def _pooled(model: Any, pictures: Tensor, after: int) -> Tensor:
@@ -243,12 +243,12 @@ def interpreters_find_the_digit() -> Finding:
         f"{figures['left']:.0%} of the patches left, {figures['ia-red2']:.4f} against {figures['vit']:.4f}; the digit is found "
         f"with {figures['area under curve']:.3f}, by attention with {figures['area under curve of class attention']:.3f} (AUC)"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence("ia-red2", kind="learns", claim="Trained to drop patches it is far above the most frequent class.")
 def ia_red2_learns() -> Finding:
     """The same pictures; a tenth of them is of the most frequent class."""
     figures = _interpreted()
-    verdict = "holds" if figures["ia-red2"] > 0.5 else "does not hold at this scale"
-    return Finding(verdict, f"{figures['ia-red2']:.4f} against 0.1", figures)
+    held = figures["ia-red2"] > 0.5
+    return Finding(verdict(held), f"{figures['ia-red2']:.4f} against 0.1", figures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import arrays, logistic_regression, over_seeds, scored
 from everyformer.recipe import load_recipe
 
@@ -17,9 +17,9 @@ def against_logistic_regression(*overrides: str, seeds: int = _SEEDS, design: di
     """The digits recipe, with another design where one is given, and logistic regression on the same pixels."""
     ours = over_seeds("digits", *overrides, seeds=seeds, design=design)
     baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
-    verdict = "holds" if ours["mean"] > baseline else "does not hold at this scale"
+    held = ours["mean"] > baseline
     finding = f"{ours['mean']:.4f} ({seeds} seeds, {ours['parameters']:,} parameters) against {baseline:.4f}"
-    return Finding(verdict, finding, {"ours": ours, "logistic_regression": baseline})
+    return Finding(verdict(held), finding, {"ours": ours, "logistic_regression": baseline})
 
 
 @evidence("vit", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
@@ -62,8 +62,10 @@ def vit_needs_data() -> Finding:
         cct = scored("digits", *same)["metrics"]["accuracy"]
         gaps[share] = cct - vit
         figures[f"{share:.0%} of the samples"] = {"vit": vit, "cct": cct}
-    verdict = "holds" if gaps[0.08] > max(gaps[0.7], 0) else "does not hold at this scale"
-    return Finding(verdict, f"CCT is ahead by {gaps[0.08]:.3f} with 8 % and by {gaps[0.7]:.3f} with 70 %", figures)
+    held = gaps[0.08] > max(gaps[0.7], 0)
+    return Finding(
+        verdict(held), f"CCT is ahead by {gaps[0.08]:.3f} with 8 % and by {gaps[0.7]:.3f} with 70 %", figures
+    )
 
 
 @evidence(
@@ -80,8 +82,8 @@ def cct_order() -> Finding:
     }
     figures = {name: over_seeds("digits", *options, seeds=_SEEDS) for name, options in designs.items()}
     means = [figures[name]["mean"] for name in designs]
-    verdict = "holds" if means[0] > means[1] > means[2] else "does not hold at this scale"
-    return Finding(verdict, ", ".join(f"{name} {m:.4f}" for name, m in zip(designs, means, strict=True)), figures)
+    held = means[0] > means[1] > means[2]
+    return Finding(verdict(held), ", ".join(f"{name} {m:.4f}" for name, m in zip(designs, means, strict=True)), figures)
 
 
 @evidence(
@@ -94,6 +96,8 @@ def cct_cifar() -> Finding:
     """The cifar10 recipe."""
     result = scored("cifar10")
     accuracy, seconds = result["metrics"]["accuracy"], result["training_seconds"]
-    verdict = "holds" if accuracy > 0.6796 and seconds < 600 else "does not hold at this scale"
+    held = accuracy > 0.6796 and seconds < 600
     finding = f"{accuracy:.4f} after {seconds:.0f} s, {result['parameters']:,} parameters, {result['threads']} threads"
-    return Finding(verdict, finding, {"accuracy": accuracy, "seconds": seconds, "parameters": result["parameters"]})
+    return Finding(
+        verdict(held), finding, {"accuracy": accuracy, "seconds": seconds, "parameters": result["parameters"]}
+    )

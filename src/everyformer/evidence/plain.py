@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.pictures import against_logistic_regression
 from everyformer.evidence.runs import over_seeds, scored, trained
 from everyformer.recipe import load_recipe
@@ -84,9 +84,11 @@ def deit_is_taught() -> Finding:
         alone = scored("digits", *few, design=design_of("vit"))["metrics"]["accuracy"]
         taught = scored("digits", *few, *told, design=design_of("deit"))["metrics"]["accuracy"]
         best = teacher.result["metrics"]["accuracy"]
-    verdict = "holds" if taught > alone else "does not hold at this scale"
+    held = taught > alone
     return Finding(
-        verdict, f"{taught:.4f} taught, {alone:.4f} alone, the teacher {best:.4f}", {"taught": taught, "alone": alone}
+        verdict(held),
+        f"{taught:.4f} taught, {alone:.4f} alone, the teacher {best:.4f}",
+        {"taught": taught, "alone": alone},
     )
 
 
@@ -96,8 +98,8 @@ def cait_goes_deep() -> Finding:
     scales = {"small": 1e-4, "one": 1.0}
     designs = {name: design_of("cait", depth=12, scale=scale) for name, scale in scales.items()}
     figures = compared(designs, "training.epochs=20")
-    verdict = "holds" if figures["small"]["mean"] > figures["one"]["mean"] else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = figures["small"]["mean"] > figures["one"]["mean"]
+    return Finding(verdict(held), said(figures), figures)
 
 
 @evidence("crossvit", kind="claim", claim="Two branches are better than either alone (table 7).")
@@ -111,8 +113,8 @@ def crossvit_needs_both() -> Finding:
         }
     )
     best = max(figures["small patches"]["mean"], figures["large patches"]["mean"])
-    verdict = "holds" if figures["both"]["mean"] > best else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = figures["both"]["mean"] > best
+    return Finding(verdict(held), said(figures), figures)
 
 
 @evidence("patternformer", kind="claim", claim="Patterns are better tokens than patches at equal parameters (table 1).")
@@ -124,9 +126,9 @@ def patternformer_beats_patches() -> Finding:
             "patches": design_of("vit", width=80),
         }
     )
-    verdict = "holds" if figures["patterns"]["mean"] > figures["patches"]["mean"] else "does not hold at this scale"
+    held = figures["patterns"]["mean"] > figures["patches"]["mean"]
     counts = ", ".join(f"{each['parameters']:,}" for each in figures.values())
-    return Finding(verdict, f"{said(figures)}; {counts} parameters", figures)
+    return Finding(verdict(held), f"{said(figures)}; {counts} parameters", figures)
 
 
 @evidence("three-things-vit", kind="claim", claim="Half the depth in two branches is as good as the whole (figure 2).")
@@ -136,8 +138,8 @@ def parallel_is_as_good() -> Finding:
     figures = compared(
         {name: design_of("three-things-vit", depth=depth, branches_each=each) for name, (depth, each) in shapes.items()}
     )
-    verdict = "holds" if figures["2x2"]["mean"] > figures["4x1"]["mean"] - 0.01 else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = figures["2x2"]["mean"] > figures["4x1"]["mean"] - 0.01
+    return Finding(verdict(held), said(figures), figures)
 
 
 @evidence(
@@ -151,9 +153,9 @@ def kans_and_mlp() -> Finding:
     figures = compared({**kinds, "mlp": design_of("vit")}, "training.epochs=12")
     past = all(figures[kind]["mean"] > 0.97 for kind in ("spline", "radial", "sine"))
     slower = all(figures[kind]["seconds"] > figures["mlp"]["seconds"] for kind in kinds)
-    verdict = "holds" if past and slower else "does not hold at this scale"
+    held = past and slower
     seconds = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in figures.items())
-    return Finding(verdict, f"{said(figures)}; {seconds}", figures)
+    return Finding(verdict(held), f"{said(figures)}; {seconds}", figures)
 
 
 @evidence("gmm-mask-attention", kind="claim", claim="On small data the masks raise a ViT (abstract).")
@@ -162,16 +164,16 @@ def masks_raise_a_vit() -> Finding:
     plain = design_of("gmm-mask-attention", edits=[{"set": "backbone.blocks.*.mixer.steps", "value": []}])
     designs = {"masks": design_of("gmm-mask-attention"), "without": plain}
     figures = compared(designs, "data.train_share=0.2", seeds=3)
-    verdict = "holds" if figures["masks"]["mean"] > figures["without"]["mean"] else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = figures["masks"]["mean"] > figures["without"]["mean"]
+    return Finding(verdict(held), said(figures), figures)
 
 
 @evidence("mlp-mixer", kind="claim", claim="Without attention it is competitive: within 2 points of a ViT (section 3).")
 def mixer_is_competitive() -> Finding:
     """Equal width, depth, patches and budget on digits."""
     figures = compared({name: design_of(name) for name in ("mlp-mixer", "vit")})
-    verdict = "holds" if figures["mlp-mixer"]["mean"] > figures["vit"]["mean"] - 0.02 else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = figures["mlp-mixer"]["mean"] > figures["vit"]["mean"] - 0.02
+    return Finding(verdict(held), said(figures), figures)
 
 
 @evidence("convmixer", kind="claim", claim="It is above ViT and MLP-Mixer of as many parameters (abstract).")
@@ -182,16 +184,16 @@ def convmixer_is_enough() -> Finding:
     above = all(ours["mean"] > each["mean"] for name, each in figures.items() if name != "convmixer")
     smaller = all(ours["parameters"] <= each["parameters"] for each in figures.values())
     counts = ", ".join(f"{each['parameters']:,}" for each in figures.values())
-    verdict = "holds" if above and smaller else "does not hold at this scale"
-    return Finding(verdict, f"{said(figures)}; {counts} parameters", figures)
+    held = above and smaller
+    return Finding(verdict(held), f"{said(figures)}; {counts} parameters", figures)
 
 
 @evidence("tnt", kind="claim", claim="It is above a ViT whose tokens are as wide as its sentences (table 3).")
 def tnt_sees_words() -> Finding:
     """Patches of the same size."""
     figures = compared({name: design_of(name) for name in ("tnt", "vit")}, "training.epochs=15", seeds=2)
-    verdict = "holds" if figures["tnt"]["mean"] > figures["vit"]["mean"] else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = figures["tnt"]["mean"] > figures["vit"]["mean"]
+    return Finding(verdict(held), said(figures), figures)
 
 
 @evidence(
@@ -212,11 +214,11 @@ def shifts_change_nothing() -> Finding:
             same = torch.stack([each == said[0] for each in said[1:]]).float().mean().item()
             figures[name] = {"same": same, "accuracy": run.result["metrics"]["accuracy"]}
     ours, plain = figures["shift-equivariant-vit"], figures["vit"]
-    verdict = "holds" if ours["same"] == 1.0 > plain["same"] else "does not hold at this scale"
+    held = ours["same"] == 1.0 > plain["same"]
     finding = ", ".join(
         f"{name}: {each['same']:.2%} the same, accuracy {each['accuracy']:.4f}" for name, each in figures.items()
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -236,5 +238,5 @@ def planes_tell_places() -> Finding:
         "training.epochs=13",
     )
     ours, without, plain = (each["mean"] for each in figures.values())
-    verdict = "holds" if ours > without and ours >= plain else "does not hold at this scale"
-    return Finding(verdict, said(figures), figures)
+    held = ours > without and ours >= plain
+    return Finding(verdict(held), said(figures), figures)

@@ -12,7 +12,7 @@ from torch import nn
 
 import everyformer
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import logistic_regression
 from everyformer.heads import CellHead
 from everyformer.objectives import (
@@ -94,8 +94,8 @@ def worth(
 def compared(figures: dict[str, list[float]]) -> Finding:
     """The first of two rows of figures above the second, or not."""
     (one, ours), (other, theirs) = figures.items()
-    verdict = "holds" if mean(ours) > mean(theirs) else "does not hold at this scale"
-    return Finding(verdict, f"{mean(ours):.4f} {one}, {mean(theirs):.4f} {other} ({len(ours)} seeds)", figures)
+    held = mean(ours) > mean(theirs)
+    return Finding(verdict(held), f"{mean(ours):.4f} {one}, {mean(theirs):.4f} {other} ({len(ours)} seeds)", figures)
 
 
 _CLAIM = f"With {LABELS} labelled digits, pretraining on all pictures without labels is above training from scratch"
@@ -160,8 +160,8 @@ def mae_learns() -> Finding:
         cells = {name: each.unfold(2, 2, 2).unfold(3, 2, 2).flatten(1, 3) for name, each in parts.items()}
         gap = (cells["test"] - cells["train"].mean(0)).square().mean((-1, -2))
         baseline = float(gap[hidden].mean())
-    verdict = "holds" if ours < baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"vit-mae": ours, "mean": baseline})
+    held = ours < baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"vit-mae": ours, "mean": baseline})
 
 
 @evidence("mp3", kind="learns", claim="It finds the place of a patch more often than chance, 1 in 16.")
@@ -174,8 +174,8 @@ def mp3_learns() -> Finding:
     seen = torch.rand(len(inputs), 16, generator=torch.Generator().manual_seed(0)).argsort(1).argsort(1) < 4
     with torch.no_grad():
         right = (model.eval()(inputs, seen=seen).argmax(-1) == torch.arange(16)).float().mean().item()
-    verdict = "holds" if right > 1 / 16 else "does not hold at this scale"
-    return Finding(verdict, f"{right:.4f} against {1 / 16:.4f}", {"right": right, "chance": 1 / 16})
+    held = right > 1 / 16
+    return Finding(verdict(held), f"{right:.4f} against {1 / 16:.4f}", {"right": right, "chance": 1 / 16})
 
 
 @evidence(
@@ -211,7 +211,7 @@ def two_teachers() -> Finding:
     held = figures["both, diversity"] > figures["features alone, diversity"]
     held &= figures["both, accuracy"] > figures["relations alone, accuracy"]
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)
 
 
 class _Relations(HybridDistillation):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.evidence.descent import descend
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.interpret import anneal, as_program, computer, discrete, rasp, subleq
 
 _LETTERS, _LONGEST = "abcdefgh", 8
@@ -48,7 +48,7 @@ def programs_compile() -> Finding:
         f"{name} {each['same']} of 1,000 in {each['layers']} layers of {each['heads']}"
         for name, each in figures.items()
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 _DIGITS = 6
@@ -102,12 +102,12 @@ def histograms_are_learnt_and_printed() -> Finding:
             for row, answers in zip(inputs.tolist(), said.tolist(), strict=True)
         )
     figures = {"accuracy": right / asked, "same": same, "sequences": 1000, "lines": len(text.splitlines())}
-    verdict = "holds" if right / asked > 0.995 and same == 1000 else "does not hold at this scale"
+    held = right / asked > 0.995 and same == 1000
     finding = (
         f"right at {right / asked:.2%} of the places of 1,000 sequences (published 100 %); the program of "
         f"{figures['lines']} lines answers {same} of them as the model does"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 def _turns(cells: int, sharp: float, turns: int) -> int:
@@ -136,5 +136,4 @@ def programs_run_in_a_loop() -> Finding:
     soft = {f"sharpness {sharp:g}": _turns(64, sharp, 2000) for sharp in (1.0, 2.0, 4.0)}
     holds = set(figures.values()) == {2000} and soft["sharpness 1"] < 10
     finding = ", ".join(f"{name} {turns}" for name, turns in (figures | soft).items())
-    verdict = "holds" if holds else "does not hold at this scale"
-    return Finding(verdict, f"turns of 2,000 that are the interpreter's: {finding}", figures | soft)
+    return Finding(verdict(holds), f"turns of 2,000 that are the interpreter's: {finding}", figures | soft)

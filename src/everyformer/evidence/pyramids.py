@@ -13,7 +13,7 @@ import everyformer as ef
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.designs import Design
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import arrays, logistic_regression
 from everyformer.recipe import load_recipe
 from everyformer.training import train
@@ -69,9 +69,9 @@ def _learns(system: str) -> Callable[[], Finding]:
         ours = result(system)
         baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
         accuracy = ours["metrics"]["accuracy"]
-        verdict = "holds" if accuracy > baseline else "does not hold at this scale"
+        held = accuracy > baseline
         finding = f"{accuracy:.4f} ({ours['parameters']:,} parameters, ten epochs) against {baseline:.4f}"
-        return Finding(verdict, finding, {"accuracy": accuracy, "logistic_regression": baseline})
+        return Finding(verdict(held), finding, {"accuracy": accuracy, "logistic_regression": baseline})
 
     return run
 
@@ -92,9 +92,9 @@ def _exponent(design: Design) -> float:
 def _linear(system: str) -> Callable[[], Finding]:
     def run() -> Finding:
         ours, vit = _exponent(ef.design(system)), _exponent(ef.design("vit", "small", image=448))
-        verdict = "holds" if abs(ours - 1) < 0.01 < vit - 1 else "does not hold at this scale"
+        held = abs(ours - 1) < 0.01 < vit - 1
         figures = {"exponent": ours, "exponent of vit": vit}
-        return Finding(verdict, f"cost grows with area^{ours:.4f}; that of vit with area^{vit:.3f}", figures)
+        return Finding(verdict(held), f"cost grows with area^{ours:.4f}; that of vit with area^{vit:.3f}", figures)
 
     return run
 
@@ -112,11 +112,11 @@ def _reduced(system: str) -> Callable[[], Finding]:
             if mixer.part is ef.mixers.ReducedAttention:
                 full = full.swap(path, ef.spec(ef.mixers.Attention, heads=mixer.get("heads")))
         ours, theirs = (flops(on_meta(each))[""] for each in (design, full))
-        verdict = "holds" if ours < theirs / 2 else "does not hold at this scale"
+        held = ours < theirs / 2
         finding = (
             f"{ours / 1e9:.2f} GFLOPs for a picture of 224 pixels, {theirs / 1e9:.2f} with attention to every cell"
         )
-        return Finding(verdict, finding, {"reduced": ours, "full": theirs})
+        return Finding(verdict(held), finding, {"reduced": ours, "full": theirs})
 
     return run
 
@@ -139,14 +139,14 @@ def poolformer_mixers() -> Finding:
     figures = {name: result("poolformer", edits=each)["metrics"]["accuracy"] for name, each in edits.items()}
     holds = figures["none"] < figures["pooling"] > figures["attention"] - 0.03
     finding = ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in figures.items())
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 def _above(one: str, other: str, margin: float = 0.0) -> Finding:
     """Two systems by the same recipe; the first may be below the other by `margin`."""
     figures = {name: result(name)["metrics"]["accuracy"] for name in (one, other)}
-    verdict = "holds" if figures[one] > figures[other] - margin else "does not hold at this scale"
-    return Finding(verdict, f"{figures[one]:.4f} against {figures[other]:.4f} of {other}", figures)
+    held = figures[one] > figures[other] - margin
+    return Finding(verdict(held), f"{figures[one]:.4f} against {figures[other]:.4f} of {other}", figures)
 
 
 for _one, _other, _margin, _claim in (
@@ -163,13 +163,11 @@ def hornet_against_others() -> Finding:
     """Two stages of one block each, ten epochs."""
     results = {system: result(system) for system in ("hornet", "swin", "convnext")}
     figures = {system: each["metrics"]["accuracy"] for system, each in results.items()}
-    verdict = (
-        "holds" if figures["hornet"] > max(figures["swin"], figures["convnext"]) else "does not hold at this scale"
-    )
+    held = figures["hornet"] > max(figures["swin"], figures["convnext"])
     finding = ", ".join(
         f"{system} {figures[system]:.4f} ({each['parameters']:,} parameters)" for system, each in results.items()
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -179,9 +177,9 @@ def hiera_units() -> Finding:
     """Ten epochs with the first stage in units and with none; the cost is that of the published base at 224 pixels."""
     local, whole = result("hiera")["metrics"]["accuracy"], result("hiera", local=0)["metrics"]["accuracy"]
     costs = [flops(on_meta(ef.design("hiera", local=stages)))[""] for stages in (2, 0)]
-    verdict = "holds" if local >= whole - 0.01 and costs[0] < costs[1] else "does not hold at this scale"
+    held = local >= whole - 0.01 and costs[0] < costs[1]
     finding = f"{local:.4f} in units, {whole:.4f} in none; {costs[0] / 1e9:.1f} GFLOPs against {costs[1] / 1e9:.1f}"
-    return Finding(verdict, finding, {"units": local, "all": whole, "flops": costs})
+    return Finding(verdict(held), finding, {"units": local, "all": whole, "flops": costs})
 
 
 @evidence("cvt", kind="claim", claim="Without any positions CvT is above a ViT without positions (table 5).")
@@ -192,8 +190,8 @@ def cvt_positions() -> Finding:
     recipe.design["edits"] = [{"remove": "embedding.positions"}]
     with tempfile.TemporaryDirectory() as folder:
         vit = train(recipe, folder, overwrite=True, progress=False).result["metrics"]["accuracy"]
-    verdict = "holds" if ours > vit else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {vit:.4f}", {"cvt": ours, "vit without positions": vit})
+    held = ours > vit
+    return Finding(verdict(held), f"{ours:.4f} against {vit:.4f}", {"cvt": ours, "vit without positions": vit})
 
 
 @evidence("pit", kind="claim", claim="Stages with pooling are above a ViT of one grid at no more cost (table 4).")
@@ -209,16 +207,16 @@ def pit_pooling() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         vit = train(recipe, folder, overwrite=True, progress=False).result["metrics"]["accuracy"]
     accuracy = ours["metrics"]["accuracy"]
-    verdict = "holds" if accuracy > vit and cost <= theirs else "does not hold at this scale"
+    held = accuracy > vit and cost <= theirs
     finding = f"{accuracy:.4f} for {cost / 1e6:.1f} MFLOPs, ViT {vit:.4f} for {theirs / 1e6:.1f}"
-    return Finding(verdict, finding, {"pit": accuracy, "vit": vit, "flops": cost, "flops of vit": theirs})
+    return Finding(verdict(held), finding, {"pit": accuracy, "vit": vit, "flops": cost, "flops of vit": theirs})
 
 
 def _against(system: str, name: str, **changes: Any) -> Finding:
     """The system and the same with `changes`, which are not to be better."""
     figures = {"whole": result(system)["metrics"]["accuracy"], name: result(system, **changes)["metrics"]["accuracy"]}
-    verdict = "holds" if figures["whole"] > figures[name] else "does not hold at this scale"
-    return Finding(verdict, f"{figures['whole']:.4f}, {name} {figures[name]:.4f}", figures)
+    held = figures["whole"] > figures[name]
+    return Finding(verdict(held), f"{figures['whole']:.4f}, {name} {figures[name]:.4f}", figures)
 
 
 _DECAY = {"set": "backbone.stages.*.blocks.*.blocks.1.mixer.positions", "value": None}
@@ -240,8 +238,8 @@ def lit_attends_late() -> Finding:
     """Attention in the last stage alone, and in both."""
     late, both = result("lit")["metrics"]["accuracy"], result("lit", attending=2)["metrics"]["accuracy"]
     costs = [flops(on_meta(ef.design("lit", attending=stages)))[""] for stages in (2, 4)]
-    verdict = "holds" if late >= both - 0.01 and costs[0] < costs[1] else "does not hold at this scale"
+    held = late >= both - 0.01 and costs[0] < costs[1]
     finding = (
         f"{late:.4f}, with attention in all stages {both:.4f}; {costs[0] / 1e9:.1f} GFLOPs against {costs[1] / 1e9:.1f}"
     )
-    return Finding(verdict, finding, {"late": late, "all": both, "flops": costs})
+    return Finding(verdict(held), finding, {"late": late, "all": both, "flops": costs})

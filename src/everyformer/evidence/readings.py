@@ -15,7 +15,7 @@ import everyformer as ef
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.evidence.decoders import SHORT, shakespeare
 from everyformer.evidence.descent import descend, warmed
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import trained
 from everyformer.generation import next_byte
 from everyformer.interpret import decoder_lens, geometry, record
@@ -62,9 +62,9 @@ def decoder_lens_by_depth() -> Finding:
         right = [(torch.tensor(said)[asked] == ends[asked]).float().mean().item() for said in lens.values()]
         figures[f"{hops} hops"] = right
     solved = [next((i for i, share in enumerate(each) if share > 0.9), _COUNT) for each in figures.values()]
-    verdict = "holds" if solved[0] < solved[2] < _COUNT and solved == sorted(solved) else "does not hold at this scale"
+    held = solved[0] < solved[2] < _COUNT and solved == sorted(solved)
     finding = "; ".join(f"{name}: {', '.join(f'{x:.2f}' for x in each)}" for name, each in figures.items())
-    return Finding(verdict, f"right before the first layer and after each: {finding}", figures)
+    return Finding(verdict(held), f"right before the first layer and after each: {finding}", figures)
 
 
 @cache
@@ -97,7 +97,7 @@ def positions_are_smooth() -> Finding:
         f"{each['incoherence']:.2f}"
         for name, each in figures.items()
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @cache
@@ -184,11 +184,9 @@ def exact_after_any_byte() -> Finding:
     model, vocabulary = _of_tokens(512)
     ways = {"exact": _exactly, "next token": _naively, "healed": _healed}
     figures = {name: _bits([way(model, vocabulary, text) for text, _ in _cuts()]) for name, way in ways.items()}
-    verdict = (
-        "holds" if figures["exact"] < min(figures["next token"], figures["healed"]) else "does not hold at this scale"
-    )
+    held = figures["exact"] < min(figures["next token"], figures["healed"])
     finding = ", ".join(f"{name} {bits:.2f}" for name, bits in figures.items())
-    return Finding(verdict, f"bits for the next byte: {finding}", figures)
+    return Finding(verdict(held), f"bits for the next byte: {finding}", figures)
 
 
 @evidence(
@@ -202,6 +200,6 @@ def exact_together() -> Finding:
     figures = {name: _bits(chances) for name, chances in each.items()}
     figures["together"] = _bits([(one + other) / 2 for one, other in zip(*each.values(), strict=True)])
     best = min(figures["384"], figures["512"])
-    verdict = "holds" if figures["together"] < best else "does not hold at this scale"
+    held = figures["together"] < best
     finding = ", ".join(f"{name} {bits:.3f}" for name, bits in figures.items())
-    return Finding(verdict, f"bits for the next byte: {finding}", figures)
+    return Finding(verdict(held), f"bits for the next byte: {finding}", figures)

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from everyformer.data.tasks.language import LanguageModelling
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import ngrams, trigrams
 from everyformer.evidence.measures import next_token, recalled
 from everyformer.evidence.runs import scored, trained
@@ -75,9 +75,9 @@ def _learns(system: str) -> Callable[[], Finding]:
         steps = LONGER.get(system, 400)
         more = (f"training.steps={steps}", f"training.evaluate_every={steps}") if system in LONGER else ()
         ours, baselines = loss(system, *more), counted()
-        verdict = "holds" if ours < baselines["bigrams"] else "does not hold at this scale"
+        held = ours < baselines["bigrams"]
         finding = f"{ours:.4f} against {baselines['bigrams']:.4f} nats a character after {steps} steps at width 64"
-        return Finding(verdict, f"{finding} (trigrams {baselines['trigrams']:.4f})", {system: ours, **baselines})
+        return Finding(verdict(held), f"{finding} (trigrams {baselines['trigrams']:.4f})", {system: ours, **baselines})
 
     return run
 
@@ -108,7 +108,7 @@ def _constant(system: str) -> Finding:
         f"from 256 to 4,096 tokens of context the time of a token grows {ours['milliseconds']:.2f} times and the state "
         f"{ours['numbers']:.0f} times (GPT-2: {theirs['milliseconds']:.2f} and {theirs['numbers']:.1f})"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(
@@ -161,12 +161,12 @@ def performer_estimates() -> Finding:
     }
     fell = figures["256"]["orthogonal"] / figures["4096"]["orthogonal"]
     less = all(each["orthogonal"] < each["independent"] for each in figures.values())
-    verdict = "holds" if less and 3 < fell < 5.5 else "does not hold at this scale"
+    held = less and 3 < fell < 5.5
     finding = (
         f"16 times the features (256 to 4,096), an error {fell:.2f} times smaller; orthogonal against independent: "
         + ", ".join(f"{each['orthogonal']:.4f} / {each['independent']:.4f} at {many}" for many, each in figures.items())
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -183,9 +183,9 @@ def gla_length() -> Finding:
             long = task.evaluate(run.model, "valid").metrics["loss"]
             figures[name] = {"64": run.result["valid"]["loss"], "512": long}
     moved = {name: each["512"] - each["64"] for name, each in figures.items()}
-    verdict = "holds" if moved["gla"] < 0.02 < moved["gpt"] else "does not hold at this scale"
+    held = moved["gla"] < 0.02 < moved["gpt"]
     finding = f"from 64 to 512 characters the loss moves by {moved['gla']:+.3f}, GPT-2's by {moved['gpt']:+.3f}"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -201,23 +201,19 @@ def deltanet_recalls() -> Finding:
         extra = {"length": 48} if name == "linear-transformer" else {"hidden": 86}
         model = find_system(name).design("nano", **shape, **extra).build(seed=0)
         figures[name] = recalled(model, pairs=16, steps=500)
-    verdict = (
-        "holds"
-        if figures["deltanet"] > max(figures["gla"], figures["linear-transformer"]) + 0.05
-        else "does not hold at this scale"
-    )
+    held = figures["deltanet"] > max(figures["gla"], figures["linear-transformer"]) + 0.05
     finding = (
         ", ".join(f"{name} {share:.3f}" for name, share in figures.items()) + " of questions answered (chance 0.03)"
     )
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 def below(system: str, *others: str) -> Finding:
     """Losses after 400 steps, one seed."""
     figures = {name: loss(name) for name in (system, *others)}
-    verdict = "holds" if all(figures[system] < figures[each] for each in others) else "does not hold at this scale"
+    held = all(figures[system] < figures[each] for each in others)
     finding = ", ".join(f"{name} {each:.4f}" for name, each in figures.items()) + " nats a character after 400 steps"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence(
@@ -242,7 +238,7 @@ def rwkv_on_par() -> Finding:
     holds = ours.figures["rwkv"] <= 1.01 * ours.figures["gpt"] and constant.verdict == "holds"
     figures = {"losses": ours.figures, "tokens": constant.figures}
     finding = f"{ours.finding}; {constant.finding}"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence(
@@ -253,4 +249,4 @@ def recurrentgemma_on_par() -> Finding:
     figures = {"recurrentgemma": loss("recurrentgemma"), "llama": loss("llama", "design.depth=3")}
     holds = figures["recurrentgemma"] <= 1.01 * figures["llama"]
     finding = f"{figures['recurrentgemma']:.4f} against {figures['llama']:.4f} nats a character after 400 steps"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)

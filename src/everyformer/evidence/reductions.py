@@ -17,7 +17,7 @@ from everyformer.data import find_task
 from everyformer.designs import design_of
 from everyformer.edits import insert
 from everyformer.evidence.descent import descend
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
 from everyformer.objectives import TokenPruning
 from everyformer.recipe import load_recipe
@@ -94,12 +94,12 @@ def _bar(part: type[Reduction], faster: float, points: float, **options: Any) ->
     within = {name: each for name, each in found.items() if plain["accuracy"] - each["accuracy"] <= points / 100 + 1e-9}
     name = min(within, key=lambda each: within[each]["seconds"])
     gain = plain["seconds"] / within[name]["seconds"]
-    verdict = "holds" if gain >= faster else "does not hold at this scale"
+    held = gain >= faster
     finding = (
         f"{gain:.2f} times the speed at {name}: {within[name]['accuracy']:.4f} against {plain['accuracy']:.4f}, "
         f"{within[name]['flops']:.0%} of the FLOPs"
     )
-    return Finding(verdict, finding, found)
+    return Finding(verdict(held), finding, found)
 
 
 def _order(part: type[Reduction], *others: type[Reduction], keep: float) -> Finding:
@@ -110,15 +110,17 @@ def _order(part: type[Reduction], *others: type[Reduction], keep: float) -> Find
         made = reduced(model, Spec(each, {"keep": keep}))
         figures[each.__name__] = mean(_figures(made)["accuracy"] for _ in range(5 if each is RandomDrop else 1))
     ranked = [figures[each.__name__] for each in (part, *others)]
-    verdict = "holds" if ranked == sorted(ranked, reverse=True) else "does not hold at this scale"
-    return Finding(verdict, ", ".join(f"{name} {value:.4f}" for name, value in figures.items()), figures)
+    held = ranked == sorted(ranked, reverse=True)
+    return Finding(verdict(held), ", ".join(f"{name} {value:.4f}" for name, value in figures.items()), figures)
 
 
 def _without_training(part: type[Reduction]) -> Finding:
     """At 70 % three times over, against logistic regression."""
     ours = _figures(reduced(_plain()[0], Spec(part, {"keep": 0.7})))["accuracy"]
-    verdict = "holds" if ours > _pixels() else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {_pixels():.4f}", {"ours": ours, "logistic_regression": _pixels()})
+    held = ours > _pixels()
+    return Finding(
+        verdict(held), f"{ours:.4f} against {_pixels():.4f}", {"ours": ours, "logistic_regression": _pixels()}
+    )
 
 
 def _register(name: str, part: type[Reduction]) -> Callable[[], Finding]:
@@ -152,8 +154,8 @@ def pitome_saves() -> Finding:
     """The smallest share of FLOPs within half a point."""
     found = _sweep(PiToMe)
     least = min(each["flops"] for each in found.values() if found["plain"]["accuracy"] - each["accuracy"] <= 0.005)
-    verdict = "holds" if least <= 0.6 else "does not hold at this scale"
-    return Finding(verdict, f"{1 - least:.0%} fewer FLOPs within half a point", found)
+    held = least <= 0.6
+    return Finding(verdict(held), f"{1 - least:.0%} fewer FLOPs within half a point", found)
 
 
 @evidence("evit", kind="claim", claim="Tokens that are attended to are worth more than random ones (table 7).")
@@ -205,9 +207,9 @@ def dynamic_vit_is_faster() -> Finding:
     plain, ours = _figures(_plain()[0]), _figures(_taught(0.7))
     gain = plain["seconds"] / ours["seconds"]
     lost = plain["accuracy"] - ours["accuracy"]
-    verdict = "holds" if gain >= 1.4 and lost <= 0.005 else "does not hold at this scale"
+    held = gain >= 1.4 and lost <= 0.005
     finding = f"{gain:.2f} times the speed: {ours['accuracy']:.4f} against {plain['accuracy']:.4f}"
-    return Finding(verdict, finding, {"plain": plain, "dynamic-vit": ours, "logistic_regression": _pixels()})
+    return Finding(verdict(held), finding, {"plain": plain, "dynamic-vit": ours, "logistic_regression": _pixels()})
 
 
 @evidence(
@@ -216,8 +218,10 @@ def dynamic_vit_is_faster() -> Finding:
 def dynamic_vit_learns() -> Finding:
     """The same training."""
     ours = _figures(_taught(0.7))["accuracy"]
-    verdict = "holds" if ours > _pixels() else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {_pixels():.4f}", {"ours": ours, "logistic_regression": _pixels()})
+    held = ours > _pixels()
+    return Finding(
+        verdict(held), f"{ours:.4f} against {_pixels():.4f}", {"ours": ours, "logistic_regression": _pixels()}
+    )
 
 
 @evidence(
@@ -229,5 +233,7 @@ def tokenlearner_learns() -> Finding:
     """The digits recipe."""
     result = scored("digits", "design.system=tokenlearner", "design.patch=2")
     ours = result["metrics"][result["metric"]]
-    verdict = "holds" if ours > _pixels() else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {_pixels():.4f}", {"ours": ours, "logistic_regression": _pixels()})
+    held = ours > _pixels()
+    return Finding(
+        verdict(held), f"{ours:.4f} against {_pixels():.4f}", {"ours": ours, "logistic_regression": _pixels()}
+    )

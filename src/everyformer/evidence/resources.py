@@ -14,7 +14,7 @@ from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
 from everyformer.evidence.descent import descend
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.others import spectrograms, translates
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
@@ -63,8 +63,8 @@ def fit_learns() -> Finding:
     """The digits recipe, a pixel a token, in windows of four by four."""
     with trained("digits", "training.epochs=20", design={"system": "fit", "size": "digits"}) as run:
         ours, baseline = run.result["metrics"]["accuracy"], logistic_regression(*arrays(_task("digits")))
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"fit": ours, "logistic regression": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"fit": ours, "logistic regression": baseline})
 
 
 @evidence(
@@ -113,9 +113,9 @@ def acm_for_half() -> Finding:
         accuracy, share = _fine_tuned(model, task, budget=0.5)
     half = scored("digits", design={**design, "ratio": 1})["metrics"]["accuracy"]
     figures = {"whole": whole, "acm": accuracy, "work": share, "half the units": half}
-    verdict = "holds" if accuracy >= half and abs(share - 0.5) <= 0.03 else "does not hold at this scale"
+    held = accuracy >= half and abs(share - 0.5) <= 0.03
     finding = f"{accuracy:.4f} with {share:.2f} of the work; whole {whole:.4f}, half the units {half:.4f}"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 def _spoken(cost: float, epochs: int = 12) -> dict[str, float]:
@@ -138,8 +138,8 @@ def _gated(cost: float) -> dict[str, float]:
 def i3d_learns() -> Finding:
     """The spoken_digits recipe, 12 epochs, six layers with gates."""
     ours, baseline = _gated(0.1)["accuracy"], spectrograms()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"i3d": ours, "logistic_regression": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"i3d": ours, "logistic_regression": baseline})
 
 
 @evidence(
@@ -164,7 +164,7 @@ def i3d_for_less() -> Finding:
         f"{cheap['share']:.2f} and {dear['share']:.2f} of the layers run, {cheap['accuracy']:.4f} and {dear['accuracy']:.4f}; "
         f"{depth} plain layers {figures['plain']['accuracy']:.4f}"
     )
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)
 
 
 @evidence("deepscalelm", kind="claim", claim="48 post-norm layers learn from its start, and not from the usual one.")
@@ -173,8 +173,8 @@ def deepscalelm_deep() -> Finding:
     usual = "design.edits=[{swap: backbone.blocks.*.residual, with: {norms.PostNorm: {}}}, {set: start, value: {models.Xavier: {}}}]"
     ours, theirs, baseline = loss("deepscalelm"), loss("deepscalelm", usual), trigrams_of_shakespeare()
     figures = {"deepscalelm": ours, "usual": theirs, "trigrams": baseline}
-    verdict = "holds" if ours < baseline <= theirs else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {theirs:.4f}; trigrams {baseline:.4f}", figures)
+    held = ours < baseline <= theirs
+    return Finding(verdict(held), f"{ours:.4f} against {theirs:.4f}; trigrams {baseline:.4f}", figures)
 
 
 def _toy(rows: int, chance: random.Random) -> Tensor:
@@ -213,9 +213,9 @@ def free_transformer_decides() -> Finding:
             "free-transformer", "nano", vocabulary=11, width=64, hidden=128, depth=2, heads=4, free=free, seed=0
         )
         figures[name] = _same_place(_speaks(model))
-    verdict = "holds" if figures["some"] > 2 * figures["few"] else "does not hold at this scale"
+    held = figures["some"] > 2 * figures["few"]
     finding = f"{figures['some']:.2f} of the pairs with half a bit free, {figures['few']:.2f} with next to none"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @torch.no_grad()
@@ -241,8 +241,10 @@ def _ahead() -> Any:
 def ftp_learns() -> Finding:
     """400 steps of its own objective; scored is the next character."""
     ours, baseline = validation(_ahead()), trigrams_of_shakespeare()
-    verdict = "holds" if ours < baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f} nats a character", {"ftp": ours, "trigrams": baseline})
+    held = ours < baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f} nats a character", {"ftp": ours, "trigrams": baseline}
+    )
 
 
 @evidence(
@@ -262,8 +264,8 @@ def ftp_is_smooth() -> Finding:
 
 
 def _above(ours: float, theirs: float, name: str, other: str, figures: dict[str, float]) -> Finding:
-    verdict = "holds" if ours > theirs else "does not hold at this scale"
-    return Finding(verdict, f"{name} {ours:.4f}, {other} {theirs:.4f}", figures)
+    held = ours > theirs
+    return Finding(verdict(held), f"{name} {ours:.4f}, {other} {theirs:.4f}", figures)
 
 
 _SMALL = {"width": 64, "hidden": 128, "heads": 4, "length": 64, "experts": 4, "repeats": 1}

@@ -85,7 +85,7 @@ def facts_in_long_sources() -> Finding:
         f"{length} tokens: {each['pieces']:.0%} in pieces, {each['whole']:.0%} whole, {each['cut off']:.0%} cut off"
         for length, each in figures.items()
     )
-    return Finding("holds" if held else "does not hold at this scale", finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @torch.no_grad()

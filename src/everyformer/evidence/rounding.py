@@ -28,7 +28,7 @@ from everyformer.compression.calibration import BLOCKS, linears, observe
 from everyformer.compression.folding import folds
 from everyformer.data import Task, find_task
 from everyformer.edits import swap
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import SHORT, trigrams_of_shakespeare
 from everyformer.evidence.runs import trained
 from everyformer.recipe import load_recipe
@@ -82,10 +82,12 @@ def _fixed(model: nn.Module, bits: int) -> nn.Module:
 def _learns(make: Callable[[], nn.Module]) -> Callable[[], Finding]:
     def run() -> Finding:
         ours, baseline = _loss(make()), trigrams_of_shakespeare()
-        verdict = "holds" if ours < baseline else "does not hold at this scale"
+        held = ours < baseline
         plain = _loss(_gpt()[0])
         figures = {"rounded": ours, "as trained": plain, "trigrams": baseline}
-        return Finding(verdict, f"{ours:.4f} ({plain:.4f} as trained) against {baseline:.4f} nats a character", figures)
+        return Finding(
+            verdict(held), f"{ours:.4f} ({plain:.4f} as trained) against {baseline:.4f} nats a character", figures
+        )
 
     return run
 
@@ -118,11 +120,11 @@ def _against_rounding(method: Callable[..., nn.Module], share: float, **options:
         added["rounding"][f"{bits} bits"] = _loss(rtn(model, bits=bits, **options)) - plain
         added["method"][f"{bits} bits"] = _loss(method(model, batches, bits=bits, **options)) - plain
     shares = [added["method"][name] / added["rounding"][name] for name in added["method"]]
-    verdict = "holds" if max(shares) <= share else "does not hold at this scale"
+    held = max(shares) <= share
     told = "; ".join(
         f"{name}: {added['method'][name]:+.4f} against {added['rounding'][name]:+.4f}" for name in added["method"]
     )
-    return Finding(verdict, f"{told} nats on {plain:.4f}", {"loss": plain, "added": added})
+    return Finding(verdict(held), f"{told} nats on {plain:.4f}", {"loss": plain, "added": added})
 
 
 @evidence(
@@ -150,9 +152,9 @@ def smoothquant_is_smooth() -> Finding:
     """The same function with planted outliers: at most a fifth of the loss that plain 8-bit products add."""
     model, plain = _with_outliers(), _loss(_gpt()[0])
     ours, theirs = (_loss(each) - plain for each in (smoothquant(model, _gpt()[2]), int8(model)))
-    verdict = "holds" if ours <= 0.2 * theirs else "does not hold at this scale"
+    held = ours <= 0.2 * theirs
     figures = {"loss": plain, "smoothquant": ours, "int8": theirs}
-    return Finding(verdict, f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
+    return Finding(verdict(held), f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
 
 
 @evidence(
@@ -169,9 +171,9 @@ def _is_near(method: Callable[..., nn.Module], bits: int, most: float) -> Findin
     """What a method adds to the loss with planted outliers, beside what plain rounding of weights and inputs adds."""
     model, plain = _with_outliers(), _loss(_gpt()[0])
     ours, theirs = (_loss(each) - plain for each in (method(model, _gpt()[2], bits=bits), _fixed(model, bits)))
-    verdict = "holds" if ours <= min(most * plain, 0.2 * theirs) else "does not hold at this scale"
+    held = ours <= min(most * plain, 0.2 * theirs)
     figures = {"loss": plain, "method": ours, "rounded": theirs}
-    return Finding(verdict, f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
+    return Finding(verdict(held), f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
 
 
 @evidence(
@@ -190,9 +192,9 @@ def _against_the_largest(method: Callable[..., nn.Module], share: float) -> Find
     plain = _loss(model)
     largest = swap(copy.deepcopy(model), [*linears(model, BLOCKS)], spec(Sparse, keep=0.5))
     ours, theirs = _loss(method(model, batches)) - plain, _loss(largest) - plain
-    verdict = "holds" if ours <= share * theirs else "does not hold at this scale"
+    held = ours <= share * theirs
     figures = {"loss": plain, "method": ours, "largest": theirs}
-    return Finding(verdict, f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
+    return Finding(verdict(held), f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
 
 
 @evidence(

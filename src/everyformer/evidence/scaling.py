@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from everyformer.devices import DEVICES, GIB
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.generation.partition import GATHERED, STATIONARY, Shape, longest_context, partition, utilisation
 from everyformer.mixers import ring_attention
 from everyformer.training.footprint import Live
@@ -67,7 +67,7 @@ def chosen_layouts() -> Finding:
     holds = not faults and worst < 0.02 and gain >= 31.9
     pairs = ", ".join(f"{r['model_seconds']:g} s of {r['published_seconds']:g} s" for r in rows.values())
     return Finding(
-        "holds" if holds else "does not hold at this scale",
+        verdict(holds),
         f"all four settings get the published layout; the model's bound is {pairs}; contexts of table 1 agree to {worst:.1%} and "
         f"grow {gain:.0f} times" if holds else f"other layouts or bounds for: {', '.join(faults) or 'none'}; gain {gain:.1f}",
         {"table_2": rows, "contexts": contexts, "largest_error_of_table_1": round(worst, 4), "gain": round(gain, 2)},
@@ -128,4 +128,4 @@ def forty_times_as_long() -> Finding:
         f"{VANILLA} tokens {room / 2**20:.2f}; largest error {four['error']:.1e}"
     )
     holds = four["bytes"] <= room and four["error"] < 1e-5
-    return Finding("holds" if holds else "does not hold at this scale", finding, {"vanilla": room, "four": four})
+    return Finding(verdict(holds), finding, {"vanilla": room, "four": four})

@@ -37,12 +37,12 @@ def _learns(variant: str) -> Callable[[], Finding]:
         ours = _whole(variant)
         theirs, baseline = _whole("unet")["metrics"]["miou"], ours["baseline"]["miou"]
         miou = ours["metrics"]["miou"]
-        verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
+        held = miou > 3 * baseline
         finding = (
             f"mIoU {miou:.4f} after {_SECONDS} s, U-Net of like size {theirs:.4f}, the commonest class {baseline:.4f}"
         )
         figures = {"miou": miou, "unet": theirs, "commonest": baseline, "parameters": ours["parameters"]}
-        return Finding(verdict, finding, figures)
+        return Finding(verdict(held), finding, figures)
 
     return run
 
@@ -56,8 +56,8 @@ for _system, _variant in _NAMES.items():
 def _above_unet(variant: str) -> Callable[[], Finding]:
     def run() -> Finding:
         ours, theirs = (_whole(each)["metrics"]["miou"] for each in (variant, "unet"))
-        verdict = "holds" if ours > theirs else "does not hold at this scale"
-        return Finding(verdict, f"mIoU {ours:.4f} against {theirs:.4f}", {"ours": ours, "unet": theirs})
+        held = ours > theirs
+        return Finding(verdict(held), f"mIoU {ours:.4f} against {theirs:.4f}", {"ours": ours, "unet": theirs})
 
     return run
 
@@ -74,9 +74,9 @@ def segmenter_masks() -> Finding:
     masks = _whole("segmenter")["metrics"]["miou"]
     edit = {"swap": "head", "with": {"heads.LinearDecoder": {"classes": 11}}}
     linear = _edited("segmenter", edit)["metrics"]["miou"]
-    verdict = "holds" if masks > linear else "does not hold at this scale"
+    held = masks > linear
     return Finding(
-        verdict, f"mIoU {masks:.4f} with class tokens, {linear:.4f} without", {"masks": masks, "linear": linear}
+        verdict(held), f"mIoU {masks:.4f} with class tokens, {linear:.4f} without", {"masks": masks, "linear": linear}
     )
 
 
@@ -85,8 +85,8 @@ def transunet_skips() -> Finding:
     """All levels of the way down beside the way up, or the deepest alone."""
     skips = _whole("transunet")["metrics"]["miou"]
     none = _edited("transunet", {"set": "head.levels", "value": [3]})["metrics"]["miou"]
-    verdict = "holds" if skips > none else "does not hold at this scale"
-    return Finding(verdict, f"mIoU {skips:.4f} with skips, {none:.4f} without", {"skips": skips, "none": none})
+    held = skips > none
+    return Finding(verdict(held), f"mIoU {skips:.4f} with skips, {none:.4f} without", {"skips": skips, "none": none})
 
 
 @evidence(
@@ -97,8 +97,10 @@ def segformer_decoder_is_light() -> Finding:
     ours = design_for({"system": "segformer-segmentation", "size": "b2"}, {})
     theirs = ours.swap("head", spec(UPerHead, classes=150))
     light, heavy = (flops(on_meta(each))["head"] for each in (ours, theirs))
-    verdict = "holds" if light < heavy / 2 else "does not hold at this scale"
-    return Finding(verdict, f"{light / 1e9:.1f} against {heavy / 1e9:.1f} GFLOPs", {"ours": light, "upernet": heavy})
+    held = light < heavy / 2
+    return Finding(
+        verdict(held), f"{light / 1e9:.1f} against {heavy / 1e9:.1f} GFLOPs", {"ours": light, "upernet": heavy}
+    )
 
 
 _QUERIES: dict[str, Any] = {"hidden": 48, "mlp": 96, "queries": 24, "groups": 8, "dropout": 0.0}
@@ -164,9 +166,9 @@ def _learns_in_steps(system: str, result: Callable[[], dict[str, Any]]) -> Calla
     def run() -> Finding:
         found = result()
         miou, baseline = found["metrics"]["miou"], found["baseline"]["miou"]
-        verdict = "holds" if miou > 3 * baseline else "does not hold at this scale"
+        held = miou > 3 * baseline
         finding = f"mIoU {miou:.4f} after {_STEPS[system]} steps, the commonest class {baseline:.4f}"
-        return Finding(verdict, finding, {"miou": miou, "commonest": baseline, "parameters": found["parameters"]})
+        return Finding(verdict(held), finding, {"miou": miou, "commonest": baseline, "parameters": found["parameters"]})
 
     return run
 
@@ -188,8 +190,8 @@ for _system, _result in {
 def maskformer_above_pixels() -> Finding:
     """The same queries and maps, whose answer is trained pixel by pixel, no query matched with a class."""
     masks, pixels = (_set("maskformer", of)["metrics"]["miou"] for of in ("masks", "pixels"))
-    verdict = "holds" if masks > pixels else "does not hold at this scale"
-    return Finding(verdict, f"mIoU {masks:.4f} against {pixels:.4f}", {"masks": masks, "pixels": pixels})
+    held = masks > pixels
+    return Finding(verdict(held), f"mIoU {masks:.4f} against {pixels:.4f}", {"masks": masks, "pixels": pixels})
 
 
 @evidence(
@@ -201,8 +203,8 @@ def mask2former_masked() -> Finding:
     """The same queries, each of which looks at the whole map."""
     masked = _set("mask2former", "binary masks")["metrics"]["miou"]
     whole = _set("mask2former", "binary masks", "heads.LevelQueries")["metrics"]["miou"]
-    verdict = "holds" if masked > whole else "does not hold at this scale"
-    return Finding(verdict, f"mIoU {masked:.4f} against {whole:.4f}", {"masked": masked, "all cells": whole})
+    held = masked > whole
+    return Finding(verdict(held), f"mIoU {masked:.4f} against {whole:.4f}", {"masked": masked, "all cells": whole})
 
 
 @evidence("kmax-deeplab", kind="claim", claim="k-means is above cross-attention in its place, in as many steps.")
@@ -210,8 +212,8 @@ def kmax_clusters() -> Finding:
     """The same steps, in which every query takes a softmax over all cells."""
     hard = _set("kmax-deeplab", "clusters")["metrics"]["miou"]
     soft = _set("kmax-deeplab", "clusters", "heads.SoftClusterQueries")["metrics"]["miou"]
-    verdict = "holds" if hard > soft else "does not hold at this scale"
-    return Finding(verdict, f"mIoU {hard:.4f} against {soft:.4f}", {"k-means": hard, "cross-attention": soft})
+    held = hard > soft
+    return Finding(verdict(held), f"mIoU {hard:.4f} against {soft:.4f}", {"k-means": hard, "cross-attention": soft})
 
 
 def _against(system: str, others: dict[str, dict[str, Any]], *overrides: str) -> Finding:

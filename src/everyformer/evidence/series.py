@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from everyformer.data import find_task
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.long_text import growth
 from everyformer.evidence.runs import scored
 from everyformer.mixers import Attention, ProbSparse
@@ -32,9 +32,9 @@ def informer_learns() -> Finding:
     repeated = task.baseline("test")
     assert repeated is not None
     figures["repeat"] = repeated["mse"]
-    verdict = "holds" if figures["informer"] < figures["repeat"] else "does not hold at this scale"
+    held = figures["informer"] < figures["repeat"]
     finding = f"{figures['informer']:.4f} against {figures['repeat']:.4f} (iTransformer {figures['itransformer']:.4f})"
-    return Finding(verdict, finding, figures)
+    return Finding(verdict(held), finding, figures)
 
 
 @evidence("informer", kind="claim", claim="Its attention takes time in N log N (section 3.1).")
@@ -47,4 +47,4 @@ def informer_time() -> Finding:
     }
     holds = figures["probsparse"] < 1.3 < figures["attention"]
     finding = f"time grows as N^{figures['probsparse']:.2f}, attention's as N^{figures['attention']:.2f}"
-    return Finding("holds" if holds else "does not hold at this scale", finding, figures)
+    return Finding(verdict(holds), finding, figures)

@@ -10,7 +10,7 @@ import torch
 import everyformer as ef
 from everyformer.costs import on_meta, parameters
 from everyformer.evidence.decoders import learns
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.in_context import in_context, on_vectors, regression
 from everyformer.evidence.kernels import letters, news
 from everyformer.evidence.runs import scored
@@ -32,8 +32,8 @@ learns("algoformer")
 def albert_learns() -> Finding:
     """Three epochs."""
     ours, baseline = news("albert")["accuracy"], letters()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f}", {"albert": ours, "letters": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"albert": ours, "letters": baseline})
 
 
 @evidence("albert", kind="claim", claim="One layer in the place of all costs at most two points of accuracy (table 4).")
@@ -41,11 +41,11 @@ def albert_shares() -> Finding:
     """AG News, four layers: one set of weights, and a set for each."""
     figures = {"shared": news("albert")["accuracy"], "apart": news("albert", "design.groups=4")["accuracy"]}
     sizes = [parameters(on_meta(ef.design("albert", "tiny", groups=groups)).backbone) for groups in (1, 4)]
-    verdict = "holds" if figures["shared"] >= figures["apart"] - 0.02 else "does not hold at this scale"
+    held = figures["shared"] >= figures["apart"] - 0.02
     finding = (
         f"{figures['shared']:.4f} against {figures['apart']:.4f}; layers of {sizes[0]:,} and {sizes[1]:,} parameters"
     )
-    return Finding(verdict, finding, {**figures, "parameters": sizes})
+    return Finding(verdict(held), finding, {**figures, "parameters": sizes})
 
 
 @cache
@@ -62,8 +62,8 @@ def translated(system: str, edits: tuple[tuple[str, str, Any], ...] = (), **opti
 def translates(system: str) -> Finding:
     """Greedy, against a dictionary of words that stand together."""
     ours, baseline = translated(system)["bleu"], dictionary()
-    verdict = "holds" if ours > baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.2f} against {baseline:.2f} BLEU", {system: ours, "words": baseline})
+    held = ours > baseline
+    return Finding(verdict(held), f"{ours:.2f} against {baseline:.2f} BLEU", {system: ours, "words": baseline})
 
 
 for _system in ("gtrans", "subformer", "universal-transformer"):
@@ -74,12 +74,12 @@ for _system in ("gtrans", "subformer", "universal-transformer"):
 
 def better(ours: dict[str, Any], theirs: dict[str, Any], other: str) -> Finding:
     """Whether the loss is below another's."""
-    verdict = "holds" if ours["loss"] < theirs["loss"] else "does not hold at this scale"
+    held = ours["loss"] < theirs["loss"]
     finding = (
         f"loss {ours['loss']:.4f} ({ours['bleu']:.1f} BLEU, {ours['parameters']:,} parameters), {other} "
         f"{theirs['loss']:.4f} ({theirs['bleu']:.1f} BLEU, {theirs['parameters']:,})"
     )
-    return Finding(verdict, finding, {"ours": ours, other: theirs})
+    return Finding(verdict(held), finding, {"ours": ours, other: theirs})
 
 
 @evidence(
@@ -134,8 +134,6 @@ def algoformer_regression() -> Finding:
         inputs, y = regression(1000, dimension, pairs, torch.Generator().manual_seed(1))
         with torch.no_grad():
             figures[name] = float((model(inputs)[:, -2, 0] - y[:, -1]).square().mean())
-    verdict = (
-        "holds" if figures["algoformer"] < min(figures["plain"], figures["looped"]) else "does not hold at this scale"
-    )
+    held = figures["algoformer"] < min(figures["plain"], figures["looped"])
     finding = ", ".join(f"{name} {error:.4f}" for name, error in figures.items())
-    return Finding(verdict, f"squared error after 9 examples: {finding}", figures)
+    return Finding(verdict(held), f"squared error after 9 examples: {finding}", figures)

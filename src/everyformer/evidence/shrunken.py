@@ -19,7 +19,7 @@ from everyformer.costs import memory, on_meta, parameters
 from everyformer.data import Task, find_task
 from everyformer.edits import swap
 from everyformer.evidence.descent import descend
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import SHORT, trigrams_of_shakespeare
 from everyformer.evidence.pretrained import SIZE, fit, task
 from everyformer.evidence.runs import trained
@@ -56,8 +56,10 @@ def factored(steps: int) -> nn.Module:
 def dsformer_learns() -> Finding:
     """200 steps of training through the factors."""
     ours, baseline = loss(factored(200)), trigrams_of_shakespeare()
-    verdict = "holds" if ours < baseline else "does not hold at this scale"
-    return Finding(verdict, f"{ours:.4f} against {baseline:.4f} nats a character", {"ours": ours, "trigrams": baseline})
+    held = ours < baseline
+    return Finding(
+        verdict(held), f"{ours:.4f} against {baseline:.4f} nats a character", {"ours": ours, "trigrams": baseline}
+    )
 
 
 @evidence(
@@ -76,7 +78,7 @@ def dsformer_is_denser() -> Finding:
     figures["bytes"], figures["bytes of low rank"] = size, memory(_low(model, paths, ranks[-1]))
     held = figures["factors"] < figures["low rank"] and figures["factors, trained"] < figures["factors"]
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items() if "bytes" not in name)
-    return Finding("holds" if held else "does not hold at this scale", f"nats a character: {said}", figures)
+    return Finding(verdict(held), f"nats a character: {said}", figures)
 
 
 def _low(model: nn.Module, paths: list[str], rank: int) -> nn.Module:
@@ -108,7 +110,7 @@ def idt5_is_smaller() -> Finding:
     figures = {**losses, "mT5": whole, "idT5": part, "share gone": 1 - part / whole}
     held = figures["share gone"] > 0.57 and losses["trimmed"] <= losses["whole"] + 1e-5
     said = f"{whole / 1e6:.0f} to {part / 1e6:.0f} M parameters; {losses['whole']:.4f} and {losses['trimmed']:.4f} nats a byte"
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)
 
 
 @cache
@@ -170,7 +172,7 @@ def learngene_begins_well() -> Finding:
     said = "; ".join(
         f"{name}: " + ", ".join(f"{v:.4f} at {d}" for d, v in each.items()) for name, each in found.items()
     )
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)
 
 
 class _Embedder(nn.Module):
@@ -233,4 +235,4 @@ def old_galleries_are_found() -> Finding:
     held = figures["old by bt2"] > figures["old by old"] and figures["bt2 by bt2"] > figures["new by new"] - 0.01
     held &= figures["bt2 by bt2"] > figures["no more dimensions by no more dimensions"]
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)

@@ -19,7 +19,7 @@ from everyformer.costs import flops, on_meta, parameters
 from everyformer.data import Task, find_task
 from everyformer.designs import design_of
 from everyformer.edits import remove
-from everyformer.evidence.harness import Finding, evidence
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import SHORT
 from everyformer.evidence.pretrained import fit
 from everyformer.evidence.runs import arrays, logistic_regression, trained
@@ -86,8 +86,8 @@ def _learns(make: Callable[[], nn.Module]) -> Callable[[], Finding]:
         made = make()
         figures = {"pruned": accuracy(made), "as trained": accuracy(vit()[0]), "share of FLOPs": share(made)}
         figures["logistic regression"] = logistic_regression(*arrays(vit()[1]))
-        verdict = "holds" if figures["pruned"] > figures["logistic regression"] else "does not hold at this scale"
-        return Finding(verdict, ", ".join(f"{value:.4f} {name}" for name, value in figures.items()), figures)
+        held = figures["pruned"] > figures["logistic regression"]
+        return Finding(verdict(held), ", ".join(f"{value:.4f} {name}" for name, value in figures.items()), figures)
 
     return run
 
@@ -111,7 +111,7 @@ def _at_equal_flops(make: Callable[..., nn.Module], most: float) -> Finding:
     }
     held = plain - figures["pruned"] <= most and figures["pruned"] > figures["at random"]
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)
 
 
 @evidence(
@@ -146,7 +146,7 @@ def optin_ranks() -> Finding:
         ranks = [torch.tensor(each).argsort().argsort().double() for each in (told, cost)]
         figures[kind] = float(torch.corrcoef(torch.stack(ranks))[0, 1])
     said = ", ".join(f"{value:.3f} for {kind}" for kind, value in figures.items())
-    return Finding("holds" if min(figures.values()) > 0.6 else "does not hold at this scale", said, figures)
+    return Finding(verdict(min(figures.values()) > 0.6), said, figures)
 
 
 @evidence(
@@ -181,7 +181,7 @@ def heads_can_go() -> Finding:
     held = figures["75% of the heads"] > figures["as trained"] - 0.01
     held &= all(figures[f"{keep} of the heads"] > figures[f"{keep} at random"] for keep in ("75%", "50%"))
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)
 
 
 @evidence(
@@ -198,7 +198,7 @@ def axformer_is_no_worse() -> Finding:
     figures["share of parameters"] = parameters(made) / parameters(model)
     held = figures["pruned"] >= figures["as trained"] and figures["share of parameters"] < 0.9
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", said, figures)
+    return Finding(verdict(held), said, figures)
 
 
 @evidence(
@@ -221,4 +221,4 @@ def least_turned() -> Finding:
         figures[f"without layer {i}"] = loss(remove(copy.deepcopy(model), f"backbone.blocks.{i}"))
     held = figures["without the chosen one"] <= min(figures[f"without layer {i}"] for i in range(count)) + 1e-6
     said = ", ".join(f"{value:.4f} {name}" for name, value in figures.items())
-    return Finding("holds" if held else "does not hold at this scale", f"nats a character: {said}", figures)
+    return Finding(verdict(held), f"nats a character: {said}", figures)
