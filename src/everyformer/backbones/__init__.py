@@ -46,11 +46,11 @@ from everyformer.backbones.words import Sentences, WordBlock
 __all__ = [
     "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked", "ClassBlock",
     "CoScale", "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging",
-    "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "HaltingEncoder",
-    "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks",
-    "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Pervasive",
-    "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible",
-    "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled", "Stage",
-    "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal", "WarpedPair", "WordBlock", "fold", "vcc",
-    "widened",
+    "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused",
+    "HaltingEncoder", "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop",
+    "MarkedChunks", "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging",
+    "Pervasive", "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging",
+    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled",
+    "Stage", "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal",
+    "WarpedPair", "WordBlock", "fold", "vcc", "widened",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from everyformer.compression.vtrans import vtrans
 
 __all__ = [
     "DenseSparse", "EachToken", "Fixed", "InputGrid", "Int8", "LoRA", "LowRank", "Quantized", "Sparse",
-    "StraightThrough", "acm", "at_equal_cost", "awq", "axformer", "bt2", "dsformer", "eco_m2f", "gptq", "head_pruning", "idt5", "in_every_order", "int8",
-    "layer_pruning", "optin", "os_plus", "personalised", "pyra", "repquant", "rtn", "smoothquant", "sparsegpt", "tleg", "train_adapters",
-    "vtrans", "wanda",
+    "StraightThrough", "acm", "at_equal_cost", "awq", "axformer", "bt2", "dsformer", "eco_m2f", "gptq",
+    "head_pruning", "idt5", "in_every_order", "int8", "layer_pruning", "optin", "os_plus", "personalised", "pyra",
+    "repquant", "rtn", "smoothquant", "sparsegpt", "tleg", "train_adapters", "vtrans", "wanda",
 ]  # fmt: skip

@@ -26,10 +26,11 @@ from everyformer.generation.streams import loss_of_stream, read_stream
 from everyformer.generation.throughput import paces
 
 __all__ = [
-    "AttendedSource", "Beam", "ChunkAdapters", "Chunks", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI",
-    "Keyformer", "Lookahead", "Power", "Reading", "Sample", "Sinks", "SnapKV", "Speculative", "Staircase", "StopText", "Strategy",
-    "TOVA",
-    "chunkllm", "contrastive_search", "fastv", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream", "min_p", "next_byte",
-    "paces", "parallel_jacobi", "partition", "read", "read_optimised", "read_stream", "repetition", "self_speculative", "shared_keys", "slim_attention",
-    "snapkv", "some_layers", "streaming_llm", "temperature", "top_k", "top_p", "tova",
+    "AttendedSource", "Beam", "ChunkAdapters", "Chunks", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided",
+    "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI", "Keyformer", "Lookahead", "Power", "Reading", "Sample", "Sinks",
+    "SnapKV", "Speculative", "Staircase", "StopText", "Strategy", "TOVA", "chunkllm", "contrastive_search", "fastv",
+    "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream", "min_p", "next_byte", "paces",
+    "parallel_jacobi", "partition", "read", "read_optimised", "read_stream", "repetition", "self_speculative",
+    "shared_keys", "slim_attention", "snapkv", "some_layers", "streaming_llm", "temperature", "top_k", "top_p",
+    "tova",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from everyformer.norms.unified import UnifiedNorm
 from everyformer.norms.unit import UnitPostNorm, UnitPreNorm
 
 __all__ = [
-    "AdaptivePreNorm", "BatchNorm", "Identity", "LayerNorm", "LayerScale", "PostNorm", "PreNorm", "RMSNorm", "Replacement",
-    "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth", "TrunkNorm", "UnifiedNorm", "UnitPostNorm", "UnitPreNorm", "UpdateNorm",
+    "AdaptivePreNorm", "BatchNorm", "Identity", "LayerNorm", "LayerScale", "PostNorm", "PreNorm", "RMSNorm",
+    "Replacement", "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth",
+    "TrunkNorm", "UnifiedNorm", "UnitPostNorm", "UnitPreNorm", "UpdateNorm",
 ]  # fmt: skip

@@ -14,7 +14,8 @@ from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Axial", "Buckets", "Carried", "Combined", "ConvPlaces", "FourierGrid", "HarmonicALiBi", "LeadingGrid", "Learned", "LearnedAxes",
-    "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal", "Relative", "RelativeGrid", "RelativeWaves",
-    "Rotary", "RotaryGrid", "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid", "SinusoidalHalves",
+    "ALiBi", "Axial", "Buckets", "Carried", "Combined", "ConvPlaces", "FourierGrid", "HarmonicALiBi", "LeadingGrid",
+    "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal", "Relative",
+    "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid",
+    "SinusoidalHalves",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from everyformer.reduction.restoring import Restore
 from everyformer.reduction.thresholds import Interpreter, Threshold
 
 __all__ = [
-    "ClassAttention", "DynamicViT", "EViT", "FastV", "Interpreter", "PYRA", "Patchout", "PiToMe", "PiToMeText", "RandomDrop", "Restore", "Superpixels", "Threshold", "ToMe",
-    "TokenLearner", "TokenTransforming", "ZeroTPrune", "expedite", "keep_for", "reduced",
+    "ClassAttention", "DynamicViT", "EViT", "FastV", "Interpreter", "PYRA", "Patchout", "PiToMe", "PiToMeText",
+    "RandomDrop", "Restore", "Superpixels", "Threshold", "ToMe", "TokenLearner", "TokenTransforming", "ZeroTPrune",
+    "expedite", "keep_for", "reduced",
 ]  # fmt: skip

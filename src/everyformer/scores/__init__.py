@@ -20,6 +20,6 @@ from everyformer.scores.toeplitz import DistanceFactors
 
 __all__ = [
     "Added", "Clipped", "DistanceFactors", "Entmax", "GaussianMixture", "HandedOn", "HeadMLP", "KeyBias",
-    "LengthScale", "LogRounded", "MixScores", "MixWeights", "Noted", "Persistent", "Power", "ReLU", "Relayed", "Sigmoid",
-    "Sink", "SoftCap", "Sparsemax", "TopK",
+    "LengthScale", "LogRounded", "MixScores", "MixWeights", "Noted", "Persistent", "Power", "ReLU", "Relayed",
+    "Sigmoid", "Sink", "SoftCap", "Sparsemax", "TopK",
 ]  # fmt: skip
