@@ -372,6 +372,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Places": ("mp3", "none"),
         "objectives.BinaryMasks": ("mask2former", "map"),
         "objectives.ClusterMasks": ("kmax-deeplab", "map"),
+        "objectives.Interactions": ("agglomerative-transformer", "related"),
         "objectives.FutureTokens": ("ftp", "ids"),
         "objectives.Ranking": ("bert", "ranks"),
         "objectives.RewardedPruning": ("ia-red2", "classes"),
@@ -419,6 +420,12 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     elif labels == "boxes":
         batch["labels"] = torch.rand(4, 3, 5, generator=generator) / 2 + 0.1
         batch["labels"][..., 0] = torch.tensor([[0, 1, 2], [2, 2, -100], [-100, -100, -100], [1, -100, 0]])
+    elif labels == "related":
+        batch["labels"] = torch.rand(4, 3, 8, generator=generator) / 2 + 0.1
+        batch["labels"][..., 0] = torch.tensor([[0, 1, 2], [2, 2, -100], [-100, -100, -100], [1, -100, 0]])
+        batch["labels"][..., 5:] = -100
+        batch["labels"][0, 0, 6] = batch["labels"][3, 2, 5] = 1
+        batch["labels"][1, 1, 5] = 0
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
     elif labels == "spans":

@@ -290,6 +290,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.PlainUPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2), "levels": (0, 0, -1, -1)},
     "heads.XVector": {"classes": 3, "output": 8, "widths": (8, 12), "kernels": (1, 1), "dilations": (1, 1)},
     "heads.ExpertClasses": {"groups": (2, 3)},
+    "heads.Interactions": {
+        "classes": 3,
+        "relations": 2,
+        "queries": 5,
+        "name_width": 8,
+        "body": _asking.but(cross=(_asking.get("cross")[0].but(memory_places=None),)),
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
     "heads.LearnedSlots": {"iterations": 1},  # whose gradient is its derivative
     "heads.SlotMasks": {
         "slots": ef.spec(ef.heads.SlotAttention, slots=3, slot_width=16, hidden=24),
@@ -436,6 +444,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "positions.LeadingGrid": {"window": 4, "leading": 0},
     "positions.LearnedAxes": {"grid": GRID},
     "positions.LearnedGrid": {"grid": GRID},
+    "reduction.Grouping": {"groups": 3, "body": _block},
     "reduction.Patchout": {"rows": 1, "columns": 2},
     "reduction.Threshold": {"least": 1.0},
 }

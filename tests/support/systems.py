@@ -27,6 +27,21 @@ _HEADS = {**_PYRAMID, "heads": (2, 4)}
 _SPATIAL = {**_HEADS, "widths": (16, 32), "reductions": (2, 1)}
 OPTIONS: dict[str, dict[str, Any]] = {
     "2d-ssm": {**_PICTURES, "patch": 4},
+    "agglomerative-transformer": {
+        "classes": 3,
+        "relations": 2,
+        "image": 32,
+        "stem": 4,
+        "convs": (1, 1),
+        "width": 16,
+        "stage_depth": 1,
+        "groups": (6, 4),
+        "decoder_depth": 1,
+        "heads": 2,
+        "hidden": 24,
+        "queries": 5,
+        "name_width": 8,
+    },
     "albert": {**_TEXT, "hidden": 48, "length": 16, "table_width": 16},
     "algoformer": {"vocabulary": 20, "width": 32, "turns": 2, "heads": 4, "length": 16},
     "alone": {**_TEXT, "hidden": 48, "inner": 24},

@@ -11,6 +11,7 @@ from everyformer.heads.distributions import NegativeBinomialHead, NormalHead, St
 from everyformer.heads.experts import ExpertClasses
 from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
+from everyformer.heads.interactions import Interactions
 from everyformer.heads.maps import (
     AttentiveDecoder,
     LinearDecoder,
@@ -45,11 +46,11 @@ from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenH
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
     "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "DistilledHead", "ExpertClasses",
-    "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Largest", "LastToken", "LeadingMean", "LeadingMix",
-    "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries",
-    "MaskTransformer", "MaskedQueries", "MaskedStates", "Mean", "MixedLevels", "Narrow", "NegativeBinomialHead",
-    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
-    "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention", "SlotMasks", "SoftClusterQueries",
-    "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped",
-    "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
+    "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Interactions", "Largest", "LastToken", "LeadingMean",
+    "LeadingMix", "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
+    "MaskQueries", "MaskTransformer", "MaskedQueries", "MaskedStates", "Mean", "MixedLevels", "Narrow",
+    "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer",
+    "Queries", "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention", "SlotMasks",
+    "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
+    "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
 ]  # fmt: skip

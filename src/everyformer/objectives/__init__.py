@@ -10,6 +10,7 @@ from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
 from everyformer.objectives.experts import ExpertGroups
 from everyformer.objectives.future import FutureTokens
+from everyformer.objectives.interactions import Interactions
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import DeepPixelClasses, PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, SourcePruning, TokenPruning
@@ -26,9 +27,8 @@ from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequen
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
-    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords",
-    "HybridDistillation", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts",
-    "NextToken", "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "RebuiltCells",
-    "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning",
-    "hybrid_distillation",
+    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords", "HybridDistillation",
+    "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts", "NextToken",
+    "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "RebuiltCells", "RewardedPruning",
+    "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip

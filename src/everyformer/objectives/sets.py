@@ -61,15 +61,25 @@ class Boxes(_Sets):
 
     def one(self, said: Float[Tensor, "B N E"], labels: Float[Tensor, "B T 5"]) -> Float[Tensor, " B"]:
         """The loss of each sample by the answers of one layer."""
+        return self.told(said, labels, self.query(said, labels))
+
+    def query(self, said: Float[Tensor, "B N E"], labels: Float[Tensor, "B T 5"]) -> Int[Tensor, "B T"]:
+        """Which query is matched with each thing, -1 for none."""
         logits, boxes = said[..., :-4], said[..., -4:]
         kinds, wanted = labels[..., 0].long(), labels[..., 1:]
         check_classes(kinds, logits.shape[-1] - 1)
-        there = kinds != IGNORED
-        query = matched(self.cost(logits, boxes, kinds.clamp(min=0), wanted), there)
+        return matched(self.cost(logits, boxes, kinds.clamp(min=0), wanted), kinds != IGNORED)
+
+    def told(
+        self, said: Float[Tensor, "B N E"], labels: Float[Tensor, "B T 5"], query: Int[Tensor, "B T"]
+    ) -> Float[Tensor, " B"]:
+        """The loss of each sample, so matched."""
+        logits, boxes = said[..., :-4], said[..., -4:]
+        kinds, wanted = labels[..., 0].long(), labels[..., 1:]
         found = boxes.gather(1, query.clamp(min=0)[..., None].expand(-1, -1, 4))
         share, beyond = overlaps(corners(found), corners(wanted))
         apart = self.l1 * (found - wanted).abs().sum(-1) + self.giou * (1 - share + beyond)
-        apart = (apart * (query >= 0)).sum(1) / there.sum(1).clamp(min=1)
+        apart = (apart * (query >= 0)).sum(1) / (kinds != IGNORED).sum(1).clamp(min=1)
         return self.entropy(logits, query, kinds) + apart
 
     @torch.no_grad()

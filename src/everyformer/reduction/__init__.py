@@ -2,6 +2,7 @@
 
 from everyformer.reduction.applying import expedite, keep_for, reduced
 from everyformer.reduction.clustering import Superpixels
+from everyformer.reduction.grouping import Grouping
 from everyformer.reduction.learned import DynamicViT, TokenLearner
 from everyformer.reduction.merging import PiToMe, PiToMeText, TokenTransforming, ToMe
 from everyformer.reduction.prompts import FastV
@@ -11,7 +12,7 @@ from everyformer.reduction.restoring import Restore
 from everyformer.reduction.thresholds import Interpreter, Threshold
 
 __all__ = [
-    "ClassAttention", "DynamicViT", "EViT", "FastV", "Interpreter", "PYRA", "Patchout", "PiToMe", "PiToMeText",
-    "RandomDrop", "Restore", "Superpixels", "Threshold", "ToMe", "TokenLearner", "TokenTransforming", "ZeroTPrune",
-    "expedite", "keep_for", "reduced",
+    "ClassAttention", "DynamicViT", "EViT", "FastV", "Grouping", "Interpreter", "PYRA", "Patchout", "PiToMe",
+    "PiToMeText", "RandomDrop", "Restore", "Superpixels", "Threshold", "ToMe", "TokenLearner", "TokenTransforming",
+    "ZeroTPrune", "expedite", "keep_for", "reduced",
 ]  # fmt: skip
