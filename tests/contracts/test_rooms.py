@@ -375,6 +375,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Interactions": ("agglomerative-transformer", "related"),
         "objectives.FutureTokens": ("ftp", "ids"),
         "objectives.Ranking": ("bert", "ranks"),
+        "objectives.Rebuilding": ("fod-anomaly", "none"),
         "objectives.RewardedPruning": ("ia-red2", "classes"),
         "objectives.SourcePruning": ("transformer", "ids"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),

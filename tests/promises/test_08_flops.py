@@ -26,6 +26,11 @@ def cross(n: int, d: int) -> float:
     return 2 * n * d * 2 * d + 2 * MEMORY * d * 2 * d + 2 * 2 * n * MEMORY * d
 
 
+def unmapped(n: int, d: int) -> float:
+    """Attention without the map after it."""
+    return attention(n, d) - 2 * n * d * d
+
+
 def hamburger(n: int, d: int) -> float:
     """Two maps; seven steps of both factors and a last one of one, two products each, and what they begin and end with; rank 16."""
     half = 2 * 16 * (n * d + (n + d) * 16)
@@ -293,6 +298,9 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.ConvAttention": (convolved, 1.95),
     "mixers.ConvMLP": (lambda n, d: n * (2 * 2 * 4 * d * d + 18 * 4 * d), 1.0),
     "mixers.CosineAttention": (attention, 2.0),
+    "mixers.Correlation": (unmapped, 1.95),
+    "mixers.CrossCorrelation": (lambda n, d: cross(n, d) - 2 * n * d * d, 1.0),
+    "mixers.Difference": (lambda n, d: attention(n, d) + cross(n, d), 1.95),
     "mixers.Hamburger": (hamburger, 1.0),
     "mixers.Depthwise": (lambda n, d: 18 * n * d, 1.0),
     "mixers.GatedConvolution": (gated_convolution, 1.0),

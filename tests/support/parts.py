@@ -44,6 +44,10 @@ _asking = _block.but(
 )
 _across = _block.but(mixer=None, cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="across"),))
 _round = ef.spec(ef.backbones.Round, local=(_block,), read=_across, outer=(_block,), write=_across)
+_usual = ef.spec(
+    ef.backbones.Encoder,
+    blocks=(_block.but(mixer=ef.spec(ef.mixers.CrossCorrelation, heads=HEADS, memory="normal")),) * 2,
+)
 _encoder = ef.spec(ef.backbones.Encoder, blocks=(_block, _block))
 _pair = ef.spec(
     ef.backbones.PairedBlock,
@@ -279,12 +283,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heads.Queries": {"queries": 5, "body": _asking, "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.Reassembled": {"hidden": (8, 12), "factors": (2, 0.5), "fused": 8, "narrow": 4},
     "heads.ReassembledClasses": {"classes": 3, "hidden": (8, 12), "factors": (2, 0.5), "fused": 8},
+    "heads.MeanOfLevels": {"heads": (ef.spec(ef.heads.LinearDecoder, classes=3),) * 2, "finer": 2},
     "heads.ContextReplay": {
         "classes": 3,
         "head": ef.spec(ef.heads.MLPDecoder, classes=3, hidden=16),
         "levels": (1,),
         "inner": 8,
     },
+    "heads.Rebuilt": {"grid": (3, 4), "inner": 16, "body": _usual, "positions": ef.spec(ef.positions.Sinusoidal)},
     "heads.Refined": {"feedforward": ef.spec(ef.feedforward.MLP, hidden=48), "norm": ef.spec(ef.norms.LayerNorm)},
     "heads.SelectiveFusion": {"hidden": 16},
     "heads.PlainUPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2), "levels": (0, 0, -1, -1)},
@@ -338,6 +344,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.MultiResolution": {"block": 2, "exact": 1},
     "mixers.NystromAttention": {"landmarks": 2},
     "mixers.PlacedAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
+    "mixers.Difference": {
+        "first": ef.spec(ef.mixers.Attention, heads=HEADS),
+        "second": ef.spec(ef.mixers.CrossAttention, heads=HEADS),
+    },
     "mixers.PlacedCrossAttention": {**_added, "heads": HEADS},
     "mixers.RandomMixing": {"grid": GRID},
     "mixers.ReducedAttention": {"reduce": ef.spec(ef.backbones.ConvMerging, kernel=2)},
@@ -361,6 +371,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         )
     },
     "models.BiasedTowers": _towers,
+    "models.FixedBody": {
+        "width": WIDTH,
+        "embedding": ef.spec(ef.embeddings.Patches, patch=4, image=16),
+        "backbone": _encoder,
+        "head": ef.spec(ef.heads.ClassHead, classes=3),
+    },
     "models.Forecaster": {
         "width": WIDTH,
         "source": _series,

@@ -79,12 +79,15 @@ class Bottlenecks(Transition):
     """`depth` residual blocks of 1x1, 3x3 and 1x1 convolutions, the first of which has the `stride`
     (He et al., ResNet, 2016, section 4.1; the stride on the 3x3 convolution).
 
-    `pool`: 3x3 max pooling with stride 2 before them. The middle of a block has a quarter of the channels.
+    `pool`: 3x3 max pooling with stride 2 before them. The middle of a block has `wide` quarters of the channels
+    (2 in Zagoruyko and Komodakis, Wide Residual Networks, 2016).
     """
 
-    def __init__(self, width: int, to: int, *, depth: int = 3, stride: int = 1, pool: bool = False) -> None:
+    def __init__(
+        self, width: int, to: int, *, depth: int = 3, stride: int = 1, pool: bool = False, wide: int = 1
+    ) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool, self.hidden = pool, to // 4 * wide
         self.blocks = nn.ModuleList(_Bottleneck(self, to if i else width, to, 1 if i else stride) for i in range(depth))
 
     def conv(self, width: int, to: int, kernel: int, stride: int) -> nn.Module:
@@ -114,10 +117,18 @@ class StandardBottlenecks(Bottlenecks):
     """
 
     def __init__(
-        self, width: int, to: int, *, depth: int = 3, stride: int = 1, pool: bool = False, groups: int = 32
+        self,
+        width: int,
+        to: int,
+        *,
+        depth: int = 3,
+        stride: int = 1,
+        pool: bool = False,
+        wide: int = 1,
+        groups: int = 32,
     ) -> None:
         self._groups = groups
-        super().__init__(width, to, depth=depth, stride=stride, pool=pool)
+        super().__init__(width, to, depth=depth, stride=stride, pool=pool, wide=wide)
 
     def conv(self, width: int, to: int, kernel: int, stride: int) -> nn.Module:
         """A convolution, and the norm after it."""
@@ -135,7 +146,7 @@ class _Bottleneck(nn.Module):
 
     def __init__(self, of: Bottlenecks, width: int, to: int, stride: int) -> None:
         super().__init__()
-        hidden = to // 4
+        hidden = of.hidden
         self.convs = nn.ModuleList(
             of.conv(*each) for each in ((width, hidden, 1, 1), (hidden, hidden, 3, stride), (hidden, to, 1, 1))
         )

@@ -18,6 +18,7 @@ from everyformer.designs import design_of
 from everyformer.edits import insert
 from everyformer.evidence.descent import descend, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
+from everyformer.evidence.measures import area_under_curve
 from everyformer.evidence.runs import scored, trained
 from everyformer.interpret import record
 from everyformer.objectives import RewardedPruning
@@ -219,15 +220,9 @@ def _interpreted() -> dict[str, float]:
         "vit": float(before),
         "ia-red2": float(after),
         "left": float(context.notes["left 2"].mean() * context.notes["left 1"].mean() * context.notes["left 0"].mean()),
-        "area under curve": _area(chances, marked),
-        "area under curve of class attention": _area(looks, marked),
+        "area under curve": area_under_curve(chances, marked),
+        "area under curve of class attention": area_under_curve(looks, marked),
     }
-
-
-def _area(scores: Tensor, marked: Tensor) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(marked.flatten().numpy(), scores.flatten().numpy()))
 
 
 @evidence("ia-red2", kind="claim", claim="Most patches go for less than 0.7 points, and its maps beat raw attention.")

@@ -37,6 +37,7 @@ from everyformer.heads.pools import (
 )
 from everyformer.heads.probes import ProbePool, WordsBeside
 from everyformer.heads.queries import BoxQueries, ClassQueries, Queries
+from everyformer.heads.rebuilt import MeanOfLevels, Rebuilt
 from everyformer.heads.replayed import ContextReplay
 from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
 from everyformer.heads.spans import SpanHead, answers, spans
@@ -44,6 +45,8 @@ from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
+    "Rebuilt",
+    "MeanOfLevels",
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
     "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "DistilledHead", "ExpertClasses",
     "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Interactions", "Largest", "LastToken", "LeadingMean",

@@ -8,6 +8,7 @@ from everyformer.mixers.codes import HashFeatures, SharedLinearAttention, fit_co
 from everyformer.mixers.combiner import CombinerAttention
 from everyformer.mixers.comparison import CausalComparison
 from everyformer.mixers.convolutions import AddingConvMLP, Chain, ConvMLP, Depthwise, Pooling
+from everyformer.mixers.correlation import Correlation, CrossCorrelation, Difference
 from everyformer.mixers.cosine import CosineAttention
 from everyformer.mixers.covariance import CrossCovariance, LocalInteraction
 from everyformer.mixers.deformable import DeformableAttention
@@ -82,6 +83,9 @@ from everyformer.mixers.tokens_mlp import RandomMixing, TokenMLP
 from everyformer.mixers.windows import Anchored, FilledWindows, Spread, Windows
 
 __all__ = [
+    "Difference",
+    "CrossCorrelation",
+    "Correlation",
     "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BernoulliAttention",
     "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention",
     "ConvAttention", "ConvMLP", "CosineAttention", "CosineFeatures", "CrossAttention", "CrossCovariance",

@@ -7,6 +7,7 @@ from everyformer.models.detecting import Detecting
 from everyformer.models.domains import domain_experts
 from everyformer.models.drawing import DrawingForecaster
 from everyformer.models.encoders import encoder_of
+from everyformer.models.fixed import FixedBody
 from everyformer.models.forecaster import Forecaster
 from everyformer.models.long_source import LongSource, pruning_unlimiformer, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
@@ -24,7 +25,7 @@ from everyformer.models.visual import frozen_glyphs
 from everyformer.models.warm import SharedSeq2Seq, bert2bert
 
 __all__ = [
-    "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "Forecaster",
+    "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody", "Forecaster",
     "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal", "Prefixed",
     "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers", "Unpadded",
     "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer", "residual_memory",

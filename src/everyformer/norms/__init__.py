@@ -2,6 +2,7 @@
 
 from everyformer.norms.adaptive import AdaptivePreNorm
 from everyformer.norms.arrangements import (
+    NormedReplacement,
     PostNorm,
     PreNorm,
     Replacement,
@@ -17,6 +18,7 @@ from everyformer.norms.unified import UnifiedNorm
 from everyformer.norms.unit import UnitPostNorm, UnitPreNorm
 
 __all__ = [
+    "NormedReplacement",
     "AdaptivePreNorm", "BatchNorm", "Identity", "LayerNorm", "LayerScale", "PostNorm", "PreNorm", "RMSNorm",
     "Replacement", "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth",
     "TrunkNorm", "UnifiedNorm", "UnitPostNorm", "UnitPreNorm", "UpdateNorm",

@@ -131,3 +131,14 @@ class Replacement(_Arrangement):
     def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
         """What the layer gives."""
         return tokens.update(self.branch(layer(tokens.update(normalise(self.norm, tokens))), tokens, context))
+
+
+@part("norms")
+class NormedReplacement(_Arrangement):
+    """norm(f(x)): what the layer gives, normalised, takes the place of the tokens (Yao et al., Focus the Discrepancy, 2023,
+    official code, where x + a - (x + b) is normalised).
+    """
+
+    def forward(self, tokens: Tokens, layer: Layer, context: Context) -> Tokens:
+        """What the layer gives, normalised."""
+        return tokens.update(normalise(self.norm, tokens.update(self.branch(layer(tokens), tokens, context))))

@@ -15,6 +15,7 @@ from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, Hidde
 from everyformer.objectives.pixels import DeepPixelClasses, PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, SourcePruning, TokenPruning
 from everyformer.objectives.ranking import Ranking
+from everyformer.objectives.rebuilding import Rebuilding
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
 from everyformer.objectives.rewards import PolicyGradient
 from everyformer.objectives.series import Forecast, Likelihood
@@ -25,6 +26,7 @@ from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
+    "Rebuilding",
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
     "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords", "HybridDistillation",

@@ -1,0 +1,103 @@
+"""Evidence for designs that find what is not normal: handwritten digits of one class, and what is not that."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+import everyformer as ef
+from everyformer.data.builtin import digits
+from everyformer.designs import Design
+from everyformer.evidence.descent import descend
+from everyformer.evidence.measures import area_under_curve
+from everyformer.objectives import Rebuilding
+from everyformer.specs import spec
+
+_SIDE, _STEPS = 64, 120
+_CLASSES = (2, 5, 8)
+"""Those that are normal, one after the other."""
+
+
+def _part(split: str) -> tuple[Tensor, Tensor]:
+    """The pictures (B, 1, 8, 8), 0 to 1, and the classes of a part of the digits."""
+    rows = digits()[split]
+    return torch.from_numpy(rows.columns["image"]).float()[:, None] / 255, torch.tensor(rows.columns["label"])
+
+
+def _large(pictures: Tensor) -> Tensor:
+    return torch.nn.functional.interpolate(pictures, (_SIDE, _SIDE), mode="bilinear") * 2 - 1
+
+
+def _repaired(pictures: Tensor, others: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures in each of which 3 x 3 pixels are those of another one, from another place, and where."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randint(0, 6, (len(pictures), 4), generator=generator).tolist()
+    which = torch.randint(0, len(others), (len(pictures),), generator=generator).tolist()
+    pictures, marked = pictures.clone(), torch.zeros(pictures.shape, dtype=torch.bool)
+    for i, ((y, x, v, u), other) in enumerate(zip(places, which, strict=True)):
+        pictures[i, :, y : y + 3, x : x + 3] = others[other, :, v : v + 3, u : u + 3]
+        marked[i, :, y : y + 3, x : x + 3] = True
+    return pictures, marked
+
+
+def _design(of: str) -> Design:
+    """A small FOD; `of` rebuilding alone, or of one of its correlations beside that."""
+    design = ef.design(
+        "fod-anomaly", image=_SIDE, channels=1, stem=16, convs=(1, 1), levels=(0, 1), inner=(32, 64), depth=2, heads=4
+    )
+    blocks, kept = "head.heads.*.body.blocks.*", design.get("head.heads.0.body.blocks.0.mixer")
+    if of == "both":
+        return design
+    mixer = {"rebuilding": spec(ef.mixers.Attention, heads=4), "intra": kept["first"], "inter": kept["second"]}[of]
+    norm = spec(ef.norms.PostNorm)
+    return design.set(f"{blocks}.mixer", mixer).set(f"{blocks}.residual", (norm, norm))
+
+
+@cache
+def _areas(of: str) -> dict[str, float]:
+    """Areas under the curve, their means over the classes: of pictures of other classes, and of pixels that were exchanged."""
+    found = [_one(of, normal) for normal in _CLASSES]
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+
+
+def _one(of: str, normal: int) -> dict[str, float]:
+    torch.manual_seed(normal)
+    pictures, classes = _part("train")
+    seen = _large(pictures[classes == normal])
+    model, objective = _design(of).build(seed=normal), Rebuilding()
+
+    def loss(step: int) -> Tensor:
+        chosen = torch.randint(len(seen), (16,), generator=torch.Generator().manual_seed(step))
+        found = objective(model, {"inputs": seen[chosen]})
+        return found.total / found.count
+
+    descend(model, loss, _STEPS, lr=1e-3)
+    return _scores(partial(_maps, model), normal)
+
+
+@torch.no_grad()
+def _maps(model: torch.nn.Module, pictures: Tensor) -> Tensor:
+    """The score of each pixel, smoothed as in the official code, on the pictures' own grid."""
+    found = torch.cat([model(_large(each)) for each in pictures.split(64)])
+    smooth = gaussian_filter(found.numpy(), (0, 0, _SIDE / 64, _SIDE / 64))
+    return torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(smooth), 8)
+
+
+def _distances(pictures: Tensor, normal: int) -> Tensor:
+    """The baseline: how many deviations each pixel is from its mean."""
+    train, classes = _part("train")
+    own = train[classes == normal]
+    return (pictures - own.mean(0)).abs() / (own.std(0) + 0.05)
+
+
+def _scores(maps, normal: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    pictures, classes = _part("test")
+    own = pictures[classes == normal]
+    pasted, marked = _repaired(own, pictures, seed=normal)
+    return {
+        "pictures": area_under_curve(maps(pictures).amax((1, 2, 3)), classes != normal),
+        "pixels": area_under_curve(maps(pasted), marked),
+    }
