@@ -49,6 +49,11 @@ class _Correlation(Mixer):
 
     def mixed(self, tokens: Tokens, memory: Tokens, notes: dict[str, Tensor] | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes of a memory; D(S, T) is added to the `notes`, (L, B, N) after L layers."""
+        if tokens.grid is None:
+            raise BadInput(
+                f"{type(self).__name__} expected tokens that fill a grid; given {tokens.count} tokens that fill none; take an "
+                "embedding of pictures, and nothing before this that drops tokens, pads or packs"
+            )
         query, key, value = (
             each.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for each in (self.query(tokens.values), *self.key_value(memory.values).chunk(2, -1))
@@ -68,11 +73,13 @@ class _Correlation(Mixer):
         self, tokens: Tokens, memory: Tokens, allowed: Bool[Tensor, "#B #H #N M"] | None
     ) -> Float[Tensor, "B H N M"]:
         """exp(-dy^2 / (2 s_1^2) - dx^2 / (2 s_2^2)) over its sum; what stands on a line stands in one row."""
-        wide = 3 ** (torch.sigmoid(5 * self.spread(tokens.values).float()) + 1e-5) - 1
-        rates = 0.5 / wide.unflatten(-1, (self.heads, 2)).transpose(1, 2).square()
-        here, there = (F.pad(each.places, (2 - each.places.shape[-1], 0)).float() for each in (tokens, memory))
-        apart = (here[:, None, :, None] - there[:, None, None]).square()
-        return softmax(-(apart * rates[:, :, :, None]).sum(-1), allowed)
+        spread = self.spread(tokens.values)
+        spread = spread.to(torch.promote_types(spread.dtype, torch.float32))
+        wide = 3 ** (torch.sigmoid(5 * spread) + 1e-5) - 1
+        rates = -0.5 / wide.unflatten(-1, (self.heads, 2)).transpose(1, 2).square()
+        here, there = (F.pad(each.places, (2 - each.places.shape[-1], 0)).to(wide.dtype) for each in (tokens, memory))
+        rows, columns = (here[:, None, :, None] - there[:, None, None]).square().unbind(-1)
+        return softmax(rows * rates[..., :1] + columns * rates[..., 1:], allowed)
 
 
 @part("mixers")
@@ -121,7 +128,7 @@ class Difference(Mixer):
         super().__init__()
         self.first: Mixer = self.make("first", first, width)
         self.second: Mixer = self.make("second", second, width)
-        self.capabilities = (self.first.capabilities | self.second.capabilities) & {"grid", "memory"}
+        self.capabilities = (self.first.capabilities | self.second.capabilities) & {"grid"} | {"padding", "packed"}
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """The difference."""
