@@ -300,7 +300,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.CosineAttention": (attention, 2.0),
     "mixers.Correlation": (unmapped, 1.95),
     "mixers.CrossCorrelation": (lambda n, d: cross(n, d) - 2 * n * d * d, 1.0),
-    "mixers.Difference": (lambda n, d: attention(n, d) + cross(n, d), 1.95),
+    "mixers.Difference": (lambda n, d: 2 * attention(n, d), 1.95),
     "mixers.Hamburger": (hamburger, 1.0),
     "mixers.Depthwise": (lambda n, d: 18 * n * d, 1.0),
     "mixers.GatedConvolution": (gated_convolution, 1.0),
