@@ -15,6 +15,7 @@ import everyformer as ef
 from everyformer.data.builtin import digits
 from everyformer.designs import Design
 from everyformer.evidence.descent import descend
+from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.measures import area_under_curve
 from everyformer.objectives import Rebuilding
 from everyformer.specs import spec
