@@ -83,8 +83,6 @@ def test_gradient_is_the_derivative(name: str) -> None:
         pytest.skip(
             "it takes a bound of the derivative, which is compared with Hugging Face's (systems/test_long_text)"
         )
-    if name == "models.FixedBody":
-        pytest.skip("no gradient passes its body")
     part = make(name, width=16).double()
     call, values = prepared(part, torch.float64, width=16)
     if not values.is_floating_point() and list(part.parameters()):

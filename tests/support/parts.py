@@ -346,7 +346,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixers.PlacedAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
     "mixers.Difference": {
         "first": ef.spec(ef.mixers.Attention, heads=HEADS),
-        "second": ef.spec(ef.mixers.Attention, heads=2 * HEADS),
+        "second": ef.spec(ef.mixers.Attention, heads=HEADS, temperature=2.0),
     },
     "mixers.PlacedCrossAttention": {**_added, "heads": HEADS},
     "mixers.RandomMixing": {"grid": GRID},

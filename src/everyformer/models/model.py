@@ -151,7 +151,7 @@ class Model(Root):
         kept = None
         if self.reversible is not None:
             inputs, kept = self.reversible(inputs)
-        tokens = self.body(inputs, context, fields)
+        tokens = run(self.backbone, enter(self.embedding, inputs, context, fields), context)
         answer = tokens if self.head is None else self.head(tokens, context)
         return answer if self.reversible is None else self.reversible.restore(answer, kept)
 
@@ -160,10 +160,6 @@ class Model(Root):
         context = context or Context()
         if self.reversible is not None:
             inputs, _ = self.reversible(inputs)
-        return self.body(inputs, context, fields)
-
-    def body(self, inputs: Tensor, context: Context, fields: Mapping[str, Any]) -> Tokens:
-        """The tokens of raw `inputs` after the backbone."""
         return run(self.backbone, enter(self.embedding, inputs, context, fields), context)
 
     def stages(self, inputs: Tensor, *, context: Context | None = None, **fields: Any) -> dict[str, Tokens]:
