@@ -46,9 +46,9 @@ def fod_anomaly(
     Positions have rows before columns, theirs columns before rows. `share` is lambda_1 = lambda_2; half of it here, as
     their two backward passes together take every error twice.
     """
-    own = {"heads": heads, "share": share / 2 / depth}
-    within = spec(Correlation, **own)
-    across = spec(CrossCorrelation, **{**own, "share": -own["share"]}, memory="normal")
+    each = share / 2 / depth
+    within = spec(Correlation, heads=heads, share=each)
+    across = spec(CrossCorrelation, heads=heads, share=-each, memory="normal")
     norm = spec(LayerNorm)
     block = spec(
         Block, mixer=spec(Difference, first=within, second=across), feedforward=spec(MLP),
