@@ -45,15 +45,14 @@ from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
 
 __all__ = [
-    "Rebuilt",
-    "MeanOfLevels",
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
     "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "DistilledHead", "ExpertClasses",
     "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Interactions", "Largest", "LastToken", "LeadingMean",
     "LeadingMix", "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
-    "MaskQueries", "MaskTransformer", "MaskedQueries", "MaskedStates", "Mean", "MixedLevels", "Narrow",
-    "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer",
-    "Queries", "Reassembled", "ReassembledClasses", "Refined", "SelectiveFusion", "SlotAttention", "SlotMasks",
-    "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
-    "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector", "answers", "spans",
+    "MaskQueries", "MaskTransformer", "MaskedQueries", "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels",
+    "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool",
+    "ProductQuantizer", "Queries", "Reassembled", "ReassembledClasses", "Rebuilt", "Refined", "SelectiveFusion",
+    "SlotAttention", "SlotMasks", "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead",
+    "TokenHead", "Transform", "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
+    "answers", "spans",
 ]  # fmt: skip

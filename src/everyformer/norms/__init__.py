@@ -18,8 +18,7 @@ from everyformer.norms.unified import UnifiedNorm
 from everyformer.norms.unit import UnitPostNorm, UnitPreNorm
 
 __all__ = [
-    "NormedReplacement",
-    "AdaptivePreNorm", "BatchNorm", "Identity", "LayerNorm", "LayerScale", "PostNorm", "PreNorm", "RMSNorm",
-    "Replacement", "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth",
+    "AdaptivePreNorm", "BatchNorm", "Identity", "LayerNorm", "LayerScale", "NormedReplacement", "PostNorm", "PreNorm",
+    "RMSNorm", "Replacement", "ReversibleInstance", "SampleNorm", "SandwichNorm", "ScaledPreNorm", "StochasticDepth",
     "TrunkNorm", "UnifiedNorm", "UnitPostNorm", "UnitPreNorm", "UpdateNorm",
 ]  # fmt: skip

@@ -26,11 +26,11 @@ from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 
 __all__ = [
-    "Rebuilding",
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
-    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords", "HybridDistillation",
-    "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts", "NextToken",
-    "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "RebuiltCells", "RewardedPruning",
-    "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning", "hybrid_distillation",
+    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords",
+    "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks",
+    "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "Rebuilding",
+    "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning",
+    "TokenPruning", "hybrid_distillation",
 ]  # fmt: skip
