@@ -135,3 +135,14 @@ def test_what_counts_for_nothing_changes_no_loss():
 def test_sizes_are_the_published_ones(size, published):
     """Table 1."""
     assert parameters(on_meta(ef.design("maskformer", size))) == pytest.approx(published, rel=0.015)
+
+
+def test_a_class_that_no_query_says_leaves_a_gradient_that_is_a_number():
+    sizes = {"stem": 8, "convs": (1,), "hidden": 16, "decoder_depth": 1, "heads": 2, "mlp": 16, "groups": 4}
+    head = ef.create("maskformer", classes=3, **sizes).head
+    classes = torch.tensor([0.0, -86.0, 0.0, 0.0]).expand(1, 1, 4, 4).clone().requires_grad_()
+    masks = torch.zeros(1, 1, 4, 64, 64, requires_grad=True)
+    said = head.pixels_of((classes, masks), None)
+    torch.nn.functional.cross_entropy(said, torch.ones(1, 64, 64, dtype=torch.long), reduction="sum").backward()
+    assert classes.grad.isfinite().all()
+    assert masks.grad.isfinite().all()

@@ -10,6 +10,7 @@ from everyformer.context import Context
 from everyformer.contracts import Norm, Position
 from everyformer.embeddings.text import Text
 from everyformer.errors import BadInput
+from everyformer.grids import places_of
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -72,7 +73,8 @@ class Passages(Text):
         every = every.to(values.dtype).expand(values.shape[0], -1, -1, -1)
         values, grid = torch.cat((every, values), 2), (passages, every.shape[2] + inputs.shape[2])
         mask = torch.cat((real.new_ones(every.shape[:3]), real.unflatten(0, inputs.shape[:2])), 2)
-        return Tokens(values.flatten(1, 2), mask=mask.flatten(1), grid=grid)
+        places = places_of(grid, inputs.device)
+        return Tokens(values.flatten(1, 2), mask=mask.flatten(1), positions=places, grid=grid)
 
     def example(self, batch: int = 1, passages: int = 2, length: int = 8) -> dict[str, Tensor]:
         """Ids of the one after padding's."""

@@ -24,6 +24,10 @@ Said = tuple[Float[Tensor, "*L B N E"], Float[Tensor, "*L B N Y X"]]
 """The logits of the classes of queries, the last of them for none, and those of their masks."""
 
 
+LEAST = 1e-20
+"""A share below this counts as none: what is one over it, summed over a map, is still a number."""
+
+
 class MaskSet(MapHead):
     """Base: what is a pixel by what all queries say (Cheng et al., MaskFormer, 2021, section 3.4).
 
@@ -43,7 +47,7 @@ class MaskSet(MapHead):
         if context is not None and context.notes is not None:
             context.notes |= {"classes": classes, "masks": masks}
         shares = torch.einsum("bnv,bnyx->bvyx", classes[-1].softmax(-1)[..., :-1], self.odds(masks[-1]))
-        return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
+        return shares.clamp(min=max(LEAST, torch.finfo(shares.dtype).tiny)).log()
 
 
 def common(vectors: Float[Tensor, "*L B N D"], cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "*L B N Y X"]:
