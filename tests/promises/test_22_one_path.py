@@ -75,19 +75,19 @@ def test_a_hook_on_every_leaf_fires(name: str) -> None:
     assert {path for path in wanted if not path.startswith(idle(model))} <= fired <= wanted
 
 
-@pytest.mark.parametrize(
-    "name", failing(BARE, "agglomerative-transformer", "dynamic-vit", "hypothesis-c", "i3d", "reformer")
-)
+@pytest.mark.parametrize("name", failing(BARE, "hypothesis-c", "reformer"))
 def test_every_parameter_is_reached_through_its_modules_forward(name: str) -> None:
-    """An adapter on any linear map or table gets a gradient, and changes what the model says."""
-    model = model_of(tiny(name))
+    """An adapter on any linear map or table gets a gradient where models learn, and changes what the model says."""
+    model = model_of(tiny(name)).train()
     batch = batch_of(model)
+    torch.manual_seed(0)
     before = said(model, batch)
     adapters: dict[str, nn.Parameter] = {}
     for path, module in model.named_modules():
         if module._parameters and any(p is not None for p in module._parameters.values()):
             adapters[path] = nn.Parameter(torch.zeros(()))
             module.register_forward_hook(lambda m, i, output, path=path: _add(output, adapters[path]))
+    torch.manual_seed(0)
     answer = said(model, batch)
     close(answer, before, 0.0)
     (answer * torch.randn(answer.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
