@@ -30,7 +30,7 @@ def given(model: nn.Module, axes: dict[str, tuple[int | None, ...]], batch: int,
         if name in ("mask", "target_mask"):
             continue
         whole = not example[name].is_floating_point()
-        open_sizes = [size - step if whole else size + 8 * step for size in example[name].shape[1:]]
+        open_sizes = [max(size - step, 1) if whole else size + 8 * step for size in example[name].shape[1:]]
         shape = [batch, *(new if size is None else size for size, new in zip(sizes[1:], open_sizes))]
         found[name] = (
             torch.randint(0, vocabulary_of(model), shape, generator=generator).to(example[name].dtype)

@@ -82,7 +82,7 @@ class PairPatches(Embedding):
         place = F.relu(self.where(box.unflatten(0, (-1, 2)).flatten(1)))
         named = F.relu(self.kinds(self.words(kinds).flatten(1)))
         only = kinds.new_zeros(1)
-        first = self.first(only).expand(len(inputs), 1, -1)
+        first = self.first(only).expand(inputs.shape[0], 1, -1)
         values = torch.cat((first, torch.cat((far, looks), -1), place[:, None], named[:, None]), 1)
         return Tokens(self.dropout(values + self.shared(only)), prefix=1)
 

@@ -66,7 +66,7 @@ class SlotAttention(Part):
         """The slots, and their scores for the cells."""
         cells = self.cell_norm(self.enter(self.norm(cells)))
         key, value = self.key(cells) * self.slot_width**-0.5, self.value(cells)
-        first = slots = self.first(len(cells), context)
+        first = slots = self.first(cells.shape[0], context)
         for rounds_left in reversed(range(self.iterations)):
             if not rounds_left:
                 slots = self.entering_last(slots, first)
@@ -150,7 +150,7 @@ class SlotMasks(Head):
         slots, scores = self.slots(cells, context)
         which = self.which(context, cells.device)
         order = ways(tokens.grid, cells.device).index_select(0, which)[0]
-        before = torch.cat((self.orders(which).expand(len(cells), 1, -1), cells[:, order[:-1]]), 1)
+        before = torch.cat((self.orders(which).expand(cells.shape[0], 1, -1), cells[:, order[:-1]]), 1)
         notes: dict[str, Tensor] = {}
         inside = Context(memory={SLOTS: Tokens(self.of_slots(slots))}, notes=notes)
         rebuilt = self.body(Tokens(self.enter(before)), inside).values

@@ -80,7 +80,7 @@ class Grouping(Step):
 
     def slot(self, index: Int[Tensor, "B n"], lead: int) -> Int[Tensor, "B N"]:
         """Where every token goes; a leading one to itself."""
-        own = torch.arange(lead, device=index.device).expand(len(index), -1)
+        own = torch.arange(lead, device=index.device).expand(index.shape[0], -1)
         return torch.cat((own, index), 1)
 
     def extra_repr(self) -> str:
