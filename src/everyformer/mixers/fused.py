@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from everyformer.context import Context
@@ -63,7 +63,7 @@ class FusedAttention(Attention):
         """What tokens that are not shared take from their passage, and from all that are."""
         passages = query.shape[2]
 
-        def seen(x: Float[Tensor, "B H P C K"]) -> Float[Tensor, "BP H M K"]:
+        def seen(x: Shaped[Tensor, "B h P C k"]) -> Shaped[Tensor, "BP h M k"]:
             shared, own = x.split((self.shared, x.shape[3] - self.shared), 3)
             every = shared.flatten(2, 3)[:, None].expand(-1, passages, -1, -1, -1)
             return torch.cat((every, own.transpose(1, 2)), 3).flatten(0, 1)
