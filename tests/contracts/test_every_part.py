@@ -158,10 +158,11 @@ IN_A_GRAPH = [name for name in PARTS if name != "models.LongSource" and not issu
 
 
 STANDING = {each.name for system in systems() for _, each in tiny(system).walk()}
-"""Parts of a system, which are compiled with it (promises/test_22_one_path)."""
+"""Parts of a system, which are compiled and exported with it (promises 22 and 21)."""
+ALONE = [name for name in IN_A_GRAPH if name not in STANDING]
 
 
-@pytest.mark.parametrize("name", [name for name in IN_A_GRAPH if name not in STANDING])
+@pytest.mark.parametrize("name", ALONE)
 def test_compiles_in_one_graph(name: str) -> None:
     part = make(name)
     call, values = prepared(part)
@@ -170,7 +171,7 @@ def test_compiles_in_one_graph(name: str) -> None:
     close(compiled(values), call(values))
 
 
-@pytest.mark.parametrize("name", IN_A_GRAPH)
+@pytest.mark.parametrize("name", ALONE)
 def test_exports(name: str) -> None:
     part = make(name)
     call, values = prepared(part)
