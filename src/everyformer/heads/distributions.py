@@ -49,6 +49,11 @@ def _spread(x: Tensor) -> Tensor:
     return square_plus(x).clamp(min=torch.finfo(x.dtype).eps)
 
 
+def _checked() -> bool:
+    """Whether parameters and values are looked at, which a graph cannot."""
+    return not torch.compiler.is_compiling()
+
+
 @part("heads")
 class StudentTHead(DistributionHead):
     """Student's t with more than two degrees of freedom, so that it has a variance."""
@@ -65,7 +70,7 @@ class StudentTHead(DistributionHead):
     ) -> Distribution:
         """That of the values before they were scaled."""
         freedom, place, spread = parameters.unbind(-1)
-        return StudentT(freedom, place * scale + middle, spread * scale)
+        return StudentT(freedom, place * scale + middle, spread * scale, validate_args=_checked())
 
 
 @part("heads")
@@ -84,7 +89,7 @@ class NormalHead(DistributionHead):
     ) -> Distribution:
         """That of the values before they were scaled."""
         place, spread = parameters.unbind(-1)
-        return Normal(place * scale + middle, spread * scale)
+        return Normal(place * scale + middle, spread * scale, validate_args=_checked())
 
 
 @part("heads")
@@ -103,4 +108,4 @@ class NegativeBinomialHead(DistributionHead):
     ) -> Distribution:
         """That of the values before they were scaled."""
         count, logits = parameters.unbind(-1)
-        return NegativeBinomial(total_count=count, logits=logits + scale.log())
+        return NegativeBinomial(total_count=count, logits=logits + scale.log(), validate_args=_checked())
