@@ -41,11 +41,11 @@ def answered(held: bool, figures: Figures, unit: str) -> Finding:
     kind="claim",
     claim="Pruning and quantization add up, and it matters which comes first: pruning before rounding loses less.",
 )
-@torch.no_grad()
 def pruned_then_rounded() -> Finding:
     """Half of the weights left out by Wanda, and weights rounded to 4 and to 3 bits in groups of 32: nats that either adds."""
     batches: list[Tensor] = [*streams(shakespeare()["train"], 2000)[:64, :LENGTH].split(8)]
 
+    @torch.no_grad()
     def nats(model: nn.Module) -> float:
         ids = held_out()
         return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
