@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from everyformer.auxiliary import listening
+from everyformer.context import Context
+from everyformer.errors import DoesNotFit
 from everyformer.registry import Part
 
 IGNORED = -100
@@ -50,3 +52,14 @@ class Objective(Part):
 def answer(model: nn.Module, batch: Mapping[str, Any]) -> Any:
     """What the model says to a batch, its labels kept from it."""
     return model(**{name: value for name, value in batch.items() if name != LABELS})
+
+
+def noted(model: nn.Module, batch: Mapping[str, Any], *names: str, otherwise: str) -> tuple[Any, dict[str, Tensor]]:
+    """What the model says to a batch, and what it notes beside; a head that does not note all `names` is refused, with what to
+    do `otherwise`.
+    """
+    notes: dict[str, Tensor] = {}
+    said = answer(model, {**batch, "context": Context(notes=notes)})
+    if not notes.keys() >= {*names}:
+        raise DoesNotFit(otherwise, "head")
+    return said, notes

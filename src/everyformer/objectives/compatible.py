@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.context import Context
 from everyformer.errors import DoesNotFit, EveryformerError
-from everyformer.objectives.base import LABELS, Loss, Objective, answer
+from everyformer.objectives.base import LABELS, Loss, Objective, answer, noted
 from everyformer.objectives.classes import check_classes, class_loss
 from everyformer.registry import part
 
@@ -37,10 +36,8 @@ class BackwardCompatible(Objective):
         """The loss summed over the samples."""
         if not self._models:
             raise EveryformerError("BackwardCompatible has no models to be near to; call objective.teach(old, new)")
-        notes: dict[str, Tensor] = {}
-        answer(model, {**batch, "context": Context(notes=notes)})
-        if not {"old", "new", "labels"} <= set(notes):
-            raise DoesNotFit("the head notes no vectors; use heads.BasisTransforms", "head")
+        otherwise = "the head notes no vectors; use heads.BasisTransforms"
+        _, notes = noted(model, batch, "old", "new", "labels", otherwise=otherwise)
         check_classes(batch[LABELS], notes["labels"].shape[-1])
         losses = class_loss(notes["labels"].float(), batch[LABELS], self.smoothing)
         for name, share, frozen in zip(("old", "new"), (self.old, self.new), self._models):

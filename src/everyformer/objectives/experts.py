@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.context import Context
 from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import LABELS, Loss, Objective, answer
+from everyformer.objectives.base import LABELS, Loss, Objective, noted
 from everyformer.objectives.classes import check_classes
 from everyformer.registry import part
 
@@ -36,11 +35,9 @@ class ExpertGroups(Objective):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The loss summed over the samples."""
-        labels, notes = batch[LABELS], dict[str, Tensor]()
-        answer(model, {**batch, "context": Context(notes=notes)})
+        otherwise = "a loss of experts needs a head with some; take heads.ExpertClasses"
+        labels, (_, notes) = batch[LABELS], noted(model, batch, "expert 0", otherwise=otherwise)
         said = [each.float() for name, each in notes.items() if name.startswith("expert ")]
-        if not said:
-            raise DoesNotFit("a loss of experts needs a head with some; take heads.ExpertClasses", "head")
         sizes = [each.shape[1] - 2 for each in said]
         check_classes(labels, 1 + sum(sizes))
         given = self.given(labels, sizes)

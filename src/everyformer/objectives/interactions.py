@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.context import Context
-from everyformer.errors import BadInput, DoesNotFit
-from everyformer.objectives.base import IGNORED, LABELS, Loss, answer
+from everyformer.errors import BadInput
+from everyformer.objectives.base import IGNORED, LABELS, Loss, noted
 from everyformer.objectives.classes import check_classes
 from everyformer.objectives.sets import Boxes, matched
 from everyformer.registry import part
@@ -36,14 +35,13 @@ class Interactions(Boxes):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Any]) -> Loss:
         """The loss summed over the samples and the layers."""
-        labels, notes = batch[LABELS], dict[str, Tensor]()
+        labels = batch[LABELS]
         if labels.shape[-1] != labels.shape[1] + 5:
             raise BadInput(
                 f"expected labels (B, T, 5 + T): class, box, and what each of T things is to each; given {tuple(labels.shape)}"
             )
-        answer(model, {**batch, "context": Context(notes=notes)})
-        if "things" not in notes:
-            raise DoesNotFit("a loss of relations needs a head that points at things; take heads.Interactions", "head")
+        otherwise = "a loss of relations needs a head that points at things; take heads.Interactions"
+        _, notes = noted(model, batch, "things", otherwise=otherwise)
         things, labels = notes["things"].float(), labels.float()
         boxes, kinds = labels[..., :5], labels[..., 5:].long().flatten(1)
         token = self.query(things, boxes)

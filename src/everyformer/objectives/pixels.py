@@ -9,10 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.context import Context
 from everyformer.convolution import resized
-from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer
+from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer, noted
 from everyformer.objectives.classes import check_classes
 from everyformer.registry import part
 
@@ -58,10 +56,9 @@ class DeepPixelClasses(PixelClasses):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The losses summed over the pixels."""
-        notes: dict[str, Tensor] = {}
-        loss = self.apart(answer(model, {**batch, "context": Context(notes=notes)}), batch[LABELS])
-        if "maps" not in notes:
-            raise DoesNotFit("the head notes no maps; use heads.ContextReplay, or objectives.PixelClasses", "head")
+        otherwise = "the head notes no maps; use heads.ContextReplay, or objectives.PixelClasses"
+        said, notes = noted(model, batch, "maps", otherwise=otherwise)
+        loss = self.apart(said, batch[LABELS])
         beside = torch.stack([self.apart(each, batch[LABELS]).total for each in notes["maps"]]).mean()
         return Loss(loss.total + self.share * beside, loss.count)
 

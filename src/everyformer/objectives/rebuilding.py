@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from everyformer.context import Context
-from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import Loss, Objective, answer
+from everyformer.objectives.base import Loss, Objective, noted
 from everyformer.registry import part
 
 
@@ -21,9 +19,6 @@ class Rebuilding(Objective):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The errors summed over the samples."""
-        notes: dict[str, Tensor] = {}
-        answer(model, {**batch, "context": Context(notes=notes)})
-        if "error" not in notes:
-            raise DoesNotFit("the head notes no error; use heads.Rebuilt", "head")
+        _, notes = noted(model, batch, "error", otherwise="the head notes no error; use heads.Rebuilt")
         error = notes["error"]
         return Loss(error.sum(), torch.tensor(len(error), device=error.device))

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from everyformer.boxes import corners, overlaps
 from everyformer.context import Context
 from everyformer.convolution import resized
-from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer
+from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer, noted
 from everyformer.objectives.classes import check_classes
 from everyformer.registry import part
 
@@ -104,11 +103,8 @@ class MaskSets(_Sets):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Any]) -> Loss:
         """The loss summed over the samples and the layers."""
-        notes: dict[str, Tensor] = {}
-        labels = batch[LABELS]
-        answer(model, {**batch, "context": Context(notes=notes)})
-        if "masks" not in notes:
-            raise DoesNotFit("a loss of masks needs a head that says them; take heads.MaskQueries", "head")
+        labels, otherwise = batch[LABELS], "a loss of masks needs a head that says them; take heads.MaskQueries"
+        _, notes = noted(model, batch, "masks", otherwise=otherwise)
         layers = zip(notes["classes"].float(), notes["masks"].float(), strict=True)
         total = torch.stack([self.one(logits, masks, labels).sum() for logits, masks in layers]).sum()
         return Loss(total, torch.tensor(len(labels), device=labels.device))

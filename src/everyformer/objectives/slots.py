@@ -9,21 +9,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.context import Context
-from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import Loss, Objective, answer
+from everyformer.objectives.base import Loss, Objective, answer, noted
 from everyformer.objectives.distillation import WithTeacher
 from everyformer.objectives.sets import matched
 from everyformer.registry import part
 
 
-def noted(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rebuilding(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a model that rebuilds cells from slots says beside its answer."""
-    notes: dict[str, Tensor] = {}
-    answer(model, {**batch, "context": Context(notes=notes)})
-    if "rebuilt" not in notes:
-        raise DoesNotFit("a loss of slots needs a head that rebuilds cells from them; take heads.SlotMasks", "head")
-    return notes
+    otherwise = "a loss of slots needs a head that rebuilds cells from them; take heads.SlotMasks"
+    return noted(model, batch, "rebuilt", otherwise=otherwise)[1]
 
 
 def apart(notes: Mapping[str, Tensor]) -> Float[Tensor, " B"]:
@@ -39,7 +34,7 @@ class RebuiltCells(Objective):
 
     def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         """The loss summed over the samples."""
-        each = apart(noted(model, batch))
+        each = apart(rebuilding(model, batch))
         return Loss(each.sum(), torch.tensor(len(each), device=each.device))
 
 
@@ -57,7 +52,7 @@ class SelfTaughtSlots(WithTeacher):
         """The loss summed over the samples."""
         with torch.no_grad():
             told = answer(self.teacher, batch).flatten(2).argmax(1)
-        notes = noted(model, batch)
+        notes = rebuilding(model, batch)
         each = apart(notes) + self.share * entropy(notes["scores"].float(), told)
         return Loss(each.sum(), torch.tensor(len(each), device=each.device))
 

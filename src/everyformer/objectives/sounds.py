@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everyformer.context import Context
 from everyformer.embeddings import MaskedWaves
 from everyformer.errors import DoesNotFit
-from everyformer.objectives.base import Loss, Objective, answer
+from everyformer.objectives.base import Loss, Objective, noted
 from everyformer.registry import part
 from everyformer.tokens import take
 
@@ -50,10 +49,8 @@ class HiddenCodes(Objective):
         if "hidden" not in batch:
             batch["hidden"] = self.hide(model, batch)
         hidden = batch["hidden"]
-        notes: dict[str, Tensor] = {}
-        said = answer(model, {**batch, "context": Context(notes=notes)})
-        if "codes" not in notes:
-            raise DoesNotFit("the model's head says nothing of codes; give it heads.CodePredictor", "head")
+        otherwise = "the model's head says nothing of codes; give it heads.CodePredictor"
+        said, notes = noted(model, batch, "codes", otherwise=otherwise)
         others = elsewhere(hidden, self.negatives) if others is None else others
         alike = told_apart(said.float(), notes["codes"].float(), notes["chosen"], hidden, others)
         losses = -(alike / self.temperature).log_softmax(-1)[..., 0]
