@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from everyformer.errors import BadInput, DoesNotFit
 from everyformer.feedforward import MLP
 from everyformer.heads import TokenHead
 from everyformer.mixers import Attention, CrossAttention, PairedAttention
+from everyformer.models.fixed import PartlyFixed
 from everyformer.models.model import Model, Root, enter, final, run
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import Start, Torch
@@ -26,7 +27,7 @@ from everyformer.tokens import Tokens
 
 
 @part("models")
-class ResidualMemory(Seq2Seq):
+class ResidualMemory(PartlyFixed, Seq2Seq):
     """control x the decoder's logits + (1 - control) x those of a decoder-only model that is not trained
     (Zhang et al., 2023, and their code): `source` is its embedding, `language` its body and `voice` its head.
 
@@ -60,8 +61,6 @@ class ResidualMemory(Seq2Seq):
         self.head = self.make("head", head, width)
         self.control = control
         self.begin(start)
-        for each in self.frozen:
-            each.requires_grad_(False)
 
     @property
     def frozen(self) -> tuple[nn.Module, ...]:
@@ -72,13 +71,6 @@ class ResidualMemory(Seq2Seq):
         """Make the language model's head use its table again, where it does."""
         super().tie()
         self.share(self.voice, self.source)
-
-    def train(self, mode: bool = True) -> Self:
-        """The language model never drops anything."""
-        super().train(mode)
-        for each in self.frozen:
-            each.eval()
-        return self
 
     def states(self, target: Tensor, context: Context, **fields: Any) -> Tokens:
         """The last states of the language model and those of the decoder, (B, N, 2D)."""
