@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from everyformer.cache import Cache
+from everyformer.errors import BadInput
 from everyformer.masks import Mask, full
 from everyformer.tokens import Groups, Tokens, order
 
@@ -77,6 +78,15 @@ class Context:
         for asking in (self.attended, self.gathered):
             if asking is not None:
                 asking.append(attended)
+
+    def read(self, name: str, reader: str = "cross-attention") -> Tokens:
+        """A memory by its name; one that is not there is refused, with what is."""
+        if name not in self.memory:
+            raise BadInput(
+                f"{reader} reads the memory '{name}', and the context holds {sorted(self.memory) or 'none'}; pass "
+                f"Context(memory={{'{name}': tokens}})"
+            )
+        return self.memory[name]
 
     def past(self) -> int:
         """How many tokens the cache holds."""

@@ -62,7 +62,7 @@ class Pervasive(Backbone):
         return tokens.update(self._read(whole, context)[whole.mask][None])
 
     def _read(self, tokens: Tokens, context: Context) -> Float[Tensor, "B N D"]:
-        source = context.memory[self.memory]
+        source = context.read(self.memory, "Pervasive")
         source = source if source.lengths is None else unpack(source)
         rows = tokens.values[:, :, None].expand(-1, -1, source.count, -1)
         cells = torch.cat((rows, source.values[:, None].expand(-1, tokens.count, -1, -1)), -1)

@@ -334,12 +334,7 @@ class CrossAttention(_Attention):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from the memory."""
         context = context or Context()
-        if self.memory not in context.memory:
-            raise BadInput(
-                f"cross-attention reads the memory '{self.memory}', and the context holds "
-                f"{sorted(context.memory) or 'none'}; pass Context(memory={{'{self.memory}': tokens}})"
-            )
-        memory = context.memory[self.memory]
+        memory = context.read(self.memory)
         query = self.project(tokens)
         if tokens.lengths is not None or memory.lengths is not None:
             return self.output(self._packed(query, tokens, memory, context))

@@ -13,6 +13,7 @@ from everyformer.contracts import Mixer, mix
 from everyformer.errors import BadInput
 from everyformer.mixers.attend import softmax
 from everyformer.mixers.lowering import lower_memory
+from everyformer.mixers.shapes import merge, split
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
@@ -55,8 +56,7 @@ class _Correlation(Mixer):
                 "embedding of pictures, and nothing before this that drops tokens, pads or packs"
             )
         query, key, value = (
-            each.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for each in (self.query(tokens.values), *self.key_value(memory.values).chunk(2, -1))
+            split(each, self.heads) for each in (self.query(tokens.values), *self.key_value(memory.values).chunk(2, -1))
         )
         allowed = lower_memory(memory).explicit(query.shape[2], query.device)
         weights = softmax(query @ key.mT * query.shape[-1] ** -0.5, allowed)
@@ -67,7 +67,7 @@ class _Correlation(Mixer):
                 notes["divergence"] = torch.cat((notes.get("divergence", off[:0]), off))
             moved, pushed = divergence(weights.detach(), target), divergence(weights, target.detach())
             self.said((moved - pushed - entropy(weights)).mean())
-        return (weights @ value).transpose(1, 2).flatten(2)
+        return merge(weights @ value)
 
     def target(
         self, tokens: Tokens, memory: Tokens, allowed: Bool[Tensor, "#B #H #N M"] | None
@@ -112,12 +112,7 @@ class CrossCorrelation(_Correlation):
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from the memory."""
         context = context or Context()
-        if self.memory not in context.memory:
-            raise BadInput(
-                f"CrossCorrelation reads the memory '{self.memory}', and the context holds "
-                f"{sorted(context.memory) or 'none'}; pass Context(memory={{'{self.memory}': tokens}})"
-            )
-        return self.mixed(tokens, context.memory[self.memory], context.notes)
+        return self.mixed(tokens, context.read(self.memory, "CrossCorrelation"), context.notes)
 
 
 @part("mixers")

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Mixer
-from everyformer.errors import BadInput
 from everyformer.registry import part
 from everyformer.tokens import Tokens, unpack
 
@@ -53,10 +52,7 @@ class RetrievedAttention(Mixer):
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B N D"]:
         """What each token takes from the memory."""
-        found = {} if context is None else context.memory
-        if self.memory not in found:
-            raise BadInput(f"cross-attention reads the memory '{self.memory}', and the context holds {sorted(found)}")
-        memory = found[self.memory]
+        memory = (context or Context()).read(self.memory)
         memory = memory if memory.lengths is None else unpack(memory)
         query = self.query(tokens.values)
         if tokens.lengths is None:
