@@ -1,10 +1,13 @@
 """Every registered mixer beside scaled dot-product attention, as the input grows.
 
     python -m benchmarks.mixers [--quick] [--lengths 512 1024 2048 4096] [--contexts 1024 8192 32768] [--repeats 1]
+                                [--gib 4] [--seconds 60]
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
 time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
-length. A mixer whose paper claims less than the square has to keep it in memory, which is exact: else the command fails.
+length. After the first two lengths no pass is tried that would keep more than `--gib` or take more than `--seconds` if the
+last one's figures grew as the square. A mixer whose paper claims less than the square has to keep less in memory, which is
+exact: else the command fails.
 
 Those that work token by token are timed at that after contexts of other lengths: tokens a second, and what the cache then
 holds, which is the same after all of them where the mixer keeps a state: else the command fails as well.
@@ -17,6 +20,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -153,12 +157,19 @@ def exponent(lengths: Sequence[int], figures: Sequence[float]) -> float:
     return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
 
 
+def affordable(figures: dict[str, list[float]], times: float, gib: float, seconds: float) -> bool:
+    """Whether a pass over so many times the tokens stays within both, if the last figures grow as the square."""
+    return figures["kept_mib"][-1] * times**2 <= gib * 1024 and figures["both_ms"][-1] * times**2 <= seconds * 1000
+
+
 def main() -> None:
     """Measure, print and write `benchmarks/mixers.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="without the longest")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="how many tokens")
+    parser.add_argument("--gib", type=float, default=4, help="memory that a pass may keep")
+    parser.add_argument("--seconds", type=float, default=60, help="time that a pass may take")
     parser.add_argument(
         "--contexts", type=int, nargs="+", default=CONTEXTS, help="tokens before those that are generated"
     )
@@ -171,18 +182,25 @@ def main() -> None:
     figures: dict[str, dict[str, list[float]]] = {
         name: {"forward_ms": [], "both_ms": [], "kept_mib": []} for name in found
     }
-    for count in lengths:
+    tried = found
+    for before, count in zip([None, *lengths], lengths, strict=False):
+        if before not in (None, lengths[0]):
+            tried = {
+                name: mixer for name, mixer in tried.items()
+                if affordable(figures[name], count / before, options.gib, options.seconds)
+            }  # fmt: skip
         for key, backward in (("forward_ms", False), ("both_ms", True)):
-            runs = {name: passes(mixer, count, backward) for name, mixer in found.items()}
+            runs = {name: passes(mixer, count, backward) for name, mixer in tried.items()}
             for name, spent in milliseconds(in_turns(runs, options.repeats)).items():
                 figures[name][key].append(spent)
-        for name, mixer in found.items():
+        for name, mixer in tried.items():
             figures[name]["kept_mib"].append(round(kept(mixer, tokens(count)) / 2**20, 3))
+        print(f"{count} tokens: {len(tried)} of {len(found)}", flush=True)
     report: dict[str, Any] = {}
     print(f"{'mixer':<22}{'forward':>9}{'both':>9}{'memory':>9}   faster from")
     for name, each in figures.items():
-        powers = {key: round(exponent(lengths, values), 2) for key, values in each.items()}
-        ahead = [a < b for a, b in zip(each["both_ms"], figures[BASE]["both_ms"], strict=True)]
+        powers = {key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items()}
+        ahead = [a < b for a, b in zip_longest(each["both_ms"], figures[BASE]["both_ms"], fillvalue=math.inf)]
         faster = next((n for i, n in enumerate(lengths) if all(ahead[i:])), None)
         report[name] = {**each, "exponents": powers, "faster_from": faster}
         print(f"{name:<22}" + "".join(f"{'N^' + str(p):>9}" for p in powers.values()) + f"   {faster or '-'}")
