@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from captum import attr
 from torch import nn
 
 import everyformer as ef
@@ -131,7 +132,6 @@ def test_occlusion_of_pictures_is_by_squares():
 
 @pytest.mark.parametrize("name", ["saliency", "input x gradient", "integrated", "occlusion"])
 def test_captum_says_the_same_of_a_picture(name):
-    attr = pytest.importorskip("captum.attr")
     model = model_of(tiny("vit"))
     x = example(model, 1)["inputs"]
     theirs, ours, options = {
@@ -150,7 +150,6 @@ def test_captum_says_the_same_of_a_picture(name):
 
 
 def test_captum_says_the_same_of_ids(gpt):
-    attr = pytest.importorskip("captum.attr")
     theirs = attr.LayerIntegratedGradients(lambda ids: gpt(ids)[:, -1].softmax(-1)[:, 4], gpt.embedding.table)
     zeros = torch.full_like(PROMPT, 0)
     gpt.embedding.table.weight.data[0] = 0
