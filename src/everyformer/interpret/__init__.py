@@ -1,6 +1,7 @@
 """A model and an input into an explanation."""
 
 from everyformer.interpret.atman import atman
+from everyformer.interpret.attacks import gray_box
 from everyformer.interpret.attribution import Gradient, InputXGradient, IntegratedGradients, Occlusion, attribute
 from everyformer.interpret.channels import Channels, Head, channels, composition, heads_of
 from everyformer.interpret.codebooks import Coded, codebooks
@@ -47,7 +48,7 @@ __all__ = [
     "calibration_error", "channels", "codebooks", "compile_program", "composition", "computer", "configurations",
     "counts", "decoder_lens", "direct_logits", "discrete", "distance", "distraction", "duplicate_score", "efficiency",
     "entropy", "features", "filtered_tree", "find_heads", "find_sentences", "frequency_loss", "geometry",
-    "gradient_descent", "growth", "heads_of", "huffman", "induction_score", "intervene", "log_probability", "logit",
+    "gradient_descent", "gray_box", "growth", "heads_of", "huffman", "induction_score", "intervene", "log_probability", "logit",
     "logit_lens", "offset_score", "one_layer", "patch", "patch_tokens", "path_log_probability", "place_finder",
     "points", "posterior_mean", "probability", "record", "rollout", "score_parts", "smoothness", "statistics",
     "subleq", "through_representation", "walk",
