@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from time import perf_counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,3 +294,28 @@ def test_boxes_are_those_of_the_answer():
     kind = int(answer[view["numbers"][0], :-5].argmax())
     assert made.data["answer"][0] == (str(kind), pytest.approx(float(surest.max()), abs=1e-5))
     assert made.data["views"]["attribution"]["for"] == str(kind)
+
+
+@pytest.mark.slow
+def test_twelve_layers_of_twelve_heads_over_512_tokens_are_drawn_without_a_stall(browse, tmp_path):
+    model = ef.create("gpt", vocabulary=300, width=192, depth=12, heads=12, length=512, seed=0).eval()
+    for name, weight in model.named_parameters():
+        if "query" in name or "key" in name:
+            weight.data.mul_(12)  # peaked rows: what a trained model has, and what packs worst
+    ids = torch.randint(0, 300, (1, 512), generator=torch.Generator().manual_seed(0))
+    path = ef.look(model, ids, view="model").save(tmp_path / "look.html")
+    print(f"{path.stat().st_size / 2**20:.1f} MiB")
+    assert path.stat().st_size < 25 * 2**20
+    page = browse(path)
+    for view in ("model", "heads", "neurons"):
+        started = perf_counter()
+        tab(page, view)
+        print(view, f"{perf_counter() - started:.2f} s")
+        assert perf_counter() - started < 5, view
+    started = perf_counter()
+    tab(page, "heads")
+    page.dblclick("#heads button:nth-child(7)")
+    drawn(page)
+    page.locator("select").first.select_option("11")
+    drawn(page)
+    assert perf_counter() - started < 5
