@@ -16,6 +16,7 @@ import pytest
 from everyformer import cli
 from everyformer.evidence import Finding, harness
 from everyformer.evidence.harness import Experiment
+from everyformer.registry import find_published
 from everyformer.training import files
 from support.tiny_data import boxed, masked, mixed_pictures, pairs, pictures, sentence, series, table
 
@@ -236,13 +237,24 @@ def test_designs_are_compared_and_reported(run: Any, tmp_path: Path) -> None:
 
 def test_evidence_is_run_again_and_kept(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.known()
-    claims = {"vit": [Experiment("vit", "claim", "One is below two.", lambda: Finding("holds", "1 < 2"), False)]}
+    figures = {"<sides>": {"one": 1, "two": 2.0}, "third": [3, 4.56789]}
+    claims = {
+        "vit": [Experiment("vit", "claim", "One is below two.", lambda: Finding("holds", "1 < 2", figures), False)]
+    }
     monkeypatch.setattr(harness, "_experiments", claims)
-    said = run("evidence", "vit", "--out", tmp_path / "evidence")
+    said = run("evidence", "vit", "--out", tmp_path / "evidence", "--page", tmp_path / "vit.html")
     assert "One is below two.\n  holds: 1 < 2" in said.out
     kept = json.loads((tmp_path / "evidence" / "vit.json").read_text())
     assert kept["results"][0]["verdict"] == "holds"
     assert {"torch", "everyformer"} <= set(kept["results"][0]["versions"])
+    page = (tmp_path / "vit.html").read_text()
+    assert "One is below two." in page
+    assert "<b>holds</b>: 1 &lt; 2" in page
+    assert find_published("vit").idea in page
+    for name, figure in (("&lt;sides&gt;, one", "1"), ("&lt;sides&gt;, two", "2"), ("third", "3, 4.568")):
+        assert f"<td>{name}</td><td>{figure}</td>" in page
+    lost = run("evidence", "vit", "--out", tmp_path / "evidence", "--page", tmp_path / "none" / "vit.html")
+    lost.refused("no folder", "vit.html")
     run("evidence", "gpt", "--out", tmp_path / "evidence").refused("no evidence is written for 'gpt' yet")
 
 

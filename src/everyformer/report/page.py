@@ -17,7 +17,8 @@ def rendered(template: str, **values: Any) -> str:
     from markupsafe import Markup
 
     style = Markup((_HERE / "page.css").read_text())
-    return jinja2.Environment(autoescape=True).from_string((_HERE / template).read_text()).render(style=style, **values)
+    pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return pages.from_string((_HERE / template).read_text()).render(style=style, **values)
 
 
 def written(path: Path, text: str) -> Path:
