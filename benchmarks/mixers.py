@@ -1,7 +1,7 @@
 """Every registered mixer beside scaled dot-product attention, as the input grows.
 
     python -m benchmarks.mixers [--quick] [--lengths 512 1024 2048 4096] [--contexts 1024 8192 32768] [--repeats 1]
-                                [--gib 4] [--seconds 60]
+                                [--gib 1] [--seconds 30]
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
 time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
@@ -168,8 +168,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="without the longest")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="how many tokens")
-    parser.add_argument("--gib", type=float, default=4, help="memory that a pass may keep")
-    parser.add_argument("--seconds", type=float, default=60, help="time that a pass may take")
+    parser.add_argument("--gib", type=float, default=1, help="memory that a pass may keep")
+    parser.add_argument("--seconds", type=float, default=30, help="time that a pass may take")
     parser.add_argument(
         "--contexts", type=int, nargs="+", default=CONTEXTS, help="tokens before those that are generated"
     )
@@ -197,10 +197,11 @@ def main() -> None:
             figures[name]["kept_mib"].append(round(kept(mixer, tokens(count)) / 2**20, 3))
         print(f"{count} tokens: {len(tried)} of {len(found)}", flush=True)
     report: dict[str, Any] = {}
+    base = figures[BASE]["both_ms"]
     print(f"{'mixer':<22}{'forward':>9}{'both':>9}{'memory':>9}   faster from")
     for name, each in figures.items():
         powers = {key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items()}
-        ahead = [a < b for a, b in zip_longest(each["both_ms"], figures[BASE]["both_ms"], fillvalue=math.inf)]
+        ahead = [a < b for a, b in zip_longest(each["both_ms"][: len(base)], base, fillvalue=math.inf)]
         faster = next((n for i, n in enumerate(lengths) if all(ahead[i:])), None)
         report[name] = {**each, "exponents": powers, "faster_from": faster}
         print(f"{name:<22}" + "".join(f"{'N^' + str(p):>9}" for p in powers.values()) + f"   {faster or '-'}")
