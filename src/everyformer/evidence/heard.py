@@ -180,46 +180,60 @@ def git_claim() -> Finding:
     )
 
 
-@evidence(
-    "gray-box-captioning-attack",
-    kind="claim",
-    claim="Changes of at most a fifth of the range turn over 70 % of names into another's, and noise as large less than 15 %.",
-)
-def gray_box_claim() -> Finding:
-    """A hundred test digits that GIT names rightly, each to be taken for the next that is another digit.
+@cache
+def attacked() -> dict[str, float]:
+    """A hundred test digits that GIT names rightly, changed by at most a fifth of the range: shares of the names that are
+    others afterwards, and that are those of the next other digit where that was aimed at.
 
-    `changed` counts those moved away from what they were, towards nothing in particular. Size and steps are not tuned.
+    200 steps; of the weights 0.1 and 0.01 those that changed more of the validation digits.
     """
     model, data = captioner()
     batch = data.batch("test", list(range(data.size("test"))))
+    low, high = float(batch["inputs"].min()), float(batch["inputs"].max())
     known = torch.tensor(
         [name == NAMES[y] for name, y in zip(names(model, batch["inputs"]), batch["labels"], strict=True)]
     )
-    pictures, labels = batch["inputs"][known][:100], batch["labels"][known][:100]
+    pictures, labels = (batch["inputs"][known][:100] - low) / (high - low), batch["labels"][known][:100]
     others = [next(j % 100 for j in range(i + 1, i + 100) if labels[j % 100] != labels[i]) for i in range(100)]
-    low, high = float(batch["inputs"].min()), float(batch["inputs"].max())
-    epsilon = 0.2 * (high - low)
 
-    def said(pictures: Tensor) -> Tensor:
-        tokens: Tensor = model.prepare(pictures).memory["encoder"].values
+    def seen(pictures: Tensor) -> Tensor:
+        tokens: Tensor = model.prepare(pictures * (high - low) + low).memory["encoder"].values
         return tokens
 
+    def share(pictures: Tensor, wanted: Tensor) -> float:
+        told = names(model, pictures * (high - low) + low)
+        return sum(name == NAMES[y] for name, y in zip(told, wanted, strict=True)) / len(told)
+
     generator = torch.Generator().manual_seed(0)
-    options: dict[str, Any] = {"epsilon": epsilon, "steps": 200, "between": (low, high), "generator": generator}
-    aimed = names(model, gray_box(said, pictures, target=pictures[others], **options))
-    away = names(model, gray_box(said, pictures, **options))
-    noise = epsilon * torch.empty_like(pictures).uniform_(-1, 1, generator=generator)
-    noisy = names(model, (pictures + noise).clamp(low, high))
-    right, wanted = [NAMES[y] for y in labels], [NAMES[y] for y in labels[others]]
-    figures = {
-        "aimed": sum(a == b for a, b in zip(aimed, wanted, strict=True)) / 100,
-        "aimed by noise": sum(a == b for a, b in zip(noisy, wanted, strict=True)) / 100,
-        "changed": sum(a != b for a, b in zip(away, right, strict=True)) / 100,
-        "changed by noise": sum(a != b for a, b in zip(noisy, right, strict=True)) / 100,
-    }
-    return Finding(
-        verdict(figures["aimed"] > 0.7 and figures["changed by noise"] < 0.15),
-        f"{figures['aimed']:.0%} became the name wanted, {figures['changed']:.0%} another where none was wanted; noise "
-        f"changed {figures['changed by noise']:.0%}",
-        figures,
-    )
+    options: dict[str, Any] = {"epsilon": 0.2, "steps": 200, "generator": generator}
+    away = gray_box(seen, pictures, weight=0.1, **options)
+    aimed = gray_box(seen, pictures, weight=0.01, target=pictures[others], **options)
+    noisy = (pictures + 0.2 * torch.empty_like(pictures).uniform_(-1, 1, generator=generator)).clamp(0, 1)
+    return {
+        "changed": 1 - share(away, labels), "changed by noise": 1 - share(noisy, labels),
+        "aimed": share(aimed, labels[others]), "aimed by noise": share(noisy, labels[others]),
+    }  # fmt: skip
+
+
+@evidence(
+    "gray-box-captioning-attack",
+    kind="claim",
+    claim="Changes of at most a fifth of the range turn most names into others, three times as many as noise as large does.",
+)
+def changes_names() -> Finding:
+    """Away from what the encoder said, towards nothing in particular."""
+    figures = attacked()
+    ours, noise = figures["changed"], figures["changed by noise"]
+    return Finding(verdict(ours > 0.5 and ours > 3 * noise), f"{ours:.0%} changed, by noise {noise:.0%}", figures)
+
+
+@evidence(
+    "gray-box-captioning-attack",
+    kind="claim",
+    claim="Aimed at what the encoder says of another picture, they turn over 70 % of the names into that one's.",
+)
+def aims_at_names() -> Finding:
+    """Each at the next picture of another digit."""
+    figures = attacked()
+    ours, noise = figures["aimed"], figures["aimed by noise"]
+    return Finding(verdict(ours > 0.7), f"{ours:.0%} became the name aimed at, by noise {noise:.0%}", figures)

@@ -39,7 +39,7 @@ def gray_box(
     Adam on the cosine of what is said of both and `weight` times the Euclidean length of the change, cut to `epsilon` after
     each step. With `target` pictures the cosine with what is said of those grows instead.
 
-    The change begins as noise of a thousandth of `epsilon`, because at no change at all the cosine has no gradient.
+    The change begins as noise as large as it may be, because at no change at all the cosine has no gradient.
     """
     low, high = between
     if epsilon < 0 or not low < high:
@@ -56,7 +56,7 @@ def gray_box(
     with torch.no_grad():
         wanted = encode(pictures if target is None else target).flatten(1)
     sign = 1.0 if target is None else -1.0
-    change = (torch.rand(pictures.shape, generator=generator) * 2 - 1).to(pictures) * epsilon / 1000
+    change = (torch.rand(pictures.shape, generator=generator) * 2 - 1).to(pictures) * epsilon
     change.requires_grad_()
     optimizer = torch.optim.Adam([change], lr=lr)
     for _ in range(steps):
