@@ -255,6 +255,7 @@ def test_evidence_is_run_again_and_kept(run: Any, tmp_path: Path, monkeypatch: p
         assert f"<td>{name}</td><td>{figure}</td>" in page
     lost = run("evidence", "vit", "--out", tmp_path / "evidence", "--page", tmp_path / "none" / "vit.html")
     lost.refused("no folder", "vit.html")
+    run("evidence", "vit", "--kind", "claims").refused("unknown kind of experiment 'claims'", "'claim'")
     run("evidence", "gpt", "--out", tmp_path / "evidence").refused("no evidence is written for 'gpt' yet")
 
 

@@ -20,6 +20,9 @@ def show_evidence(
     out: Annotated[Path, typer.Option(help="Where the JSON file goes.")] = Path("evidence"),
     page: Annotated[Path | None, typer.Option(help="An HTML page of the findings.")] = None,
     long: Annotated[bool, typer.Option("--long", help="Also what takes more than five minutes.")] = False,
+    kind: Annotated[
+        str | None, typer.Option(help="Only those that ask whether it 'learns', or try its 'claim'.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Re-run a system's evidence and write evidence/NAME.json."""
@@ -29,7 +32,7 @@ def show_evidence(
 
     if page is not None and not page.parent.is_dir():
         raise BadInput(f"no folder '{page.parent}' to write the page '{page.name}' to")
-    found = gather(name, out, long=long)
+    found = gather(name, out, long=long, kind=kind)
     if page is not None:
         write_findings(found, page)
     if as_json:

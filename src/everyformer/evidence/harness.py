@@ -13,6 +13,7 @@ from typing import Any
 from everyformer.errors import EveryformerError, UnknownName
 from everyformer.registry import find_published, import_all
 
+KINDS = ("learns", "claim")
 VERDICTS = ("holds", "does not hold at this scale", "needs a GPU")
 
 
@@ -77,8 +78,11 @@ def kept(name: str, folder: Path = Path("evidence")) -> dict[str, Any] | None:
     return None
 
 
-def gather(name: str, folder: Path, *, long: bool = False) -> dict[str, Any]:
-    """Run the experiments of a system and write them to `folder`/`name`.json; those not run keep their last figures."""
+def gather(name: str, folder: Path, *, long: bool = False, kind: str | None = None) -> dict[str, Any]:
+    """Run the experiments of a system, all or those of a kind, and write them to `folder`/`name`.json; those not run keep
+    their last figures."""
+    if kind not in (None, *KINDS):
+        raise UnknownName("kind of experiment", kind, KINDS)
     experiments = known().get(name)
     if experiments is None:
         find_published(name)
@@ -86,7 +90,7 @@ def gather(name: str, folder: Path, *, long: bool = False) -> dict[str, Any]:
     before = {each["claim"]: each for each in (kept(name, folder) or {}).get("results", [])}
     results = []
     for each in experiments:
-        if each.long and not long:
+        if (each.long and not long) or kind not in (None, each.kind):
             if each.claim in before:
                 results.append(before[each.claim])
             continue
