@@ -61,7 +61,7 @@ def _alone(given: dict[str, Tensor]) -> dict[str, Tensor]:
 def _both() -> tuple[nn.Module, ResidualMemory]:
     """A language model of captions, and the same with a memory, in which nothing of it has changed."""
     shape = {name: SHAPE[name] for name in ("vocabulary", "width", "hidden", "depth", "heads", "dropout")}
-    language = _taught(ef.create("gpt", **shape, length=64, seed=0), 400, memory=False)
+    language = _taught(ef.create("gpt", **shape, length=128, seed=0), 400, memory=False)
     made = residual_memory(language, layers=1, heads=4, hidden=128, dropout=0.0, seed=1)  # type: ignore[arg-type]
     _taught(made, 600, memory=True)
     return language, made

@@ -20,6 +20,9 @@ from everyformer.objectives import Objective
 from everyformer.recipe import load_recipe
 
 SHORT = ("training.steps=400", "training.lr=3e-3", "training.evaluate_every=400", "training.warmup=40")
+LONGER = ("training.steps=1200", "training.evaluate_every=1200", "training.warmup=120")
+SLOW = {"algoformer", "brainformer", "deepscalelm", "h-net", "megabyte", "memoryformer", "tokenformer"}
+"""Those that 400 steps do not bring below counted trigrams."""
 
 
 @cache
@@ -40,11 +43,11 @@ def validation(model: torch.nn.Module) -> float:
 
 
 def learns(system: str) -> Callable[[], Finding]:
-    """The experiment that a system beats counted trigrams."""
+    """The experiment that a system beats counted trigrams, after three times as many steps where it is slow."""
 
     @evidence(system, kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
     def run() -> Finding:
-        ours, baseline = loss(system), trigrams_of_shakespeare()
+        ours, baseline = loss(system, *(LONGER if system in SLOW else ())), trigrams_of_shakespeare()
         held = ours < baseline
         finding = f"{ours:.4f} against {baseline:.4f} nats a character"
         return Finding(verdict(held), finding, {system: ours, "trigrams": baseline})
