@@ -21,13 +21,22 @@ from everyformer.recipe import load_recipe
 from everyformer.tokens import Tokens
 
 _SHORT = ("training.epochs=3", "data.length=64", "training.threads=1")
+_OPTIONS = {"quantizable-transformers": ("design.alpha=0.8",)}
+"""Above 1 the even weights that a small model begins with are all clipped to 0, and none has a gradient."""
 
 
 def overrides(system: str) -> tuple[str, ...]:
     """Of the recipe of AG News for a system, at BERT-tiny's width and depth."""
     if system in ("albert", "bert"):
         return f"design.system={system}", "design.size=tiny", *_SHORT
-    return f"design.system={system}", "design.size=nano", "design.depth=2", "design.length=64", *_SHORT
+    return (
+        f"design.system={system}",
+        "design.size=nano",
+        "design.depth=2",
+        "design.length=64",
+        *_SHORT,
+        *_OPTIONS.get(system, ()),
+    )
 
 
 @cache

@@ -68,15 +68,18 @@ def _loss(model: nn.Module) -> float:
     return _gpt()[1].evaluate(model, "valid").metrics["loss"]
 
 
-def _fixed(model: nn.Module, bits: int) -> nn.Module:
-    """Weights and inputs rounded with nothing moved."""
+def fixed(model: nn.Module, batches: list[dict[str, Tensor]], bits: int) -> nn.Module:
+    """A copy with weights rounded by channel, and inputs by the range that they have in these batches; nothing is moved."""
     maps = linears(model, BLOCKS)
     form = spec(Quantized, bits=bits, group="channel", rounded=spec(Fixed, bits=bits))
     made = swap(copy.deepcopy(model), [*maps], form)
-    batches = [{"inputs": each["inputs"]} for each in _gpt()[2]]
     for path, seen in observe(model, batches, maps).items():
         made.get_submodule(path).rounded.fit(seen.low, seen.high)
     return made
+
+
+def _ids() -> list[dict[str, Tensor]]:
+    return [{"inputs": each["inputs"]} for each in _gpt()[2]]
 
 
 def _learns(make: Callable[[], nn.Module]) -> Callable[[], Finding]:
@@ -170,7 +173,7 @@ def os_plus_is_near() -> Finding:
 def _is_near(method: Callable[..., nn.Module], bits: int, most: float) -> Finding:
     """What a method adds to the loss with planted outliers, beside what plain rounding of weights and inputs adds."""
     model, plain = _with_outliers(), _loss(_gpt()[0])
-    ours, theirs = (_loss(each) - plain for each in (method(model, _gpt()[2], bits=bits), _fixed(model, bits)))
+    ours, theirs = (_loss(each) - plain for each in (method(model, _gpt()[2], bits=bits), fixed(model, _ids(), bits)))
     held = ours <= min(most * plain, 0.2 * theirs)
     figures = {"loss": plain, "method": ours, "rounded": theirs}
     return Finding(verdict(held), f"{ours:+.4f} against {theirs:+.4f} nats on {plain:.4f}", figures)
