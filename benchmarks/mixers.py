@@ -1,11 +1,11 @@
 """Every registered mixer beside scaled dot-product attention, as the input grows.
 
     python -m benchmarks.mixers [--quick] [--lengths 512 1024 2048 4096] [--contexts 1024 8192 32768] [--repeats 1]
-                                [--gib 1] [--seconds 30]
+                                [--gib 4] [--seconds 30]
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
 time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
-length. After the first two lengths no pass is tried that would keep more than `--gib` or take more than `--seconds` if the
+length. After the first two lengths no pass is tried that would take more than `--gib` or `--seconds` if the
 last one's figures grew as the square. A mixer whose paper claims less than the square has to keep less in memory, which is
 exact: else the command fails.
 
@@ -33,6 +33,7 @@ from everyformer.contracts import Mixer, mix
 from everyformer.errors import EveryformerError
 from everyformer.masks import Causal, Window
 from everyformer.tokens import Tokens
+from everyformer.training.footprint import Live
 
 WIDTH, HEADS = 64, 4
 LENGTHS = (512, 1024, 2048, 4096)
@@ -109,6 +110,13 @@ def kept(mixer: Mixer, given: Tokens) -> int:
     return total
 
 
+def peak(mixer: Mixer, count: int) -> int:
+    """Bytes that are alive at most in a forward and a backward pass, beside the mixer's own weights."""
+    with Live() as live:
+        passes(mixer, count, True)()
+    return live.peak
+
+
 def passes(mixer: Mixer, count: int, backward: bool) -> Callable[[], None]:
     """One forward pass, or one with its backward pass."""
     given = tokens(count)
@@ -159,7 +167,7 @@ def exponent(lengths: Sequence[int], figures: Sequence[float]) -> float:
 
 def affordable(figures: dict[str, list[float]], times: float, gib: float, seconds: float) -> bool:
     """Whether a pass over so many times the tokens stays within both, if the last figures grow as the square."""
-    return figures["kept_mib"][-1] * times**2 <= gib * 1024 and figures["both_ms"][-1] * times**2 <= seconds * 1000
+    return figures["peak_mib"][-1] * times**2 <= gib * 1024 and figures["both_ms"][-1] * times**2 <= seconds * 1000
 
 
 def main() -> None:
@@ -168,7 +176,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="without the longest")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="how many tokens")
-    parser.add_argument("--gib", type=float, default=1, help="memory that a pass may keep")
+    parser.add_argument("--gib", type=float, default=4, help="memory that a pass may take")
     parser.add_argument("--seconds", type=float, default=30, help="time that a pass may take")
     parser.add_argument(
         "--contexts", type=int, nargs="+", default=CONTEXTS, help="tokens before those that are generated"
@@ -180,7 +188,7 @@ def main() -> None:
     contexts = options.contexts[:-1] if options.quick else options.contexts
     found = mixers(max(lengths))
     figures: dict[str, dict[str, list[float]]] = {
-        name: {"forward_ms": [], "both_ms": [], "kept_mib": []} for name in found
+        name: {"forward_ms": [], "both_ms": [], "kept_mib": [], "peak_mib": []} for name in found
     }
     tried = found
     for before, count in zip([None, *lengths], lengths, strict=False):
@@ -195,10 +203,11 @@ def main() -> None:
                 figures[name][key].append(spent)
         for name, mixer in tried.items():
             figures[name]["kept_mib"].append(round(kept(mixer, tokens(count)) / 2**20, 3))
+            figures[name]["peak_mib"].append(round(peak(mixer, count) / 2**20, 3))
         print(f"{count} tokens: {len(tried)} of {len(found)}", flush=True)
     report: dict[str, Any] = {}
     base = figures[BASE]["both_ms"]
-    print(f"{'mixer':<22}{'forward':>9}{'both':>9}{'memory':>9}   faster from")
+    print(f"{'mixer':<22}{'forward':>9}{'both':>9}{'kept':>9}{'peak':>9}   faster from")
     for name, each in figures.items():
         powers = {key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items()}
         ahead = [a < b for a, b in zip_longest(each["both_ms"][: len(base)], base, fillvalue=math.inf)]

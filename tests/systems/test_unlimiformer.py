@@ -1,5 +1,8 @@
 """`unlimiformer`: the limits that keep everything, the search that ranks as the heads do, and sources read in pieces."""
 
+import copy
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -144,3 +147,67 @@ def test_what_cannot_be_cut_is_refused():
         make("mixers.RetrievedAttention", keep=0)
     with pytest.raises(ef.BadInput, match="reads the memory 'encoder'"):
         make("mixers.RetrievedAttention")(tokens())
+
+
+def long_memory(count=1500, lost=100):
+    values = torch.randn(2, count, 32, generator=torch.Generator().manual_seed(4))
+    mask = torch.arange(count)[None] < torch.tensor([count, count - lost])[:, None]
+    mass = torch.rand(2, count, generator=torch.Generator().manual_seed(5)) + 0.5
+    return ef.Tokens(values.requires_grad_(), mask=mask, weights=mass)
+
+
+def test_an_index_that_looks_at_all_finds_what_exact_search_finds():
+    memory, asked = (
+        long_memory(),
+        torch.randn(2, 4, 3, 32, generator=torch.Generator().manual_seed(6), requires_grad=True),
+    )
+    plain = memory.replace(weights=None)
+    scores, where = ef.mixers.FaissSearch("Flat")(asked, plain, 8)
+    wanted, places = ef.mixers.ExactSearch(400)(asked, plain, 8)
+    assert torch.equal(where, places)
+    close(scores, wanted, 1e-5)
+    ours, theirs = (torch.autograd.grad(each.sum(), (asked, memory.values)) for each in (scores, wanted))
+    for one, other in zip(ours, theirs, strict=True):
+        close(one, other)
+    heavy, where = ef.mixers.FaissSearch("Flat")(asked, memory, 8)
+    mass = memory.weights[torch.arange(2)[:, None, None, None], where]
+    close(heavy, scores + mass.log(), 1e-5)
+
+
+@pytest.mark.parametrize("index", ["HNSW32", "IVF16,Flat"])
+def test_an_index_that_looks_at_few_finds_most_of_them(index):
+    memory = long_memory().replace(weights=None)
+    asked = memory.values.detach()[:, None, :200:4] + 0.1
+    search = ef.mixers.FaissSearch(index)
+    _, where = search(asked, memory, 1)
+    _, places = ef.mixers.ExactSearch()(asked, memory, 1)
+    assert (where == places).float().mean() > 0.7
+    held = search.indices(memory)
+    assert search.indices(memory) is held
+    assert search.indices(long_memory()) is not held
+
+
+def test_a_model_searches_in_an_index_for_all_its_heads():
+    model = base()
+    inputs, target = ids(17, 2, 40), ids(17, 2, 5, seed=1)
+    exact = ef.models.unlimiformer(model, length=16, keep=6)
+    indexed = ef.models.unlimiformer(model, length=16, keep=6, search=ef.mixers.FaissSearch("Flat"))
+    with torch.no_grad():
+        close(indexed(inputs, target), exact(inputs, target), 1e-4)
+        close(copy.deepcopy(indexed)(inputs, target), exact(inputs, target), 1e-4)
+
+
+def test_fewer_tokens_than_are_kept():
+    memory = ef.Tokens(torch.randn(2, 5, 32), mask=torch.arange(5) < torch.tensor([5, 2])[:, None])
+    scores, where = ef.mixers.FaissSearch("Flat")(torch.randn(2, 1, 3, 32), memory, 8)
+    assert scores.shape == where.shape == (2, 1, 3, 5)
+    assert (scores[1, ..., 2:] == torch.finfo(torch.float32).min).all()
+    assert (scores[1, ..., :2] > -100).all()
+
+
+def test_without_faiss_or_with_an_index_that_it_does_not_know(monkeypatch):
+    with pytest.raises(ef.EveryformerError, match="FAISS knows no index 'HNWS'"):
+        ef.mixers.FaissSearch("HNWS")
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ef.EveryformerError, match=r"everyformer\[retrieval\]"):
+        ef.mixers.FaissSearch()

@@ -69,6 +69,7 @@ from everyformer.mixers.retention import Retention
 from everyformer.mixers.retrieved import RetrievedAttention
 from everyformer.mixers.ring import RingAttention, ring_attention, sequence_over
 from everyformer.mixers.routed import RoutedGlobal
+from everyformer.mixers.search import ExactSearch, FaissSearch
 from everyformer.mixers.segments import SegmentAttention
 from everyformer.mixers.sequential import GatedWindow, LongShortTerm
 from everyformer.mixers.slim import SlimAttention
@@ -87,19 +88,19 @@ __all__ = [
     "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention",
     "ConvAttention", "ConvMLP", "Correlation", "CosineAttention", "CosineFeatures", "CrossAttention",
     "CrossCorrelation", "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "Difference",
-    "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention", "FactorAttention",
-    "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention", "FlatCross", "FourierFeatures",
-    "FourierMixer", "FusedAttention", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention",
-    "GatedWindow", "GeneratedDirections", "GlobalLocal", "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena",
-    "Identity", "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal",
-    "LandmarkAttention", "LatentAttention", "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction",
-    "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention",
-    "OrthogonalDirections", "PairedAttention", "ParallelCross", "PartialAttention", "PartialCrossAttention",
-    "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures",
-    "ProbSparse", "ProjectedAttention", "RandomMixing", "RealGatedRecurrence", "ReducedAttention", "ReluFeatures",
-    "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention",
-    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory",
-    "SpikingMLP", "Spread", "StateSpace", "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix",
-    "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention",
-    "sequence_over",
+    "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention", "ExactSearch",
+    "FactorAttention", "FaissSearch", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention",
+    "FlatCross", "FourierFeatures", "FourierMixer", "FusedAttention", "GatedAttention", "GatedConvolution",
+    "GatedDeltaNet", "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal", "Hamburger",
+    "HashFeatures", "HierarchicalCross", "Hyena", "Identity", "Inception", "IndependentDirections",
+    "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention", "LatentAttention",
+    "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention",
+    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",
+    "PairedAttention", "ParallelCross", "PartialAttention", "PartialCrossAttention", "PlacedAttention",
+    "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse",
+    "ProjectedAttention", "RandomMixing", "RealGatedRecurrence", "ReducedAttention", "ReluFeatures", "Retention",
+    "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention", "SegmentAttention",
+    "SharedLinearAttention", "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread",
+    "StateSpace", "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention",
+    "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

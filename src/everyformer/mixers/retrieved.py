@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everyformer.context import Context
 from everyformer.contracts import Mixer
+from everyformer.mixers.search import ExactSearch, Search
 from everyformer.registry import part
 from everyformer.tokens import Tokens, unpack
 
@@ -19,6 +20,7 @@ class RetrievedAttention(Mixer):
     q . (W_k h) is (W_k^T q) . h, so all heads and layers search the one memory h, a piece of `chunk` tokens at a time,
     and its keys and values are never formed: the weights take a mean of states, which W_v maps. With no more tokens than
     `keep` it is `CrossAttention`, whose weights it has. A merged token of the memory counts as those that it stands for.
+    `search` may be exchanged for another, such as `FaissSearch`; designs and runs are kept without it.
     """
 
     capabilities = frozenset({"memory", "masked", "padding", "packed", "incremental", "causal"})
@@ -43,7 +45,8 @@ class RetrievedAttention(Mixer):
         if keep < 1:
             raise ValueError(f"keep is at least 1; given {keep}")
         self.heads, self.head_width = heads, head_width or width // heads
-        self.memory, self.keep, self.chunk = memory, keep, chunk
+        self.memory, self.keep = memory, keep
+        self.search: Search = ExactSearch(chunk)
         self.scale = self.head_width**-0.5 if scale is None else scale
         inner = heads * self.head_width
         self.query = nn.Linear(width, inner, bias=bias)
@@ -63,7 +66,7 @@ class RetrievedAttention(Mixer):
     def _mix(self, query: Float[Tensor, "B N E"], memory: Tokens) -> Float[Tensor, "B N E"]:
         to_keys, to_values = self.key_value.weight.unflatten(0, (2, self.heads, self.head_width))
         asked = query.unflatten(-1, (self.heads, -1)).transpose(1, 2) @ to_keys * self.scale
-        scores, index = self._search(asked, memory)
+        scores, index = self.search(asked, memory, self.keep)
         weights = scores.softmax(-1)
         if memory.mask is not None:
             weights = weights * (scores > torch.finfo(scores.dtype).min)
@@ -73,20 +76,3 @@ class RetrievedAttention(Mixer):
             shift = self.key_value.bias.unflatten(0, (2, self.heads, self.head_width))[1]
             mixed = mixed + weights.sum(-1, keepdim=True) * shift[:, None]
         return mixed.transpose(1, 2).flatten(2)
-
-    def _search(self, asked: Float[Tensor, "B H N D"], memory: Tokens) -> tuple[Float[Tensor, "B H N k"], Tensor]:
-        """The best scores of each head of each query, and where in the memory they are."""
-        best = asked.new_empty(*asked.shape[:3], 0)
-        where = torch.empty_like(best, dtype=torch.long)
-        for start in range(0, memory.count, self.chunk):
-            span = slice(start, start + self.chunk)
-            scores = asked @ memory.values[:, None, span].mT
-            if memory.weights is not None:
-                scores = scores + memory.weights[:, None, None, span].clamp(min=1e-6).log()
-            if memory.mask is not None:
-                scores = scores.masked_fill(~memory.mask[:, None, None, span], torch.finfo(scores.dtype).min)
-            top, index = scores.topk(min(self.keep, scores.shape[-1]), -1)
-            best, where = torch.cat((best, top), -1), torch.cat((where, index + start), -1)
-            best, chosen = best.topk(min(self.keep, best.shape[-1]), -1)
-            where = where.gather(-1, chosen)
-        return best, where

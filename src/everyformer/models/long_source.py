@@ -15,6 +15,7 @@ from everyformer.designs import Design, design_of
 from everyformer.edits import insert
 from everyformer.mixers import CrossAttention
 from everyformer.mixers.retrieved import RetrievedAttention
+from everyformer.mixers.search import Search
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.starts import Start, Torch
 from everyformer.reduction import DynamicViT
@@ -103,10 +104,11 @@ def pieces(total: int, length: int) -> list[tuple[int, int, int]]:
     arxiv="2305.01625",
     idea="Each head of cross-attention searches all of a long input for the few states it wants, in one shared memory.",
 )
-def unlimiformer(model: Seq2Seq, *, length: int, keep: int | None = None) -> LongSource:
+def unlimiformer(model: Seq2Seq, *, length: int, keep: int | None = None, search: Search | None = None) -> LongSource:
     """A trained encoder-decoder for sources of any length, with its weights: `length` is what it was trained at.
 
-    Each head keeps the best `keep` states (`length` of them, where not given); up to that many nothing changes.
+    Each head keeps the best `keep` states (`length` of them, where not given); up to that many nothing changes. They are
+    looked for one by one, or by `search`, such as `ef.mixers.FaissSearch()`, as long as the model is held in memory.
     """
     design = design_of(model)
 
@@ -120,6 +122,10 @@ def unlimiformer(model: Seq2Seq, *, length: int, keep: int | None = None) -> Lon
     long = Design(Spec(LongSource, {**design.spec.options, "length": length}), design.name)
     made: LongSource = long.swap("decoder.blocks.*.cross.*", searching).build()
     made.load_state_dict(model.state_dict())
+    if search is not None:
+        for module in made.modules():
+            if isinstance(module, RetrievedAttention):
+                module.search = search
     return made.train(model.training)
 
 
