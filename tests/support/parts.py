@@ -452,6 +452,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norm": ef.spec(ef.norms.LayerNorm),
         "scales": (1.0, 0.5),
     },
+    "models.WindowRecurrent": {
+        "width": WIDTH,
+        "embedding": _text,
+        "backbone": ef.spec(
+            ef.backbones.Decoder, blocks=(_block.but(mixer=ef.spec(ef.mixers.FrontedAttention, heads=HEADS)),)
+        ),
+        "head": _seq2seq["head"],
+        "window": 3,
+    },
     "objectives.BackwardCompatible": {"old": 1.0},
     "objectives.ClassesAndWords": {"patch": 4, "words": 6},
     "objectives.Ranking": {"candidates": 2},

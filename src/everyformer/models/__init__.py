@@ -23,11 +23,12 @@ from everyformer.models.two_decoders import TwoDecoders
 from everyformer.models.unpadded import Unpadded, unpadded
 from everyformer.models.visual import frozen_glyphs
 from everyformer.models.warm import SharedSeq2Seq, bert2bert
+from everyformer.models.windows import WindowRecurrent, window_recurrence
 
 __all__ = [
     "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody",
     "Forecaster", "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal",
     "Prefixed", "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers",
-    "Unpadded", "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer",
-    "residual_memory", "thresholds_for", "unlimiformer", "unpadded",
+    "Unpadded", "WindowRecurrent", "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer",
+    "residual_memory", "thresholds_for", "unlimiformer", "unpadded", "window_recurrence",
 ]  # fmt: skip
