@@ -433,6 +433,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
     "models.MultiSource": {**_seq2seq, "encoder": (_encoder,)},
+    "models.ParallelSeq2Seq": {
+        **_seq2seq,
+        "decoder": ef.spec(
+            ef.backbones.Encoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+        "lengths": ef.spec(ef.heads.ClassHead, classes=17),
+    },
     "models.Prefixed": {**_seq2seq, "target": _text, "decoder": _encoder},
     "models.ResidualMemory": {
         **_seq2seq,
@@ -463,6 +470,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "objectives.BackwardCompatible": {"old": 1.0},
     "objectives.ClassesAndWords": {"patch": 4, "words": 6},
+    "objectives.MaskedTarget": {"hidden": 1},
     "objectives.Ranking": {"candidates": 2},
     "objectives.HiddenPixels": {"patch": 4},
     "objectives.HiddenWords": {"patch": 4, "words": 6},

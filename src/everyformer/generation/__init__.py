@@ -13,6 +13,7 @@ from everyformer.generation.guidance import Guided, guidance
 from everyformer.generation.hidden_states import Reading, read_optimised
 from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.lookahead import Lookahead, lookahead
+from everyformer.generation.mask_predict import mask_predict
 from everyformer.generation.partition import partition
 from everyformer.generation.policies import AttendedSource, Sinks, streaming_llm
 from everyformer.generation.prompts import fastv
@@ -29,7 +30,7 @@ __all__ = [
     "AttendedSource", "Beam", "ChunkAdapters", "Chunks", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided",
     "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI", "Keyformer", "Lookahead", "Power", "Reading", "Sample", "Sinks",
     "SnapKV", "Speculative", "Staircase", "StopText", "Strategy", "TOVA", "chunkllm", "contrastive_search", "fastv",
-    "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream", "min_p", "next_byte", "paces",
+    "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream", "mask_predict", "min_p", "next_byte", "paces",
     "parallel_jacobi", "partition", "read", "read_optimised", "read_stream", "repetition", "self_speculative",
     "shared_keys", "slim_attention", "snapkv", "some_layers", "streaming_llm", "temperature", "top_k", "top_p",
     "tova",
