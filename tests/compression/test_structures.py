@@ -17,8 +17,8 @@ import everyformer as ef
 from everyformer.compression.axformer import Search, mean_loss
 from everyformer.compression.importance import influence, sensitivity
 from everyformer.compression.optin import apart, divergence, importance, joined
-from everyformer.compression.structures import allocate, gated, prunable, sliced, within, work
-from everyformer.compression.vtrans import Noisy, Size, trained
+from everyformer.compression.structures import allocate, damped, gated, prunable, sliced, within, work
+from everyformer.compression.vtrans import Gates, Noisy, Size, trained, without_drowned
 from everyformer.costs import flops, on_meta
 from everyformer.objectives import Classification
 from everyformer.objectives.base import Loss
@@ -232,7 +232,7 @@ def test_vtrans_drowns_what_is_not_needed() -> None:
     with torch.no_grad():
         wanted = model(data[0]["inputs"])
     gates = trained(model, data, lambda made, each: off(made, each, wanted), found, size, **options)
-    drowned = gates[MIXER].drowned()
+    drowned = gates.units[MIXER].drowned()
     assert drowned[[0, 3]].min() > drowned[[1, 2]].max()
     gates = Noisy(5)
     with torch.no_grad():
@@ -241,6 +241,47 @@ def test_vtrans_drowns_what_is_not_needed() -> None:
     square, variance = gates.mean.double() ** 2, gates.log_variance.double().exp()
     close(gates.information(), 0.5 * (1 + square / variance).log().sum())
     assert ((gates.drowned() > 0) == (variance > square)).all()
+
+
+def test_vtrans_leaves_out_what_the_gates_leave_nothing_of() -> None:
+    """Without a layer and some units, the gates in the weights: the same as the whole model under the means of those kept."""
+    model, data, gone = vit(), batches(), "backbone.blocks.1.mixer"
+    found, generator = prunable(model, "**.blocks.**"), torch.Generator().manual_seed(1)
+    gates = Gates({path: Noisy(units.count) for path, units in found.items()}, {path: Noisy(1) for path in found})
+    with torch.no_grad():
+        for gate in gates.all:
+            gate.mean.copy_(torch.rand(gate.mean.shape, generator=generator) + 0.5)
+            gate.log_variance.copy_(-9 * torch.rand(gate.mean.shape, generator=generator) - 2)
+        gates.layers[gone].log_variance.fill_(2.0)
+    total, each = work(model, found, {"inputs": data[0]["inputs"]})
+    made: Any = without_drowned(model, gates, each, within(0.6, total, found, each))
+    assert ef.Design(made.spec).get("backbone.blocks.1").get("mixer") is None
+    units = {}
+    for path in set(found) - {gone}:
+        ranked, kept = gates.units[path].drowned().argsort(), part_units(made, path)
+        units[path] = torch.zeros(found[path].count).index_fill(0, ranked[:kept], 1.0) * gates.units[path].mean
+    layers = {path: gate.mean[0] * (path != gone) for path, gate in gates.layers.items()}
+    with gated(model, units), damped(model, layers):
+        close(made(data[0]["inputs"]), model(data[0]["inputs"]))
+    assert sum(map(len, units.values())) - sum(int((each != 0).sum()) for each in units.values()) > 0
+
+
+def part_units(model: Any, path: str) -> int:
+    """How many units a part has."""
+    return model.get_submodule(path).units().count
+
+
+def test_vtrans_drowns_a_layer_that_adds_only_noise() -> None:
+    model, data, layer = vit(), batches(), "backbone.blocks.1.feedforward"
+    with torch.no_grad():
+        for each in model.get_submodule(layer).down.parameters():
+            each.zero_()
+        wanted = model(data[0]["inputs"])
+    found = prunable(model, "**.blocks.**")
+    size = Size(dict.fromkeys(found, 0.0), 1.0)
+    options = {"keep": 1.0, "steps": 100, "lr": 0.1, "strength": 1e-2}
+    gates = trained(model, data, lambda made, each: off(made, each, wanted), found, size, **options)
+    assert gates.layers[layer].drowned() > 0 > max(g.drowned() for path, g in gates.layers.items() if path != layer)
 
 
 @pytest.mark.parametrize(

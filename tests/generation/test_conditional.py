@@ -131,7 +131,7 @@ def test_a_trained_chance_leads_to_the_property_and_the_model_stays() -> None:
 
 def test_every_token_of_a_sample_tells_of_it() -> None:
     chance, states = perturb(Chance(4, 6), 0, 0.5), torch.randn(2, 3, 4)
-    after, had = torch.tensor([[3, 1, 0], [5, 0, -100]]), torch.tensor([True, False])
+    after, had = torch.tensor([[3, 1, 0], [5, 0, -1]]), torch.tensor([True, False])
     told = [chance(states)[0, i, t] for i, t in enumerate((3, 1, 0))]
     other = [(1 - chance(states)[1, i, t].exp()).log() for i, t in enumerate((5, 0))]
     close(missed(chance, states, after, had), -torch.stack(told + other).mean())

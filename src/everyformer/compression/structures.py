@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.backbones import Block
 from everyformer.costs import flops
 from everyformer.designs import design_of, matches, parts_at
 from everyformer.edits import keep
@@ -67,6 +68,31 @@ def gated(model: nn.Module, gates: Scores) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def damped(model: nn.Module, gates: Mapping[str, Float[Tensor, ""]]) -> Iterator[None]:
+    """The model with what these parts add times a gate each, for a while: one at 0 is as if it were not there."""
+    handles = [
+        part.register_forward_hook(lambda _, __, update, gate=gate: update * gate.to(update))
+        for path, gate in gates.items()
+        for _, _, part in parts_at(model, path)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers_among(model: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Those of the paths at which stands a whole layer of a block, that it can be without."""
+    found = []
+    for path in paths:
+        place, _, option = path.rpartition(".")
+        if option in ("mixer", "feedforward") and all(type(each) is Block for _, _, each in parts_at(model, place)):
+            found.append(path)
+    return found
 
 
 def one_off(units: Units, unit: int, model: nn.Module) -> Float[Tensor, " U"]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.compression.calibration import Calibration, labelled
-from everyformer.compression.structures import gated, leading, prunable, sliced, within, work
+from everyformer.compression.structures import damped, gated, layers_among, leading, prunable, sliced, within, work
 from everyformer.designs import parts_at
+from everyformer.edits import remove
 from everyformer.errors import BadInput
 from everyformer.objectives.base import Objective
 from everyformer.registry import method
@@ -71,9 +73,10 @@ def vtrans(
 ) -> nn.Module:
     """A copy of the model with `keep` of its FLOPs, its weights as they were but for the gates that they take over.
 
-    The gates alone are trained, as in Faster-VTrans, for `steps` batches in turn: the loss, `strength` times what the gates
-    let through, and a Lagrangian that holds the FLOPs of the units kept to a budget which falls to `keep` in the first half.
-    The units of a budget are then the least drowned, at least one of every part. Tune the copy to make up for the rest.
+    Gated are units, and whole mixers and feedforwards of blocks. The gates alone are trained, as in Faster-VTrans, for `steps`
+    batches in turn: the loss, `strength` times what the gates let through, and a Lagrangian that holds the FLOPs of what is
+    kept to a budget which falls to `keep` in the first half. A layer that is drowned goes, and its norm with it; of the others
+    the units of the budget are the least drowned, at least one of every part. Tune the copy to make up for the rest.
     """
     if steps < 1:
         raise BadInput(f"the gates are trained for at least one step; given {steps}")
@@ -82,12 +85,44 @@ def vtrans(
     budget = within(keep, total, found, each)
     size = Size({path: cost / total for path, cost in each.items()}, keep - budget / total)
     gates = trained(model, batches, objective, found, size, keep=keep, steps=steps, lr=lr, strength=strength, seed=seed)
-    with torch.no_grad():
-        kept = leading({path: -gate.drowned() for path, gate in gates.items()}, each, budget)
+    return without_drowned(model, gates, each, budget)
+
+
+@torch.no_grad()
+def without_drowned(model: nn.Module, gates: Gates, each: Mapping[str, float], budget: float) -> nn.Module:
+    """A copy of the model without the drowned layers, with the units that fit the budget, the means of the gates in its weights."""
+    gone = [path for path, gate in gates.layers.items() if gate.drowned() > 0]
+    left = {path: gate for path, gate in gates.units.items() if path not in gone}
+    kept = leading({path: -gate.drowned() for path, gate in left.items()}, each, budget)
     made = sliced(model, kept)
-    for path, gate in gates.items():
-        _take_over(made, path, gate.mean.detach()[kept[path]])
+    for path, gate in left.items():
+        _take_over(made, path, gate.mean[kept[path]])
+        if path in gates.layers:
+            _damp(made, path, gates.layers[path].mean)
+    for path in gone:
+        remove(made, path)
     return made
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The gates of the units of each part, and those of the parts that are layers of a block."""
+
+    units: Mapping[str, Noisy]
+    layers: Mapping[str, Noisy]
+
+    @property
+    def all(self) -> list[Noisy]:
+        """Every one."""
+        return [*self.units.values(), *self.layers.values()]
+
+    @contextmanager
+    def drawn(self, model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+        """The model under one draw of all of them."""
+        units = {path: gate(generator) for path, gate in self.units.items()}
+        layers = {path: gate(generator)[0] for path, gate in self.layers.items()}
+        with gated(model, units), damped(model, layers):
+            yield
 
 
 @dataclass(frozen=True)
@@ -97,9 +132,13 @@ class Size:
     each: Mapping[str, float]
     rest: float
 
-    def left(self, gates: Mapping[str, Noisy]) -> Tensor:
-        """The share that is left, so far as units count as kept."""
-        return self.rest + torch.stack([self.each[path] * gate.kept().sum() for path, gate in gates.items()]).sum()
+    def left(self, gates: Gates) -> Tensor:
+        """The share that is left, so far as units and the layers that they are in count as kept."""
+        shares = [
+            self.each[path] * gate.kept().sum() * (gates.layers[path].kept().sum() if path in gates.layers else 1)
+            for path, gate in gates.units.items()
+        ]
+        return self.rest + torch.stack(shares).sum()
 
 
 def trained(
@@ -114,28 +153,38 @@ def trained(
     lr: float,
     strength: float,
     seed: int = 0,
-) -> dict[str, Noisy]:
+) -> Gates:
     """The gates after training, the price of what is over the budget rising as they are not within it."""
-    gates, generator = {path: Noisy(units.count) for path, units in found.items()}, torch.Generator().manual_seed(seed)
-    price = torch.zeros(2, requires_grad=True)
-    learnt = [p for gate in gates.values() for p in gate.parameters()]
+    gates = Gates(
+        {path: Noisy(units.count) for path, units in found.items()},
+        {path: Noisy(1) for path in layers_among(model, found)},
+    )
+    generator, price = torch.Generator().manual_seed(seed), torch.zeros(2, requires_grad=True)
+    learnt = [p for gate in gates.all for p in gate.parameters()]
     adam = torch.optim.Adam([{"params": learnt}, {"params": [price], "maximize": True}], lr)
     made = copy.deepcopy(model).eval().requires_grad_(False)
     for step in range(steps):
-        with gated(made, {path: gate(generator) for path, gate in gates.items()}):
+        with gates.drawn(made, generator):
             loss = objective(made, batches[step % len(batches)])
         over = size.left(gates) - (1 - (1 - keep) * min(1.0, 2 * (step + 1) / steps))
-        through = torch.stack([gate.information() for gate in gates.values()]).sum()
+        through = torch.stack([gate.information() for gate in gates.all]).sum()
         adam.zero_grad()
         (loss.total / loss.count + strength * through + price[0] * over + price[1] * over.square()).backward()
         adam.step()
     return gates
 
 
-@torch.no_grad()
 def _take_over(made: nn.Module, path: str, gates: Float[Tensor, " U"]) -> None:
     """Put the gates of the units of a part into the weights that read them."""
     for _, _, part in parts_at(made, path):
         units: Units = part.units()  # type: ignore[operator]
         weight = getattr(part, units.output).weight
         weight[:, units.inputs] *= gates.to(weight)[:, None]
+
+
+def _damp(made: nn.Module, path: str, gate: Float[Tensor, " 1"]) -> None:
+    """Put the gate of a whole layer into the map that it ends with."""
+    for _, _, part in parts_at(made, path):
+        output = getattr(part, part.units().output)  # type: ignore[operator, union-attr]
+        for each in output.parameters():
+            each *= gate.to(each)

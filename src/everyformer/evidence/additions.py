@@ -35,10 +35,13 @@ def windows_before() -> Finding:
     def nats(model: Any, ids: Tensor) -> Tensor:
         return F.cross_entropy(model(ids[:, :-1])[:, WINDOW:].flatten(0, 1), ids[:, WINDOW + 1 :].flatten())
 
-    figures, batches = {}, texts()[0]
+    def tuned(made: Any) -> Any:
+        batches = texts()[0]
+        return descend(made, lambda step: nats(made, batches[step % len(batches)]), STEPS, lr=1e-3, rate=warmed(30))
+
+    figures = {}
     for name, options in {"a vector": {}, "none": {"recurrence": None}}.items():
-        made = window_recurrence(decoder(), window=WINDOW, seed=0, **options)  # type: ignore[arg-type]
-        descend(made, lambda step, made=made: nats(made, batches[step % len(batches)]), STEPS, lr=1e-3, rate=warmed(30))
+        made = tuned(window_recurrence(decoder(), window=WINDOW, seed=0, **options))  # type: ignore[arg-type]
         with torch.no_grad():
             figures[name] = nats(made, held_out()).item()
     return finding(figures, figures["a vector"] < figures["none"])

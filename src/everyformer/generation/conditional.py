@@ -18,10 +18,11 @@ from everyformer.generation.generate import evaluating, generate
 from everyformer.generation.stops import Ends
 from everyformer.generation.strategies import Hypothesis, Sample, Strategy, Stream
 from everyformer.models import Model
-from everyformer.objectives.base import IGNORED
 from everyformer.registry import part
 from everyformer.specs import Spec, spec
 
+NONE = -1
+"""Where a sample has no token any more."""
 LEAST = -1e4
 """The log-probability of what can never have the property, so that a text without hope still has a next token."""
 
@@ -122,12 +123,12 @@ def condition(
 def missed(
     chance: Chance, states: Float[Tensor, "B N D"], after: Int[Tensor, "B N"], had: Bool[Tensor, " B"]
 ) -> Float[Tensor, ""]:
-    """The cross entropy of the property at every token of the samples, where -100 is none."""
-    real = after != IGNORED
+    """The cross entropy of the property at every token of the samples, where there is one."""
+    real = after != NONE
     told = chance.map(states).gather(-1, after.clamp(min=0)[..., None])[..., 0]
     return F.binary_cross_entropy_with_logits(told[real], had[:, None].expand_as(real)[real].to(told))
 
 
 def _rows(rows: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "B N"]:
-    """Rows of different lengths, -100 behind the shorter ones."""
-    return nn.utils.rnn.pad_sequence([torch.tensor(row, device=device) for row in rows], True, IGNORED)
+    """Rows of different lengths, none behind the shorter ones."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(row, device=device) for row in rows], True, NONE)
