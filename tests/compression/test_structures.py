@@ -17,7 +17,17 @@ import everyformer as ef
 from everyformer.compression.axformer import Search, mean_loss
 from everyformer.compression.importance import influence, sensitivity
 from everyformer.compression.optin import apart, divergence, importance, joined
-from everyformer.compression.structures import allocate, damped, gated, prunable, sliced, within, work
+from everyformer.compression.structures import (
+    allocate,
+    damped,
+    gated,
+    prunable,
+    sliced,
+    stream_norms,
+    units_at,
+    within,
+    work,
+)
 from everyformer.compression.vtrans import Gates, Noisy, Size, trained, without_drowned
 from everyformer.costs import flops, on_meta
 from everyformer.objectives import Classification
@@ -244,31 +254,50 @@ def test_vtrans_drowns_what_is_not_needed() -> None:
 
 
 def test_vtrans_leaves_out_what_the_gates_leave_nothing_of() -> None:
-    """Without a layer and some units, the gates in the weights: the same as the whole model under the means of those kept."""
-    model, data, gone = vit(), batches(), "backbone.blocks.1.mixer"
+    """Without a layer, five dimensions and some units: the same as the whole model under the means of the gates of those kept,
+    its norms taking their statistics from the dimensions that stay.
+    """
+    model, data, gone, lost = vit(), batches(), "backbone.blocks.1.mixer", [0, 3, 4, 9, 15]
     found, generator = prunable(model, "**.blocks.**"), torch.Generator().manual_seed(1)
-    gates = Gates({path: Noisy(units.count) for path, units in found.items()}, {path: Noisy(1) for path in found})
+    gates = Gates({path: Noisy(u.count) for path, u in found.items()}, {path: Noisy(1) for path in found}, Noisy(16))
     with torch.no_grad():
         for gate in gates.all:
             gate.mean.copy_(torch.rand(gate.mean.shape, generator=generator) + 0.5)
             gate.log_variance.copy_(-9 * torch.rand(gate.mean.shape, generator=generator) - 2)
         gates.layers[gone].log_variance.fill_(2.0)
-    total, each = work(model, found, {"inputs": data[0]["inputs"]})
-    made: Any = without_drowned(model, gates, each, within(0.6, total, found, each))
-    assert ef.Design(made.spec).get("backbone.blocks.1").get("mixer") is None
+        gates.width.log_variance[lost] = 2.0
+    batch = {"inputs": data[0]["inputs"]}
+    made: Any = without_drowned(model, gates, batch, 0.4 * flops(on_meta(ef.Design(model.spec)), batch)[""])
+    assert (made.spec.get("width"), made.spec.get("backbone").get("blocks")[1].get("mixer")) == (11, None)
+    assert flops(on_meta(ef.Design(made.spec)), batch)[""] <= 0.4 * flops(on_meta(ef.Design(model.spec)), batch)[""]
     units = {}
     for path in set(found) - {gone}:
-        ranked, kept = gates.units[path].drowned().argsort(), part_units(made, path)
+        ranked, kept = gates.units[path].drowned().argsort(), units_at(made, path).count
         units[path] = torch.zeros(found[path].count).index_fill(0, ranked[:kept], 1.0) * gates.units[path].mean
     layers = {path: gate.mean[0] * (path != gone) for path, gate in gates.layers.items()}
+    stays = torch.ones(16, dtype=torch.bool).index_fill(0, torch.tensor(lost), False)
+
+    def normed(norm: Any, given: Any, _: Tensor) -> Tensor:
+        some = torch.nn.functional.layer_norm(
+            given[0][..., stays], (11,), norm.weight[stays], norm.bias[stays], norm.eps
+        )
+        return torch.zeros_like(given[0]).masked_scatter(stays.expand_as(given[0]), some) * gates.width.mean
+
+    for norm in stream_norms(model, 16):
+        norm.register_forward_hook(normed)
+    assert len(stream_norms(model, 16)) == 5
     with gated(model, units), damped(model, layers):
         close(made(data[0]["inputs"]), model(data[0]["inputs"]))
-    assert sum(map(len, units.values())) - sum(int((each != 0).sum()) for each in units.values()) > 0
+    assert any((each == 0).any() for each in units.values())
 
 
-def part_units(model: Any, path: str) -> int:
-    """How many units a part has."""
-    return model.get_submodule(path).units().count
+def test_dimensions_that_nothing_uses_can_go() -> None:
+    """Those that are zero everywhere, RMS norms being told of fewer; a width that is no axis of a tensor is refused."""
+    gpt = ef.create("gpt", vocabulary=7, width=12, depth=1, heads=2, length=6, seed=0).eval()
+    assert ef.compression.structures.narrowed(gpt, range(12))(torch.arange(6)[None]).equal(gpt(torch.arange(6)[None]))
+    few: Any = ef.compression.structures.narrowed(gpt, [1, 4, 7])
+    assert few.backbone.blocks[0].mixer.qkv.weight.equal(gpt.backbone.blocks[0].mixer.qkv.weight[:, [1, 4, 7]])
+    assert few(torch.arange(6)[None]).shape == (1, 6, 7)
 
 
 def test_vtrans_drowns_a_layer_that_adds_only_noise() -> None:

@@ -6,18 +6,33 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.compression.calibration import Calibration, labelled
-from everyformer.compression.structures import damped, gated, layers_among, leading, prunable, sliced, within, work
-from everyformer.designs import parts_at
+from everyformer.compression.structures import (
+    damped,
+    gated,
+    layers_among,
+    leading,
+    narrowed,
+    prunable,
+    scaled,
+    sliced,
+    stream_norms,
+    units_at,
+    within,
+    work,
+)  # fmt: skip
+from everyformer.designs import design_of, parts_at
 from everyformer.edits import remove
 from everyformer.errors import BadInput
 from everyformer.objectives.base import Objective
 from everyformer.registry import method
+from everyformer.specs import signature
 from everyformer.units import Units
 
 SHARP = 10.0
@@ -73,10 +88,11 @@ def vtrans(
 ) -> nn.Module:
     """A copy of the model with `keep` of its FLOPs, its weights as they were but for the gates that they take over.
 
-    Gated are units, and whole mixers and feedforwards of blocks. The gates alone are trained, as in Faster-VTrans, for `steps`
-    batches in turn: the loss, `strength` times what the gates let through, and a Lagrangian that holds the FLOPs of what is
-    kept to a budget which falls to `keep` in the first half. A layer that is drowned goes, and its norm with it; of the others
-    the units of the budget are the least drowned, at least one of every part. Tune the copy to make up for the rest.
+    Gated are units, whole mixers and feedforwards of blocks, and the dimensions that blocks hand on, these in every norm alike.
+    The gates alone are trained, as in Faster-VTrans, for `steps` batches in turn: the loss, `strength` times what the gates let
+    through, and a Lagrangian that holds the FLOPs of what is kept to a budget which falls to `keep` in the first half. A layer
+    that is drowned goes, and its norm with it; so do drowned dimensions. Of what is left the units of the budget are the least
+    drowned, at least one of every part. Tune the copy to make up for the rest.
     """
     if steps < 1:
         raise BadInput(f"the gates are trained for at least one step; given {steps}")
@@ -85,43 +101,55 @@ def vtrans(
     budget = within(keep, total, found, each)
     size = Size({path: cost / total for path, cost in each.items()}, keep - budget / total)
     gates = trained(model, batches, objective, found, size, keep=keep, steps=steps, lr=lr, strength=strength, seed=seed)
-    return without_drowned(model, gates, each, budget)
+    return without_drowned(model, gates, batches[0], keep * total)
 
 
 @torch.no_grad()
-def without_drowned(model: nn.Module, gates: Gates, each: Mapping[str, float], budget: float) -> nn.Module:
-    """A copy of the model without the drowned layers, with the units that fit the budget, the means of the gates in its weights."""
+def without_drowned(model: nn.Module, gates: Gates, batch: Mapping[str, Tensor], most: float) -> nn.Module:
+    """A copy of the model without the drowned layers and dimensions, with the units that fit `most` FLOPs for this batch, the
+    means of the gates in its weights.
+    """
+    made = copy.deepcopy(model).eval()
+    if gates.width is not None:
+        for norm in stream_norms(made, len(gates.width.mean)):
+            _scale(norm, gates.width.mean)
+        stays = (gates.width.drowned() <= gates.width.drowned().min().clamp(min=0)).nonzero()[:, 0].tolist()
+        made = narrowed(made, stays) if len(stays) < len(gates.width.mean) else made
     gone = [path for path, gate in gates.layers.items() if gate.drowned() > 0]
+    for path in gone:
+        remove(made, path)
     left = {path: gate for path, gate in gates.units.items() if path not in gone}
+    total, each = work(made, {path: units_at(made, path) for path in left}, batch)
+    budget = most - total + sum(each[path] * len(gate.mean) for path, gate in left.items())
     kept = leading({path: -gate.drowned() for path, gate in left.items()}, each, budget)
-    made = sliced(model, kept)
+    made = sliced(made, kept)
     for path, gate in left.items():
         _take_over(made, path, gate.mean[kept[path]])
         if path in gates.layers:
             _damp(made, path, gates.layers[path].mean)
-    for path in gone:
-        remove(made, path)
     return made
 
 
 @dataclass(frozen=True)
 class Gates:
-    """The gates of the units of each part, and those of the parts that are layers of a block."""
+    """The gates of the units of each part, of the parts that are layers of a block, and of the dimensions that norms give."""
 
     units: Mapping[str, Noisy]
     layers: Mapping[str, Noisy]
+    width: Noisy | None = None
 
     @property
     def all(self) -> list[Noisy]:
         """Every one."""
-        return [*self.units.values(), *self.layers.values()]
+        return [*self.units.values(), *self.layers.values(), *([] if self.width is None else [self.width])]
 
     @contextmanager
     def drawn(self, model: nn.Module, generator: torch.Generator) -> Iterator[None]:
         """The model under one draw of all of them."""
         units = {path: gate(generator) for path, gate in self.units.items()}
         layers = {path: gate(generator)[0] for path, gate in self.layers.items()}
-        with gated(model, units), damped(model, layers):
+        wide = torch.ones(1) if self.width is None else self.width(generator)
+        with gated(model, units), damped(model, layers), scaled(stream_norms(model, len(wide)), wide):
             yield
 
 
@@ -133,12 +161,13 @@ class Size:
     rest: float
 
     def left(self, gates: Gates) -> Tensor:
-        """The share that is left, so far as units and the layers that they are in count as kept."""
+        """The share that is left, so far as units, the layers that they are in and the width count as kept."""
         shares = [
             self.each[path] * gate.kept().sum() * (gates.layers[path].kept().sum() if path in gates.layers else 1)
             for path, gate in gates.units.items()
         ]
-        return self.rest + torch.stack(shares).sum()
+        wide = 1.0 if gates.width is None else gates.width.kept().mean()
+        return wide * (self.rest + torch.stack(shares).sum())
 
 
 def trained(
@@ -158,6 +187,7 @@ def trained(
     gates = Gates(
         {path: Noisy(units.count) for path, units in found.items()},
         {path: Noisy(1) for path in layers_among(model, found)},
+        wide(model),
     )
     generator, price = torch.Generator().manual_seed(seed), torch.zeros(2, requires_grad=True)
     learnt = [p for gate in gates.all for p in gate.parameters()]
@@ -174,10 +204,25 @@ def trained(
     return gates
 
 
+def wide(model: nn.Module) -> Noisy | None:
+    """The gates of the width, where a model has one and norms of it."""
+    design = design_of(model)
+    width = design.get("width") if "width" in signature(design.spec.part) else 0
+    return Noisy(width) if stream_norms(model, width) else None
+
+
+def _scale(norm: nn.Module, gates: Float[Tensor, " D"]) -> None:
+    """Put the gates of the width into what a norm multiplies by and adds."""
+    offset: Any = getattr(norm, "offset", 0.0)
+    for each, start in ((norm.weight, offset), (getattr(norm, "bias", None), 0.0)):
+        if isinstance(each, Tensor):
+            each.add_(start).mul_(gates.to(each)).sub_(start)
+
+
 def _take_over(made: nn.Module, path: str, gates: Float[Tensor, " U"]) -> None:
     """Put the gates of the units of a part into the weights that read them."""
     for _, _, part in parts_at(made, path):
-        units: Units = part.units()  # type: ignore[operator]
+        units = part.units()  # type: ignore[operator]
         weight = getattr(part, units.output).weight
         weight[:, units.inputs] *= gates.to(weight)[:, None]
 
