@@ -35,8 +35,6 @@ from everyformer.registry import method
 from everyformer.specs import signature
 from everyformer.units import Units
 
-SHARP = 10.0
-"""How sharply a unit counts as kept or gone while the gates are trained."""
 TINY = 1e-8
 
 
@@ -62,8 +60,8 @@ class Noisy(nn.Module):
         return (1 + self.mean.square() / (self.log_variance.exp() + TINY)).log().sum() / 2
 
     def kept(self) -> Float[Tensor, " U"]:
-        """How far each counts as kept, 0 to 1."""
-        return (-SHARP * self.drowned()).sigmoid()
+        """How far each counts as kept while the gates are trained: mu^2 / (mu^2 + sigma^2)."""
+        return (-self.drowned()).sigmoid()
 
 
 @method(
@@ -81,8 +79,8 @@ def vtrans(
     *,
     keep: float = 0.5,
     steps: int = 200,
-    lr: float = 0.03,
-    strength: float = 1e-4,
+    lr: float = 0.1,
+    strength: float = 1e-2,
     seed: int = 0,
     paths: str = "**.blocks.**",
 ) -> nn.Module:
@@ -93,6 +91,7 @@ def vtrans(
     through, and a Lagrangian that holds the FLOPs of what is kept to a budget which falls to `keep` in the first half. A layer
     that is drowned goes, and its norm with it; so do drowned dimensions. Of what is left the units of the budget are the least
     drowned, at least one of every part. Tune the copy to make up for the rest.
+    The paper's loss also distils from the whole model: give `objectives.Distillation`, taught, for that.
     """
     if steps < 1:
         raise BadInput(f"the gates are trained for at least one step; given {steps}")
