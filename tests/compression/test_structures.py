@@ -17,8 +17,18 @@ import everyformer as ef
 from everyformer.compression.axformer import Search, mean_loss
 from everyformer.compression.importance import influence, sensitivity
 from everyformer.compression.optin import apart, divergence, importance, joined
-from everyformer.compression.structures import allocate, gated, prunable, sliced, within, work
-from everyformer.compression.vtrans import Noisy, Size, trained
+from everyformer.compression.structures import (
+    allocate,
+    damped,
+    gated,
+    prunable,
+    sliced,
+    stream_norms,
+    units_at,
+    within,
+    work,
+)
+from everyformer.compression.vtrans import Gates, Noisy, Size, trained, without_drowned
 from everyformer.costs import flops, on_meta
 from everyformer.objectives import Classification
 from everyformer.objectives.base import Loss
@@ -232,7 +242,7 @@ def test_vtrans_drowns_what_is_not_needed() -> None:
     with torch.no_grad():
         wanted = model(data[0]["inputs"])
     gates = trained(model, data, lambda made, each: off(made, each, wanted), found, size, **options)
-    drowned = gates[MIXER].drowned()
+    drowned = gates.units[MIXER].drowned()
     assert drowned[[0, 3]].min() > drowned[[1, 2]].max()
     gates = Noisy(5)
     with torch.no_grad():
@@ -241,6 +251,66 @@ def test_vtrans_drowns_what_is_not_needed() -> None:
     square, variance = gates.mean.double() ** 2, gates.log_variance.double().exp()
     close(gates.information(), 0.5 * (1 + square / variance).log().sum())
     assert ((gates.drowned() > 0) == (variance > square)).all()
+
+
+def test_vtrans_leaves_out_what_the_gates_leave_nothing_of() -> None:
+    """Without a layer, five dimensions and some units: the same as the whole model under the means of the gates of those kept,
+    its norms taking their statistics from the dimensions that stay.
+    """
+    model, data, gone, lost = vit(), batches(), "backbone.blocks.1.mixer", [0, 3, 4, 9, 15]
+    found, generator = prunable(model, "**.blocks.**"), torch.Generator().manual_seed(1)
+    gates = Gates({path: Noisy(u.count) for path, u in found.items()}, {path: Noisy(1) for path in found}, Noisy(16))
+    with torch.no_grad():
+        for gate in gates.all:
+            gate.mean.copy_(torch.rand(gate.mean.shape, generator=generator) + 0.5)
+            gate.log_variance.copy_(-9 * torch.rand(gate.mean.shape, generator=generator) - 2)
+        gates.layers[gone].log_variance.fill_(2.0)
+        gates.width.log_variance[lost] = 2.0
+    batch = {"inputs": data[0]["inputs"]}
+    made: Any = without_drowned(model, gates, batch, 0.4 * flops(on_meta(ef.Design(model.spec)), batch)[""])
+    assert (made.spec.get("width"), made.spec.get("backbone").get("blocks")[1].get("mixer")) == (11, None)
+    assert flops(on_meta(ef.Design(made.spec)), batch)[""] <= 0.4 * flops(on_meta(ef.Design(model.spec)), batch)[""]
+    units = {}
+    for path in set(found) - {gone}:
+        ranked, kept = gates.units[path].drowned().argsort(), units_at(made, path).count
+        units[path] = torch.zeros(found[path].count).index_fill(0, ranked[:kept], 1.0) * gates.units[path].mean
+    layers = {path: gate.mean[0] * (path != gone) for path, gate in gates.layers.items()}
+    stays = torch.ones(16, dtype=torch.bool).index_fill(0, torch.tensor(lost), False)
+
+    def normed(norm: Any, given: Any, _: Tensor) -> Tensor:
+        some = torch.nn.functional.layer_norm(
+            given[0][..., stays], (11,), norm.weight[stays], norm.bias[stays], norm.eps
+        )
+        return torch.zeros_like(given[0]).masked_scatter(stays.expand_as(given[0]), some) * gates.width.mean
+
+    for norm in stream_norms(model, 16):
+        norm.register_forward_hook(normed)
+    assert len(stream_norms(model, 16)) == 5
+    with gated(model, units), damped(model, layers):
+        close(made(data[0]["inputs"]), model(data[0]["inputs"]))
+    assert any((each == 0).any() for each in units.values())
+
+
+def test_dimensions_that_nothing_uses_can_go() -> None:
+    """Those that are zero everywhere, RMS norms being told of fewer; a width that is no axis of a tensor is refused."""
+    gpt = ef.create("gpt", vocabulary=7, width=12, depth=1, heads=2, length=6, seed=0).eval()
+    assert ef.compression.structures.narrowed(gpt, range(12))(torch.arange(6)[None]).equal(gpt(torch.arange(6)[None]))
+    few: Any = ef.compression.structures.narrowed(gpt, [1, 4, 7])
+    assert few.backbone.blocks[0].mixer.qkv.weight.equal(gpt.backbone.blocks[0].mixer.qkv.weight[:, [1, 4, 7]])
+    assert few(torch.arange(6)[None]).shape == (1, 6, 7)
+
+
+def test_vtrans_drowns_a_layer_that_adds_only_noise() -> None:
+    model, data, layer = vit(), batches(), "backbone.blocks.1.feedforward"
+    with torch.no_grad():
+        for each in model.get_submodule(layer).down.parameters():
+            each.zero_()
+        wanted = model(data[0]["inputs"])
+    found = prunable(model, "**.blocks.**")
+    size = Size(dict.fromkeys(found, 0.0), 1.0)
+    options = {"keep": 1.0, "steps": 100, "lr": 0.1, "strength": 1e-2}
+    gates = trained(model, data, lambda made, each: off(made, each, wanted), found, size, **options)
+    assert gates.layers[layer].drowned() > 0 > max(g.drowned() for path, g in gates.layers.items() if path != layer)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import nn
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import Backbone, Embedding, FeedForward, Head, Norm, Position, Residual
+from everyformer.designs import Design
 from everyformer.heads.pools import Pool
 from everyformer.masks import Causal
 from everyformer.norms.branches import Branch
@@ -383,6 +384,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.Likelihood": ("informer", "series"),
         "objectives.Masks": ("maskformer", "map"),
         "objectives.MarginalSpans": ("fie", "spans"),
+        "objectives.MaskedTarget": ("transformer", "ids"),
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
@@ -405,6 +407,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     design = tiny(system, **words)
     if name == "objectives.Likelihood":
         design = drawing_informer(variates=3, lookback=8, horizon=4, lags=(1, 2), width=16, hidden=16, heads=2, depth=1)
+    if name == "objectives.MaskedTarget":
+        design = Design(spec_of("models.ParallelSeq2Seq"))
     model = model_of(design.swap("head", heads[name]) if name in heads else design)
     batch = example(model, 4)
     generator = torch.Generator().manual_seed(5)
@@ -468,6 +472,8 @@ def test_an_objective_is_a_sum_over_what_it_counts(name: str) -> None:
         objective.teach(*(model_of(tiny(teaching.get(name, "vit")), seed=seed) for seed in teachers))
     if hasattr(objective, "learn"):
         objective.learn(batch["inputs"])
+    if name == "objectives.MaskedTarget":
+        batch["noise"] = torch.rand(4, 17, generator=torch.Generator().manual_seed(4))
     if name == "objectives.Places":
         batch["noise"] = torch.rand(4, 16, generator=torch.Generator().manual_seed(4))
     whole = objective(model, batch)

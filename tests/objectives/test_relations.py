@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 import everyformer as ef
 from everyformer.objectives import HybridDistillation, hybrid_distillation
-from everyformer.objectives.relations import last_attention
+from everyformer.objectives.relations import last_attention, last_tokens
 from support.agreement import close, perturb
 
 SHAPE = {"classes": 3, "image": 8, "patch": 4, "depth": 2, "ratio": 2}
@@ -85,7 +85,51 @@ def test_the_losses_are_as_written(keep: float) -> None:
     assert made.backbone.blocks[0].mixer.qkv.weight.grad.abs().sum() > 0
 
 
+def test_patches_that_a_student_drops_are_in_no_loss() -> None:
+    """Two of four, the first at the start and the other behind the first block: the loss of two patches with those teachers."""
+    features, relations, whole = vit(24, 3, 1), vit(32, 4, 2), student(vit(16, 2, 3), 24)
+    design = ef.designs.design_of(whole)
+    made = whole
+    for path in ("backbone.blocks.1", "backbone.blocks.0"):
+        made = ef.insert(made, path, ef.spec(ef.reduction.Redundant, remove=1))
+    objective = hybrid_distillation(features, relations, alpha=0.7, heads=4)
+    with last_tokens(made) as ends, last_attention(made) as ours:
+        said = made(BATCH["inputs"])
+    stays = ends[0].origin[:, -4:] >= 0
+    assert stays.sum(1).tolist() == [2, 2, 2]
+    told = features.features(BATCH["inputs"]).values[:, 1:]
+    with last_attention(relations) as theirs:
+        relations.features(BATCH["inputs"])
+    wanted = torch.tensor(0.0)
+    for b in range(3):
+        places = stays[b].nonzero()[:, 0].tolist()
+        off = torch.stack([(said[b, k] - plain(told[b, i])).abs() for k, i in enumerate(places)])
+        wanted = wanted + torch.where(off < 1, off**2 / 2, off - 0.5).mean()
+        few = {name: each[b : b + 1, :, -2:] for name, each in ours.items()}
+        other = {name: each[b : b + 1, :, [1 + i for i in places]] for name, each in theirs.items()}
+        wanted = wanted + 0.7 * objective.related(few, other, torch.ones(1, 2, dtype=torch.bool)).sum()
+    close(objective(made, BATCH).total, wanted)
+    plainly = ef.edits.remove(ef.edits.remove(made, "backbone.blocks.2"), "backbone.blocks.0")
+    assert ef.designs.design_of(plainly) == design
+
+
+def test_the_most_redundant_patch_goes_first() -> None:
+    values = torch.tensor([[[1.0, 0, 0], [1, 0.1, 0], [0, 1, 0], [1, 0, 0.1], [0, 0, 1]]])
+    tokens = ef.tokens.Tokens(values, prefix=1)
+    kept = [ef.reduction.Redundant(3, remove=n)(tokens).origin[0].tolist() for n in (1, 2)]
+    unit = torch.nn.functional.normalize(values[0, 1:], dim=-1)
+    first = int((unit @ unit.T).mean(1).argmax())
+    assert kept[0].index(-1) == 1 + first
+    assert sum(each < 0 for each in kept[1]) == 2
+
+
 def test_what_does_not_fit_is_told() -> None:
+    late = ef.insert(student(vit(), 24), "backbone.blocks.2", ef.spec(ef.reduction.Redundant, remove=1))
+    with pytest.raises(ef.DoesNotFit, match="after its last attention"):
+        hybrid_distillation(vit(24, 3), vit())(late, BATCH)
+    mixed = ef.insert(student(vit(), 24), "backbone.blocks.1", ef.spec(ef.reduction.TokenLearner, tokens=2))
+    with pytest.raises(ef.DoesNotFit, match="whose tokens are mixed"):
+        hybrid_distillation(vit(24, 3), vit())(mixed, BATCH)
     with pytest.raises(ef.BadInput, match="heads is at least 1, keep above 0"):
         HybridDistillation(keep=0.0)
     with pytest.raises(ef.EveryformerError, match="has no teachers"):

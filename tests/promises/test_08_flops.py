@@ -319,6 +319,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.LocalInteraction": (lambda n, d: 2 * 18 * n * d, 1.0),
     "mixers.RandomMixing": (lambda n, d: 2 * 16 * 16 * d, 0.0),
     "mixers.SlimAttention": (attention, 2.0),
+    "mixers.FrontedAttention": (attention, 2.0),
     "mixers.FusedAttention": (fused, 1.5),
     "mixers.GatedAttention": (attention, 2.0),
     "mixers.GatedDeltaNet": (lambda n, d: delta(n, d, 1), 1.0),

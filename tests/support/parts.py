@@ -433,6 +433,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "head": ef.spec(ef.heads.TokenHead, vocabulary=VOCABULARY),
     },
     "models.MultiSource": {**_seq2seq, "encoder": (_encoder,)},
+    "models.ParallelSeq2Seq": {
+        **_seq2seq,
+        "decoder": ef.spec(
+            ef.backbones.Encoder, blocks=(_block.but(cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS),)),)
+        ),
+        "lengths": ef.spec(ef.heads.ClassHead, classes=17),
+    },
     "models.Prefixed": {**_seq2seq, "target": _text, "decoder": _encoder},
     "models.ResidualMemory": {
         **_seq2seq,
@@ -452,8 +459,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norm": ef.spec(ef.norms.LayerNorm),
         "scales": (1.0, 0.5),
     },
+    "models.WindowRecurrent": {
+        "width": WIDTH,
+        "embedding": _text,
+        "backbone": ef.spec(
+            ef.backbones.Decoder, blocks=(_block.but(mixer=ef.spec(ef.mixers.FrontedAttention, heads=HEADS)),)
+        ),
+        "head": _seq2seq["head"],
+        "window": 3,
+    },
     "objectives.BackwardCompatible": {"old": 1.0},
     "objectives.ClassesAndWords": {"patch": 4, "words": 6},
+    "objectives.MaskedTarget": {"hidden": 1},
     "objectives.Ranking": {"candidates": 2},
     "objectives.HiddenPixels": {"patch": 4},
     "objectives.HiddenWords": {"patch": 4, "words": 6},

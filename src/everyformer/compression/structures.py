@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from everyformer.backbones import Block
+from everyformer.contracts import FeedForward, Mixer, Norm
 from everyformer.costs import flops
 from everyformer.designs import design_of, matches, parts_at
 from everyformer.edits import keep
-from everyformer.errors import BadInput, UnknownName
+from everyformer.errors import BadInput, DoesNotFit, UnknownName
 from everyformer.objectives.base import LABELS
 from everyformer.registry import Part
 from everyformer.units import Units
@@ -40,6 +42,12 @@ def prunable(model: nn.Module, paths: str) -> dict[str, Units]:
         raise UnknownName("part with heads or hidden units", paths, known)
     _least(model, found)
     return found
+
+
+def units_at(model: nn.Module, path: str) -> Units:
+    """The units of the part at a path."""
+    units: Units = parts_at(model, path)[0][2].units()  # type: ignore[operator]
+    return units
 
 
 def _least(model: nn.Module, found: Mapping[str, Units]) -> Any:
@@ -67,6 +75,31 @@ def gated(model: nn.Module, gates: Scores) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def damped(model: nn.Module, gates: Mapping[str, Float[Tensor, ""]]) -> Iterator[None]:
+    """The model with what these parts add times a gate each, for a while: one at 0 is as if it were not there."""
+    handles = [
+        part.register_forward_hook(lambda _, __, update, gate=gate: update * gate.to(update))
+        for path, gate in gates.items()
+        for _, _, part in parts_at(model, path)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers_among(model: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Those of the paths at which stands a whole layer of a block, that it can be without."""
+    found = []
+    for path in paths:
+        place, _, option = path.rpartition(".")
+        if option in ("mixer", "feedforward") and all(type(each) is Block for _, _, each in parts_at(model, place)):
+            found.append(path)
+    return found
 
 
 def one_off(units: Units, unit: int, model: nn.Module) -> Float[Tensor, " U"]:
@@ -151,3 +184,54 @@ def _kept(scores: Scores, units: list[_Ranked]) -> dict[str, list[int]]:
 def sliced(model: nn.Module, kept: Mapping[str, list[int]]) -> nn.Module:
     """A copy of a model, for use, with these units alone."""
     return keep(copy.deepcopy(model).eval(), kept)
+
+
+def narrowed(model: nn.Module, kept: Sequence[int]) -> nn.Module:
+    """A copy of a model, for use, with these dimensions alone of what its blocks hand on; heads and hidden units stay as many.
+
+    A norm takes its statistics from the dimensions that stay.
+    """
+    design, theirs = design_of(model), model.state_dict()
+    width = design.get("width")
+    for path, each in design.walk():
+        units = [part.units() for _, _, part in parts_at(model, path) if isinstance(part, Part)]
+        if units and units[0] is not None:
+            design = design.swap(path, each.but(**units[0].of(units[0].count)))
+    made: nn.Module = design.set("width", len(kept)).build().eval()
+    with torch.no_grad():
+        for name, mine in made.state_dict().items():
+            mine.copy_(_narrow(theirs[name], mine, width, kept, name))
+    return made.to(next(model.parameters()).device)
+
+
+def _narrow(given: Tensor, wanted: Tensor, width: int, kept: Sequence[int], name: str) -> Tensor:
+    """A tensor with the dimensions that stay, along each axis that is another in the narrower model."""
+    if given.dim() != wanted.dim():
+        raise DoesNotFit("it has other axes in a narrower model, which cannot take its weights", name)
+    index = torch.tensor(list(kept), device=given.device)
+    for axis, (old, new) in enumerate(zip(given.shape, wanted.shape, strict=True)):
+        if old != new and (old, new) != (width, len(kept)):
+            raise DoesNotFit(f"{old} of its numbers would be {new}, and no width of {width} is cut there", name)
+        given = given if old == new else given.index_select(axis, index)
+    return given
+
+
+def stream_norms(model: nn.Module, width: int) -> list[nn.Module]:
+    """The norms of what blocks hand on, those inside of mixers and feedforwards left out."""
+    inside = {each for part in model.modules() if isinstance(part, (Mixer, FeedForward)) for each in part.modules()}
+    return [
+        each
+        for each in model.modules()
+        if isinstance(each, Norm) and each not in inside and getattr(each, "weight", torch.empty(0)).shape == (width,)
+    ]
+
+
+@contextmanager
+def scaled(norms: Iterable[nn.Module], gates: Float[Tensor, " D"]) -> Iterator[None]:
+    """What these norms give times a gate for each dimension, for a while."""
+    handles = [each.register_forward_hook(lambda _, __, values: values * gates.to(values)) for each in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from everyformer.evidence.caches import LENGTH, decoder, finding, held_out, toke
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.evidence.long_decoders import streams
 from everyformer.generation import Chunks, chunkllm
-from everyformer.generation.chunks import attended, best, number, scores
+from everyformer.generation.chunks import apart, attended, best, number, scores, to_chunks
 from everyformer.recipe import load_recipe
 
 
@@ -89,9 +90,8 @@ def chunks_are_found() -> Finding:
     ids, adapters = held_out()[:, :-1], policy().adapters
     ends, layers = line_ends(ids), attended(decoder(), ids)  # type: ignore[arg-type]
     given, chunk = adapters.given(layers), number(ends)
-    of = ((chunk[:, :, None] == chunk[:, None, :]) & ends[:, None, :]).float()
-    told = torch.stack([each.weights().mean(1) for each in layers], 1) @ of[:, None]
-    seen = (ends[:, None, :] & torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril())[:, None].expand_as(told)
+    told, seen = to_chunks(layers, ends)
+    seen = seen.expand_as(told)
     half = (0.5 * seen.sum(-1)).round().long().clamp(min=1)
     wanted = best(told, seen, half[..., None])
     asked = (ends & (chunk > 0))[:, None].expand(told.shape[:3])
@@ -107,3 +107,41 @@ def chunks_are_found() -> Finding:
     figures["ends"] = float(((adapters.ends(given) > 0) == ends).float().mean())
     held = figures["adapters"] > max(0.8, figures["the last"], figures["at random"]) and figures["ends"] > 0.99
     return finding(figures, held, "share of the chunks attended to most that are named, and of tokens right about ends")
+
+
+@evidence(
+    "chunkllm",
+    kind="learns",
+    claim="On held-out text the adapters tell which chunks a layer attends to better than how far back they lie does.",
+)
+@torch.no_grad()
+def better_than_distance() -> Finding:
+    """KL from the attention to the lines before, at the end of each: of the adapters, of the mean attention in training to a line
+    so many back, layer by layer, and of all lines alike.
+    """
+    made: Any = decoder()
+    total, times = torch.zeros(len(policy().adapters.query), LENGTH), torch.zeros(LENGTH)
+    for ids in texts()[0][:8]:
+        told, back, asked = _lines_back(attended(made, ids), line_ends(ids))
+        at = back[asked]
+        total.index_add_(1, at, told.movedim(1, 0)[:, asked])
+        times.index_add_(0, at, torch.ones(len(at)))
+    ids, adapters = held_out()[:, :-1], policy().adapters
+    ends, layers = line_ends(ids), attended(made, ids)
+    given, (told, seen) = adapters.given(layers), to_chunks(layers, ends)
+    _, back, _ = _lines_back(layers, ends)
+    by_distance = ((total + 1e-6) / (times + 1)).log()[:, back].transpose(0, 1)
+    ways = {
+        "adapters": scores(adapters.queries(given), adapters.keys(given)),
+        "distance": by_distance,
+        "all alike": torch.zeros_like(told),
+    }
+    figures = {name: float(apart(told, said, seen, ends)) for name, said in ways.items()}
+    return finding(figures, figures["adapters"] < min(figures["distance"], figures["all alike"]), "nats apart")
+
+
+def _lines_back(layers: Any, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention to lines, how many lines back each is from the end that asks, and where an end asks of one that it sees."""
+    told, seen = to_chunks(layers, ends)
+    chunk = number(ends)
+    return told, (chunk[:, :, None] - chunk[:, None, :]).clamp(min=0), seen[:, 0] & ends[:, :, None]

@@ -2,6 +2,7 @@
 
 from everyformer.generation.beam import GNMT, Beam, Power
 from everyformer.generation.chunks import ChunkAdapters, Chunks, chunkllm
+from everyformer.generation.conditional import Chance, Conditional, condition
 from everyformer.generation.contrastive import Contrastive, contrastive_search
 from everyformer.generation.early_layers import self_speculative, some_layers
 from everyformer.generation.eviction import H2O, TOVA, Keyformer, SnapKV, h2o, keyformer, snapkv, tova
@@ -13,6 +14,7 @@ from everyformer.generation.guidance import Guided, guidance
 from everyformer.generation.hidden_states import Reading, read_optimised
 from everyformer.generation.jacobi import Jacobi, parallel_jacobi
 from everyformer.generation.lookahead import Lookahead, lookahead
+from everyformer.generation.mask_predict import mask_predict
 from everyformer.generation.partition import partition
 from everyformer.generation.policies import AttendedSource, Sinks, streaming_llm
 from everyformer.generation.prompts import fastv
@@ -26,11 +28,11 @@ from everyformer.generation.streams import loss_of_stream, read_stream
 from everyformer.generation.throughput import paces
 
 __all__ = [
-    "AttendedSource", "Beam", "ChunkAdapters", "Chunks", "Constrained", "Contrastive", "GNMT", "Greedy", "Guided",
-    "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI", "Keyformer", "Lookahead", "Power", "Reading", "Sample", "Sinks",
-    "SnapKV", "Speculative", "Staircase", "StopText", "Strategy", "TOVA", "chunkllm", "contrastive_search", "fastv",
-    "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream", "min_p", "next_byte", "paces",
-    "parallel_jacobi", "partition", "read", "read_optimised", "read_stream", "repetition", "self_speculative",
-    "shared_keys", "slim_attention", "snapkv", "some_layers", "streaming_llm", "temperature", "top_k", "top_p",
-    "tova",
+    "AttendedSource", "Beam", "Chance", "ChunkAdapters", "Chunks", "Conditional", "Constrained", "Contrastive", "GNMT",
+    "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI", "Keyformer", "Lookahead", "Power", "Reading",
+    "Sample", "Sinks", "SnapKV", "Speculative", "Staircase", "StopText", "Strategy", "TOVA", "chunkllm", "condition",
+    "contrastive_search", "fastv", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream",
+    "mask_predict", "min_p", "next_byte", "paces", "parallel_jacobi", "partition", "read", "read_optimised",
+    "read_stream", "repetition", "self_speculative", "shared_keys", "slim_attention", "snapkv", "some_layers",
+    "streaming_llm", "temperature", "top_k", "top_p", "tova",
 ]  # fmt: skip

@@ -150,20 +150,37 @@ class Chunks(Policy):
 
 
 def distilled(adapters: ChunkAdapters, layers: Sequence[Attended], ends: Bool[Tensor, "B N"]) -> Tensor:
-    """What the adapters are trained by: BCE of the ends + KL(chunks attended to, chunks that they tell), at every end.
+    """What the adapters are trained by: BCE of the ends + KL(chunks attended to, chunks that they tell), at every end."""
+    given = adapters.given(layers)
+    told, seen = to_chunks(layers, ends)
+    missed = apart(told, scores(adapters.queries(given), adapters.keys(given)), seen, ends)
+    return F.binary_cross_entropy_with_logits(adapters.ends(given), ends.to(given[0].dtype)) + missed
+
+
+def to_chunks(
+    layers: Sequence[Attended], ends: Bool[Tensor, "B N"]
+) -> tuple[Float[Tensor, "B L N M"], Bool[Tensor, "B 1 N M"]]:
+    """How much each token attends to each chunk before it, at the token that ends it, and which those are.
 
     What a chunk is attended to is what its tokens together are, in the mean over the heads of a layer.
     """
-    given, last = adapters.given(layers), ends[:, None, :]
-    chunk = number(ends)
+    chunk, last = number(ends), ends[:, None, :]
     of = (chunk[:, :, None] == chunk[:, None, :]) & last
     seen = last & torch.ones(ends.shape[1], ends.shape[1], dtype=torch.bool, device=ends.device).tril()
-    told = torch.stack([each.weights().mean(1) for each in layers], 1) @ of[:, None].to(given[0].dtype)
-    said = scores(adapters.queries(given), adapters.keys(given))
-    said = said.masked_fill(~seen[:, None], torch.finfo(said.dtype).min).log_softmax(-1)
-    apart = (torch.xlogy(told, told) - told * said).masked_fill(~seen[:, None], 0).sum(-1)
-    apart = apart.masked_select(ends[:, None].expand_as(apart)).mean()
-    return F.binary_cross_entropy_with_logits(adapters.ends(given), ends.to(given[0].dtype)) + apart
+    weights = torch.stack([each.weights().mean(1) for each in layers], 1)
+    return weights @ of[:, None].to(weights.dtype), seen[:, None]
+
+
+def apart(
+    told: Float[Tensor, "B L N M"],
+    said: Float[Tensor, "B L N M"],
+    seen: Bool[Tensor, "B 1 N M"],
+    ends: Bool[Tensor, "B N"],
+) -> Float[Tensor, ""]:
+    """KL(told, softmax of `said` over the chunks seen), the mean over layers and ends."""
+    said = said.masked_fill(~seen, torch.finfo(said.dtype).min).log_softmax(-1)
+    each = (torch.xlogy(told, told) - told * said).masked_fill(~seen, 0).sum(-1)
+    return each.masked_select(ends[:, None].expand_as(each)).mean()
 
 
 @method(

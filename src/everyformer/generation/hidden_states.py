@@ -37,12 +37,14 @@ class Reading:
     authors="Yoshida",
     year=2024,
     arxiv="2408.16241",
-    idea="Hidden state optimisation: after each piece of a text one gradient step on the keys and values held of those before it.",
+    idea="Four additions to a trained model: a vector of the windows before, targets filled in at once, gradient steps on the "
+    "keys and values held while a text is read, and beam search for texts with a property.",
 )
 def read_optimised(model: Model, ids: Int[Tensor, "B M"], *, chunk: int = 16, lr: float = 1e-3) -> Reading:
     """Read a text piece by piece; the loss of each moves what the cache holds of the pieces before, by Adam's first step.
 
-    No weight changes, and no token's loss knows of a later one. `lr` of 0 is plain reading.
+    No weight changes, and no token's loss knows of a later one. `lr` of 0 is plain reading. The other three of the thesis are
+    `models.window_recurrence`, `models.parallel_seq2seq` with `mask_predict`, and `Conditional`.
     """
     if chunk < 1 or lr < 0 or ids.shape[1] < 2:
         raise BadInput(

@@ -37,6 +37,7 @@ from everyformer.mixers.features import (
 )
 from everyformer.mixers.fixed_point import FixedPointAttention
 from everyformer.mixers.fourier import FourierMixer
+from everyformer.mixers.fronted import FrontedAttention
 from everyformer.mixers.fused import FusedAttention
 from everyformer.mixers.gated_attention import GatedAttention
 from everyformer.mixers.gated_convolution import GatedConvolution
@@ -90,9 +91,9 @@ __all__ = [
     "CrossCorrelation", "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "Difference",
     "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention", "ExactSearch",
     "FactorAttention", "FaissSearch", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention",
-    "FlatCross", "FourierFeatures", "FourierMixer", "FusedAttention", "GatedAttention", "GatedConvolution",
-    "GatedDeltaNet", "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal", "Hamburger",
-    "HashFeatures", "HierarchicalCross", "Hyena", "Identity", "Inception", "IndependentDirections",
+    "FlatCross", "FourierFeatures", "FourierMixer", "FrontedAttention", "FusedAttention", "GatedAttention",
+    "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal",
+    "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity", "Inception", "IndependentDirections",
     "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention", "LatentAttention",
     "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention",
     "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",

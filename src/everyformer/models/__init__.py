@@ -12,6 +12,7 @@ from everyformer.models.forecaster import Forecaster
 from everyformer.models.long_source import LongSource, pruning_unlimiformer, unlimiformer
 from everyformer.models.masked import MaskedAutoencoder
 from everyformer.models.model import Model
+from everyformer.models.parallel import ParallelSeq2Seq
 from everyformer.models.prefixed import Prefixed
 from everyformer.models.residual_memory import ResidualMemory, residual_memory
 from everyformer.models.scaling import DeviationScale, MeanScale, NoScale
@@ -22,12 +23,14 @@ from everyformer.models.towers import BiasedTowers, TwoTowers
 from everyformer.models.two_decoders import TwoDecoders
 from everyformer.models.unpadded import Unpadded, unpadded
 from everyformer.models.visual import frozen_glyphs
-from everyformer.models.warm import SharedSeq2Seq, bert2bert
+from everyformer.models.warm import SharedSeq2Seq, bert2bert, parallel_seq2seq
+from everyformer.models.windows import WindowRecurrent, window_recurrence
 
 __all__ = [
     "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody",
     "Forecaster", "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal",
-    "Prefixed", "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders", "TwoTowers",
-    "Unpadded", "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs", "pruning_unlimiformer",
-    "residual_memory", "thresholds_for", "unlimiformer", "unpadded",
+    "ParallelSeq2Seq", "Prefixed", "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders",
+    "TwoTowers", "Unpadded", "WindowRecurrent", "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs",
+    "parallel_seq2seq", "pruning_unlimiformer", "residual_memory", "thresholds_for", "unlimiformer", "unpadded",
+    "window_recurrence",
 ]  # fmt: skip

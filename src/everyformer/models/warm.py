@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -11,13 +12,15 @@ from everyformer.backbones import Block, Encoder
 from everyformer.designs import Design, design_of
 from everyformer.edits import insert, resize
 from everyformer.errors import DoesNotFit
-from everyformer.heads import TokenHead
-from everyformer.masks import Causal
+from everyformer.heads import ClassHead, TokenHead
+from everyformer.heads.pools import Mean
+from everyformer.masks import Causal, Full, Mask
 from everyformer.mixers import CrossAttention
 from everyformer.models.model import Model
+from everyformer.models.parallel import ParallelSeq2Seq
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.registry import method, part
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 
 @part("models")
@@ -61,40 +64,55 @@ def bert2bert(
     """
     if shared and decoder is not None:
         raise DoesNotFit("halves that share their weights begin as one model; give no decoder", "decoder")
-    source, target = design_of(encoder), copy.deepcopy(decoder or encoder)
+    if shared:
+        return begun(SharedSeq2Seq, encoder, encoder, Causal(), seed=seed, target=None)
+    return begun(Seq2Seq, encoder, decoder or encoder, Causal(), seed=seed)
+
+
+def parallel_seq2seq(
+    encoder: Model, decoder: Model | None = None, *, longest: int = 128, seed: int | None = None
+) -> ParallelSeq2Seq:
+    """An encoder-decoder that fills in all of a target at once, both halves of which begin as a masked language model
+    (Yoshida, 2024): only the cross-attention, and the head that tells the length, up to `longest`, are new.
+
+    Train it by `objectives.MaskedTarget`, and let it write by `generation.mask_predict`.
+    """
+    lengths = spec(ClassHead, classes=longest + 1, pool=spec(Mean))
+    return begun(ParallelSeq2Seq, encoder, decoder or encoder, Full(), seed=seed, lengths=lengths)
+
+
+S = TypeVar("S", bound=Seq2Seq)
+
+
+def begun(part: Callable[..., S], encoder: Model, decoder: Model, mask: Mask, *, seed: int | None, **options: Any) -> S:
+    """An encoder-decoder of two trained models, with new cross-attention in each block of the decoder, which is under `mask`."""
+    source, begins = design_of(encoder), copy.deepcopy(decoder)
     check(source, "encoder")
-    check(design_of(target), "decoder")
-    if not isinstance(target.head, TokenHead):
-        raise DoesNotFit(f"a decoder needs a head of tokens; this has {type(target.head).__name__}", "decoder.head")
+    check(design_of(begins), "decoder")
+    if not isinstance(begins.head, TokenHead):
+        raise DoesNotFit(f"a decoder needs a head of tokens; this has {type(begins.head).__name__}", "decoder.head")
     width = source.get("width")
-    if design_of(target).get("width") != width:
-        raise DoesNotFit(f"halves of width {width} and {design_of(target).get('width')}; take two as wide", "decoder")
-    for i, block in enumerate(design_of(target).get("backbone.blocks")):
+    if design_of(begins).get("width") != width:
+        raise DoesNotFit(f"halves of width {width} and {design_of(begins).get('width')}; take two as wide", "decoder")
+    for i, block in enumerate(design_of(begins).get("backbone.blocks")):
         if block.part is not Block:
             raise DoesNotFit(f"cross-attention goes into a Block; here is {block.name}", f"decoder.blocks.{i}")
         mixer = block.get("mixer")
         cross = spec(CrossAttention, heads=mixer.get("heads"), bias=mixer.get("bias"))
-        insert(target, f"backbone.blocks.{i}.cross.0", cross, seed=None if seed is None else seed + i)
-    resize(target, "backbone.mask", Causal(), seed=seed)
-    wanted = design_of(target)
-    made: Seq2Seq = Design(
-        spec(
-            SharedSeq2Seq if shared else Seq2Seq,
-            width=width,
-            source=source.get("embedding"),
-            encoder=source.get("backbone"),
-            target=None if shared else wanted.get("embedding"),
-            decoder=wanted.get("backbone"),
-            head=wanted.get("head"),
-            start=wanted.get("start"),
-        ),
-        "bert2bert",
-    ).build(seed=seed)
+        insert(begins, f"backbone.blocks.{i}.cross.0", cross, seed=None if seed is None else seed + i)
+    resize(begins, "backbone.mask", mask, seed=seed)
+    wanted = design_of(begins)
+    whole = {
+        "width": width, "source": source.get("embedding"), "encoder": source.get("backbone"),
+        "target": wanted.get("embedding"), "decoder": wanted.get("backbone"), "head": wanted.get("head"),
+        "start": wanted.get("start"), **options,
+    }  # fmt: skip
+    made: S = Design(Spec(part, whole), "bert2bert").build(seed=seed)
     made.source.load_state_dict(encoder.embedding.state_dict())
     made.encoder.load_state_dict(encoder.backbone.state_dict())
-    made.into.load_state_dict(target.embedding.state_dict())
-    made.decoder.load_state_dict(target.backbone.state_dict())
-    made.head.load_state_dict(target.head.state_dict())
+    made.into.load_state_dict(begins.embedding.state_dict())
+    made.decoder.load_state_dict(begins.backbone.state_dict())
+    made.head.load_state_dict(begins.head.state_dict())
     return made
 
 

@@ -14,7 +14,9 @@ from everyformer.contracts import Mixer
 from everyformer.errors import BadInput, DoesNotFit, EveryformerError
 from everyformer.models import Model
 from everyformer.objectives.base import Loss, Objective, answer
+from everyformer.reduction.pruning import alike
 from everyformer.registry import method, part
+from everyformer.tokens import Tokens, spread
 
 NAMES = ("queries", "keys", "values")
 
@@ -25,8 +27,10 @@ class HybridDistillation(Objective):
 
     The student's answer for each patch, a linear map of it (`heads.CellHead`), against the features of the first teacher
     without mean and scale: smooth L1. The last attention of student and second teacher, cut into `heads` of equal number:
-    KL of softmax(Q K^T / sqrt(d)) and of softmax(V V^T / sqrt(d)), mean over heads and tokens. Of the patches the share
-    `keep` counts, those least like all others to the first teacher. All are means over a sample.
+    KL of softmax(Q K^T / sqrt(d)) and of softmax(V V^T / sqrt(d)), mean over heads and tokens. All are means over a sample.
+
+    Only the patches count that a student with prunings in it has left at its end: `reduction.Redundant` after some of its blocks
+    drops them step by step. Of these the share `keep` counts, those least like all others to the first teacher.
     """
 
     def __init__(self, *, alpha: float = 1.0, heads: int = 4, keep: float = 1.0) -> None:
@@ -52,13 +56,17 @@ class HybridDistillation(Objective):
             wanted = tokens.values[:, tokens.prefix :].float()
             with last_attention(relations) as theirs:
                 relations.features(batch["inputs"])
-        with last_attention(model) as ours:
+        with last_attention(model) as ours, last_tokens(model) as ends:
             said = answer(model, {"inputs": batch["inputs"]})
-        if said.shape != wanted.shape:
+        stays = left(ends[0], wanted.shape[:2])
+        if said.ndim != 3 or said.shape[1:] != (int(stays[0].sum()), wanted.shape[2]):
             raise DoesNotFit(
                 f"the teacher has features {tuple(wanted.shape)}, and the student says {tuple(said.shape)}", "head"
             )
-        kept = unlike(wanted, self.keep)
+        if ours["queries"].shape[2] != ends[0].count:
+            raise DoesNotFit("a student drops tokens after its last attention; drop them before", "backbone")
+        kept, said = unlike(wanted, self.keep, stays), spread(said.flatten(0, 1)[None], stays)
+        ours = {name: _spread_patches(each, stays) for name, each in ours.items()}
         near = F.smooth_l1_loss(said.float(), F.layer_norm(wanted, wanted.shape[-1:]), reduction="none").mean(-1)
         losses = (near * kept).sum(1) / kept.sum(1) + self.alpha * self.related(ours, theirs, kept)
         return Loss(losses.sum(), torch.tensor(len(losses), device=losses.device))
@@ -111,12 +119,41 @@ def last_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def unlike(features: Float[Tensor, "B N D"], keep: float) -> Bool[Tensor, "B N"]:
-    """The share of tokens that are least like all others, by their mean cosine."""
-    unit = F.normalize(features, dim=-1)
-    like = (unit @ unit.mT).mean(-1)
-    count = max(1, round(keep * like.shape[1]))
-    return torch.zeros_like(like, dtype=torch.bool).scatter_(1, like.topk(count, largest=False).indices, True)
+@contextmanager
+def last_tokens(model: nn.Module) -> Iterator[list[Tokens]]:
+    """What the backbone of a pass gave."""
+    found: list[Tokens] = []
+    body = next(each for each in model.modules() if isinstance(each, Model)).backbone
+    handle = body.register_forward_hook(lambda _, __, tokens: found.append(tokens))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def left(tokens: Tokens, shape: tuple[int, ...]) -> Bool[Tensor, "B N"]:
+    """Which of the patches are still there, of so many."""
+    if tokens.origin is None:
+        return torch.ones(shape, dtype=torch.bool, device=tokens.values.device)
+    if tokens.origin.is_floating_point():
+        raise DoesNotFit(
+            "a student whose tokens are mixed has none for a patch of its own; use reductions that prune", "backbone"
+        )
+    return tokens.origin[:, -shape[1] :] >= 0
+
+
+def _spread_patches(heads: Float[Tensor, "B H M K"], stays: Bool[Tensor, "B N"]) -> Float[Tensor, "B H N K"]:
+    """What is known of the patches that are left, where all stood."""
+    count = int(stays[0].sum())
+    patches = heads.transpose(1, 2)[:, -count:]
+    return spread(patches.flatten(0, 1)[None], stays).transpose(1, 2)
+
+
+def unlike(features: Float[Tensor, "B N D"], keep: float, among: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
+    """The share of the tokens among which they are that are least like all of them."""
+    like = alike(features, among).masked_fill(~among, torch.inf)
+    count = max(1, round(keep * int(among[0].sum())))
+    return torch.zeros_like(among).scatter_(1, like.topk(count, largest=False).indices, True)
 
 
 @method(

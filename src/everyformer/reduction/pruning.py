@@ -111,6 +111,23 @@ class Patchout(Step):
 
 
 @part("reduction")
+class Redundant(Pruner):
+    """Those go that are most like all others, by their mean cosine: at several depths, the progressive masking of redundant
+    tokens (Shi et al., Hybrid Distillation, 2023).
+    """
+
+    def scores(self, tokens: Tokens, context: Context) -> Float[Tensor, "B N"]:
+        """How unlike each is to the others."""
+        return -alike(tokens.values, free(tokens))
+
+
+def alike(values: Float[Tensor, "B N D"], among: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """The mean cosine of each token with those among which it is."""
+    unit = F.normalize(values.float(), dim=-1)
+    return (unit @ unit.mT).masked_fill(~among[:, None], 0).sum(-1) / among.sum(1, keepdim=True).clamp(min=1)
+
+
+@part("reduction")
 class ClassAttention(Pruner):
     """Those stay that the class token attends to most, or all tokens where there is none (Liang et al., EViT, 2022,
     section 3.2, without its fused token).

@@ -1,10 +1,12 @@
-"""A trained run made faster on its own data: which reduction or rounding loses least for the time it saves."""
+"""A trained run made faster on its own data: what loses least for the time it saves, of fewer tokens, fewer bits and no padding."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -16,8 +18,8 @@ from everyformer.compression import int8, smoothquant
 from everyformer.costs import flops, on_meta
 from everyformer.data import Task, find_task
 from everyformer.data.decoding import changed
-from everyformer.designs import design_of
-from everyformer.errors import BadInput, DoesNotFit
+from everyformer.designs import Design, design_of
+from everyformer.errors import BadInput, DoesNotFit, UnknownName
 from everyformer.heads import ClassHead
 from everyformer.reduction import (
     ClassAttention,
@@ -55,20 +57,39 @@ class Try:
     """Times as fast as the model itself, in processor time; below 1: slower."""
     flops: float
     """Share of the model's FLOPs."""
+    milliseconds: float = 0.0
+    """Of the processor, for the batch that was timed."""
     refused: str = ""
     """Why it was not tried, where it was not."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the data that go with it."""
 
 
 def tried(
     run: Run, task: Task, *, budget: float, split: str = "valid", batch: int = 32
 ) -> Iterator[tuple[Try, nn.Module]]:
-    """Every reduction at FLOPs falling to `budget` times the model's, and products in 8 bits, with the model that each gives."""
+    """Texts without padding, every reduction at FLOPs falling to `budget` times the model's, and products in 8 bits, with the
+    model that each gives.
+    """
     if not 0 < budget < 1:
         raise BadInput(f"a budget is a share of what the model costs now, between 0 and 1; given {budget}")
     model, design = run.model, design_of(run.model)
     at_once = inputs(task, split, batch)
     plain = task.evaluate(model, split).metrics[task.metric]
-    yield Try("as it is", 1.0, plain, 0.0, 1.0, 1.0), model
+
+    def measured(name: str, keep: float, made: nn.Module, cost: float, on: Task, **data: Any) -> tuple[Try, nn.Module]:
+        metric = on.evaluate(made, split).metrics[on.metric]
+        needed, before = seconds(made, inputs(on, split, batch)), seconds(model, at_once)
+        lose = lost(plain, metric, task.better)
+        return Try(name, keep, metric, lose, before / needed, cost, 1000 * needed, data=data), made
+
+    yield Try("as it is", 1.0, plain, 0.0, 1.0, 1.0, 1000 * seconds(model, at_once)), model
+    without = packed(task, split)
+    if without is not None:
+        try:
+            yield measured("Packed", 1.0, model, real_share(design, at_once), without, packed=True)
+        except UnknownName as error:
+            yield Try("Packed", 1.0, plain, 0.0, 1.0, 1.0, refused=str(error)), model
     whole = flops(on_meta(design))[""]
     for part in TRAINING_FREE:
         for share in ((1 + 2 * budget) / 3, budget):
@@ -78,15 +99,47 @@ def tried(
             except DoesNotFit as error:
                 yield Try(part.__name__, share, plain, 0.0, 1.0, 1.0, refused=str(error)), model
                 break
-            metric = task.evaluate(made, split).metrics[task.metric]
-            speed = seconds(model, at_once) / seconds(made, at_once)
             cost = flops(on_meta(design_of(made)))[""] / whole
-            yield Try(part.__name__, new.get("keep"), metric, lost(plain, metric, task.better), speed, cost), made
+            yield measured(part.__name__, new.get("keep"), made, cost, task)
     for name, method in METHODS.items():
-        made = method(model, calibration(task, SAMPLES))
-        metric = task.evaluate(made, split).metrics[task.metric]
-        speed = seconds(model, at_once) / seconds(made, at_once)
-        yield Try(name, 1.0, metric, lost(plain, metric, task.better), speed, 1.0), made
+        yield measured(name, 1.0, method(model, calibration(task, SAMPLES)), 1.0, task)
+
+
+def share_of(budget: str, model: nn.Module, at_once: Mapping[str, Tensor]) -> float:
+    """A budget as a share of the time that the model takes: '0.6' is one, '12ms' is processor milliseconds for the batch."""
+    found = re.fullmatch(r"([0-9.]+) *(ms)?", budget)
+    if found is None or found[1].count(".") > 1 or found[1] == ".":
+        raise BadInput(f"a budget is a share of the time, such as 0.6, or milliseconds, such as 12ms; given '{budget}'")
+    if found[2] is None:
+        return float(found[1])
+    takes = 1000 * seconds(model, at_once)
+    if not 0 < float(found[1]) < takes:
+        raise BadInput(
+            f"the model takes {takes:.3g} ms for a batch; give a budget above 0 and below that; given {budget}"
+        )
+    return float(found[1]) / takes
+
+
+def packed(task: Task, split: str) -> Task | None:
+    """The task with its texts one after the other, where it can put them so, does not yet, and they are of different lengths."""
+    if getattr(task.options, "packed", True) or len({*(task.costs(split) or ())}) < 2:
+        return None
+    return with_data(task, packed=True)
+
+
+def with_data(task: Task, **options: Any) -> Task:
+    """The task with other options of its data, which was read already."""
+    made = copy.copy(task)
+    made.options = dataclasses.replace(task.options, **options)
+    return made
+
+
+def real_share(design: Design, padded: Mapping[str, Tensor]) -> float:
+    """The FLOPs of the texts of a batch one by one, as a share of those of the padded batch."""
+    ids, model = padded["inputs"], on_meta(design)
+    lengths = padded["mask"].sum(1).tolist() if "mask" in padded else [ids.shape[1]] * len(ids)
+    one = {n: flops(model, {"inputs": ids[:1, :n]})[""] for n in {*lengths, ids.shape[1]}}
+    return sum(one[n] for n in lengths) / (one[ids.shape[1]] * len(ids))
 
 
 def best(found: list[tuple[Try, nn.Module]], *, budget: float, max_loss: float) -> tuple[Try, nn.Module] | None:
@@ -132,10 +185,20 @@ def data_of(run: Run, path: str | None) -> Task:
     return find_task(run.recipe.task).open(**data)
 
 
-def keep_as(run: Run, model: nn.Module, folder: Path, *, decoding: Mapping[str, Any] | None = None, **said: Any) -> Run:
+def keep_as(
+    run: Run,
+    model: nn.Module,
+    folder: Path,
+    *,
+    decoding: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    **said: Any,
+) -> Run:
     """A run of its own: the recipe and transforms of `run`, with this model; `said` is added to the result.
 
-    `decoding` changes single options of the recipe's.
+    `decoding` and `data` change single options of the recipe's.
     """
-    recipe = dataclasses.replace(run.recipe, decoding=changed(run.recipe.decoding, decoding or {}))
-    return save_whole(folder, recipe, run.task, model, {**run.result, **said})
+    recipe = dataclasses.replace(
+        run.recipe, decoding=changed(run.recipe.decoding, decoding or {}), data={**run.recipe.data, **(data or {})}
+    )
+    return save_whole(folder, recipe, with_data(run.task, **(data or {})), model, {**run.result, **said})
