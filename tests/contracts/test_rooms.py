@@ -392,6 +392,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.SelfTaughtSlots": ("spot-object-centric", "none"),
         "objectives.ScaleInvariant": ("glpdepth", "depth"),
         "objectives.SequenceToSequence": ("transformer", "ids"),
+        "objectives.ViewSynthesis": ("lka-monodepth", "views"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
     words = {"objectives.HiddenWords": {"visual_words": 6}, "objectives.HiddenCodes": {"vocabulary": None}}.get(
         name, {}
@@ -427,6 +428,10 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"][..., 5:] = -100
         batch["labels"][0, 0, 6] = batch["labels"][3, 2, 5] = 1
         batch["labels"][1, 1, 5] = 0
+    elif labels == "views":
+        batch["labels"] = torch.rand(4, 3, 3, 32, 32, generator=generator)
+        batch["poses"] = torch.eye(3, 4) + torch.randn(4, 2, 3, 4, generator=generator) * 0.02
+        batch["lens"] = torch.tensor([[30.0, 0, 16], [0, 30, 14], [0, 0, 1]]).expand(4, 3, 3)
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
     elif labels == "spans":

@@ -312,6 +312,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="slots", steps=(ef.spec(ef.scores.Noted),)),),
         ),
     },
+    "heads.DepthByScales": {"block": _block.but(mixer=ef.spec(ef.mixers.Depthwise)), "hidden": (16, 8), "factor": 2},
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
     "heads.UnwarpedUShaped": {"classes": 3, "hidden": (16, 8)},

@@ -359,6 +359,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "hidden": 16,
     },
     "rwkv": {"vocabulary": 20, "width": 32, "depth": 2},
+    "lka-monodepth": {key: value for key, value in {**_SPATIAL, "hidden": (16, 8)}.items() if key != "classes"},
     "segformer": _SPATIAL,
     "segformer-segmentation": {**_SPATIAL, "hidden": 16},
     "segmenter": {**_PICTURES, "patch": 4, "head_depth": 1},

@@ -24,13 +24,14 @@ from everyformer.objectives.slots import RebuiltCells, SelfTaughtSlots
 from everyformer.objectives.sounds import HiddenCodes
 from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
+from everyformer.objectives.views import ViewSynthesis
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
-    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords",
-    "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks",
-    "MatchingTexts", "NextToken", "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "Rebuilding",
-    "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning",
-    "TokenPruning", "hybrid_distillation",
+    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords", "HybridDistillation",
+    "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts", "NextToken",
+    "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "Rebuilding", "RebuiltCells",
+    "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning",
+    "ViewSynthesis", "hybrid_distillation",
 ]  # fmt: skip
