@@ -386,6 +386,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
+        "objectives.PixelsAndTraits": ("weedsense", "traits"),
         "objectives.PixelClasses": ("segmenter", "map"),
         "objectives.PolicyGradient": ("transformer", "ids"),
         "objectives.RebuiltCells": ("spot-object-centric", "none"),
@@ -432,6 +433,11 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"] = torch.rand(4, 3, 3, 32, 32, generator=generator)
         batch["poses"] = torch.eye(3, 4) + torch.randn(4, 2, 3, 4, generator=generator) * 0.02
         batch["lens"] = torch.tensor([[30.0, 0, 16], [0, 30, 14], [0, 0, 1]]).expand(4, 3, 3)
+    elif labels == "traits":
+        batch["labels"] = torch.randint(0, 3, (4, 32, 32), generator=generator)
+        batch["labels"][1, :5] = -100
+        batch["figure"] = torch.rand(4, generator=generator)
+        batch["stage"] = torch.tensor([0, 3, -100, 1])
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
     elif labels == "spans":

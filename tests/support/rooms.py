@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everyformer.backbones.bilateral import Join
 from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.interleaved import Round
@@ -179,6 +180,9 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return part(coarse, shared.replace(levels={nn.Identity(): each for each in (whole, coarse)}))
     if isinstance(part, Upsampling):
         return part(as_map(whole), as_map(whole).tanh())
+    if isinstance(part, Join):
+        deep = as_tokens(as_map(whole)[:, :, ::4, ::4].tanh()) if whole.grid else whole.update(whole.values.tanh())
+        return part(whole, deep).values
     if isinstance(part, Pixels):
         cells, looked = part([as_map(whole), as_map(whole)[:, :, ::2, ::2]], shared)
         return torch.cat([each.flatten(1) for each in (cells, *looked)], 1)

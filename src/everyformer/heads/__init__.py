@@ -43,17 +43,18 @@ from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
 from everyformer.heads.spans import SpanHead, answers, spans
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
+from everyformer.heads.traits import DeepMaps, FigureAndClass, Shuffled
 from everyformer.heads.upsampling import Bilinear, Convex, Upsampling, convex
 
 __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "Bilinear", "BoxQueries", "CellHead",
-    "ClassHead", "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "Convex", "DepthByScales",
-    "DistilledHead", "ExpertClasses", "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Interactions",
-    "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries", "LevelsTogether",
-    "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "MaskedQueries", "MaskedStates",
-    "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead",
-    "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled", "ReassembledClasses", "Rebuilt", "Refined",
-    "SelectiveFusion", "SlotAttention", "SlotMasks", "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead",
-    "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped", "UnwarpedUShaped", "Upsampling", "WideHead",
-    "WordsBeside", "XVector", "answers", "convex", "spans",
+    "ClassHead", "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "Convex", "DeepMaps",
+    "DepthByScales", "DistilledHead", "ExpertClasses", "FigureAndClass", "FirstAndMean", "FirstToken", "ForecastHead",
+    "FutureHead", "Interactions", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries",
+    "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "MaskedQueries",
+    "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels",
+    "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled", "ReassembledClasses",
+    "Rebuilt", "Refined", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks", "SoftClusterQueries",
+    "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped",
+    "UnwarpedUShaped", "Upsampling", "WideHead", "WordsBeside", "XVector", "answers", "convex", "spans",
 ]  # fmt: skip

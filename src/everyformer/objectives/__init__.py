@@ -24,6 +24,7 @@ from everyformer.objectives.slots import RebuiltCells, SelfTaughtSlots
 from everyformer.objectives.sounds import HiddenCodes
 from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
+from everyformer.objectives.traits import PixelsAndTraits
 from everyformer.objectives.views import ViewSynthesis
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
     "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords", "HybridDistillation",
     "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedToken", "Masks", "MatchingTexts", "NextToken",
-    "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "Rebuilding", "RebuiltCells",
-    "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning",
-    "ViewSynthesis", "hybrid_distillation",
+    "Objective", "PixelClasses", "PixelsAndTraits", "Places", "PolicyGradient", "Ranking", "Rebuilding",
+    "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning",
+    "TokenPruning", "ViewSynthesis", "hybrid_distillation",
 ]  # fmt: skip
