@@ -150,9 +150,11 @@ def test_a_position_does_something_where_it_stands(name: str) -> None:
                 part.stands_in(place)
 
 
-@pytest.mark.parametrize("name", [n for n in of(Position, "positions") if n != "positions.ConvPlaces"])
+@pytest.mark.parametrize(
+    "name", [n for n in of(Position, "positions") if n not in ("positions.ConvPlaces", "positions.HeatPlaces")]
+)
 def test_a_position_goes_by_places_and_not_by_values(name: str) -> None:
-    """But for one that hears from its neighbours where it stands."""
+    """But for those that hear from the values where or by what they stand."""
     part, whole = make(name), tokens(grid=True)
     other = whole.update(whole.values * 3)
     if "embedding" in part.stands.split():
@@ -366,6 +368,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.EachPair": ("clip", "none"),
         "objectives.HardDistillation": ("vit", "classes"),
         "objectives.HiddenCodes": ("wav2vec2", "none"),
+        "objectives.HeatBoxes": ("hmpe", "boxes"),
         "objectives.HiddenPixels": ("vit-mae", "none"),
         "objectives.HiddenWords": ("beit", "none"),
         "objectives.HybridDistillation": ("vit", "none"),

@@ -324,6 +324,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "heads.FigureAndClass": {"classes": 3, "body": _block, "hidden": WIDTH, "widths": (24, 16)},
     "heads.Shuffled": {"classes": 3, "hidden": 16, "factor": 2},
+    "heads.HeatQueries": {
+        "classes": 3,
+        "queries": 5,
+        "hidden": WIDTH,
+        "encoder": _block.but(
+            mixer=ef.spec(ef.mixers.PlacedAttention, places=ef.spec(ef.positions.Carried), heads=HEADS)
+        ),
+        "body": _asking.but(cross=(_asking.get("cross")[0].but(memory_places=ef.spec(ef.positions.Carried)),)),
+        "norm": ef.spec(ef.norms.LayerNorm),
+    },
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},
     "heads.UnwarpedUShaped": {"classes": 3, "hidden": (16, 8)},

@@ -214,6 +214,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "i3d": {"classes": 3, "mels": 12, "frames": 20, "width": 32, "hidden": 48, "depth": 2, "heads": 4},
     "identityformer": {**_PYRAMID, "widths": (16, 32)},
     "inceptive-transformer": {**_TEXT, "hidden": 48, "length": 16, "classes": 3},
+    "hmpe": {
+        "classes": 3,
+        "image": 32,
+        "stem": 4,
+        "convs": (1, 1),
+        "width": 16,
+        "depth": 1,
+        "decoder_depth": 2,
+        "heads": 2,
+        "hidden": 24,
+        "queries": 5,
+    },
     "informer": {
         "lookback": 12,
         "horizon": 4,

@@ -11,6 +11,7 @@ from everyformer.heads.distributions import NegativeBinomialHead, NormalHead, St
 from everyformer.heads.experts import ExpertClasses
 from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
+from everyformer.heads.heat import HeatQueries
 from everyformer.heads.interactions import Interactions
 from everyformer.heads.maps import (
     AttentiveDecoder,
@@ -50,11 +51,11 @@ __all__ = [
     "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "Bilinear", "BoxQueries", "CellHead",
     "ClassHead", "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "Convex", "DeepMaps",
     "DepthByScales", "DistilledHead", "ExpertClasses", "FigureAndClass", "FirstAndMean", "FirstToken", "ForecastHead",
-    "FutureHead", "Interactions", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots", "LevelQueries",
-    "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer", "MaskedQueries",
-    "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels",
-    "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled", "ReassembledClasses",
-    "Rebuilt", "Refined", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks", "SoftClusterQueries",
-    "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead", "UShaped",
-    "UnwarpedUShaped", "Upsampling", "WideHead", "WordsBeside", "XVector", "answers", "convex", "spans",
+    "FutureHead", "HeatQueries", "Interactions", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots",
+    "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer",
+    "MaskedQueries", "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead",
+    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
+    "ReassembledClasses", "Rebuilt", "Refined", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks",
+    "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
+    "UShaped", "UnwarpedUShaped", "Upsampling", "WideHead", "WordsBeside", "XVector", "answers", "convex", "spans",
 ]  # fmt: skip
