@@ -18,6 +18,16 @@ from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens, take
 
 
+class _Bent(nn.Conv2d):
+    """A convolution whose taps stand off their places."""
+
+    def forward(  # type: ignore[override]
+        self, cells: Float[Tensor, "B D Y X"], offsets: Float[Tensor, "B E Y X"]
+    ) -> Float[Tensor, "B D Y X"]:
+        """The map; `offsets` are rows and columns of each tap."""
+        return deformed(cells, offsets, self.weight)
+
+
 class LineSnake(nn.Module):
     """The sum of a row, of a column, and of both as snakes, whose taps each stand up to a cell beside the one before (Qi et
     al., DSCNet, 2023, section 3.1, for the snakes).
@@ -29,7 +39,7 @@ class LineSnake(nn.Module):
         self.row = nn.Conv2d(width, width, (1, kernel), padding=(0, kernel // 2))
         self.column = nn.Conv2d(width, width, (kernel, 1), padding=(kernel // 2, 0))
         self.bend = nn.Conv2d(width, 2 * (kernel - 1), 3, padding=1)
-        self.snakes = nn.ModuleList(nn.Conv2d(width, width, side, bias=False) for side in ((1, kernel), (kernel, 1)))
+        self.snakes = nn.ModuleList(_Bent(width, width, side, bias=False) for side in ((1, kernel), (kernel, 1)))
 
     def forward(self, cells: Float[Tensor, "B D Y X"]) -> Float[Tensor, "B D Y X"]:
         """The map."""
@@ -40,7 +50,7 @@ class LineSnake(nn.Module):
             offsets = torch.stack(
                 (aside, torch.zeros_like(aside)) if axis == 0 else (torch.zeros_like(aside), aside), 2
             )
-            total = total + deformed(cells, offsets.flatten(1, 2), snake.weight)
+            total = total + snake(cells, offsets.flatten(1, 2))
         return total
 
 
