@@ -332,6 +332,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             mixer=ef.spec(ef.mixers.PlacedAttention, places=ef.spec(ef.positions.Carried), heads=HEADS)
         ),
         "body": _asking.but(cross=(_asking.get("cross")[0].but(memory_places=ef.spec(ef.positions.Carried)),)),
+        "places": ef.spec(ef.positions.HeatPlaces),
         "norm": ef.spec(ef.norms.LayerNorm),
     },
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},

@@ -76,7 +76,7 @@ def _learnt(weights: tuple[float, float, float]) -> nn.Module:
 def _figures(*tasks: str) -> dict[str, Any]:
     """What a model that has learnt these tasks together says of plants that it has not seen, and what it costs."""
     first, second, third = (sum(_TASKS[each][i] for each in tasks) for i in range(3))
-    model = _learnt((first, second, third))
+    model: Any = _learnt((first, second, third))
     pictures, classes, heights, stages = _plants(_TEST)
     heads = {"pixels": model.head.head.head, "traits": model.head.head.beside[0]}
     asked = [head for head in heads if (head == "pixels") == ("pixels" in tasks) or len(tasks) > 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,11 @@ def _learnt(design: Design) -> nn.Module:
 @cache
 def _figures(of: str) -> dict[str, float]:
     """The errors on rooms that were not seen: of the design, or of it without one of its parts."""
-    exchanged = {"whole": {}, "no gate": {"head.block.mixer": None}, "bilinear": {"head.up": spec(ef.heads.Bilinear)}}
+    exchanged: dict[str, dict[str, Any]] = {
+        "whole": {},
+        "no gate": {"head.block.mixer": None},
+        "bilinear": {"head.up": spec(ef.heads.Bilinear)},
+    }
     design = _design()
     for path, other in exchanged[of].items():
         design = design.set(path, other)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.context import Context
-from everyformer.contracts import Backbone, MapHead, Norm
+from everyformer.contracts import Backbone, MapHead, Norm, Position
 from everyformer.convolution import ConvNorm, deformed, resized
 from everyformer.grids import as_tokens
 from everyformer.heads.queries import CELLS, Perceptron
-from everyformer.positions.heat import HeatPlaces
 from everyformer.registry import part
-from everyformer.specs import Spec, spec
+from everyformer.specs import Spec
 from everyformer.tokens import Tokens, take
 
 
@@ -56,7 +57,7 @@ class LineSnake(nn.Module):
 
 @part("heads")
 class HeatQueries(MapHead):
-    """Cells of all levels, whose `places` say how hot they are, through `encoder`, and queries that begin at the peaks of the
+    """Cells of all levels, whose `places` (`positions.HeatPlaces`) say how hot they are, through `encoder`, and queries that begin at the peaks of the
     heat through `body`, which reads the cells as the memory "cells"; each says a class, or none, and a box around where it began
     (Zeng, HMPE, 2025).
 
@@ -74,7 +75,7 @@ class HeatQueries(MapHead):
         encoder: Spec[Backbone],
         body: Spec[Backbone],
         norm: Spec[Norm],
-        places: Spec[HeatPlaces] = spec(HeatPlaces),  # noqa: B008
+        places: Spec[Position],
         queries: int = 300,
         hidden: int = 256,
         levels: tuple[int, ...] | None = None,
@@ -83,7 +84,7 @@ class HeatQueries(MapHead):
         self.classes, self.queries = classes, queries
         self.project = nn.ModuleList(ConvNorm(width, hidden, kernel=1) for width in self.widths)
         self.lines = nn.ModuleList(LineSnake(hidden) for _ in self.widths)
-        self.places: HeatPlaces = self.make("places", places, hidden)
+        self.places: Any = self.make("places", places, hidden)
         self.level = nn.Embedding(len(self.widths), hidden)
         self.fuse = nn.Conv2d(len(self.widths), 1, 1)
         self.encoder: Backbone = self.make("encoder", encoder, hidden)

@@ -13,7 +13,7 @@ from everyformer.heads import BoxQueries, ClassQueries, HeatQueries
 from everyformer.mixers import PlacedAttention, PlacedCrossAttention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PostNorm
-from everyformer.positions import Carried, ScaledSinusoidal
+from everyformer.positions import Carried, HeatPlaces, ScaledSinusoidal
 from everyformer.published.pyramids import residual_stages
 from everyformer.published.upon import upon
 from everyformer.registry import system
@@ -140,6 +140,6 @@ def hmpe(
     blocks = tuple(block.but(cross=(cells.but(memory_places=carried),)) for block in body.get("blocks"))
     head = spec(
         HeatQueries, classes=classes, encoder=encoder, body=body.but(blocks=blocks), norm=design.get("head.norm"),
-        queries=queries, hidden=width, levels=levels,
+        places=spec(HeatPlaces), queries=queries, hidden=width, levels=levels,
     )  # fmt: skip
     return design.set("backbone.stages", tuple(convolutions)).set("head", head)
