@@ -123,7 +123,7 @@ class HeatQueries(MapHead):
             }  # fmt: skip
         return self.told(layers[-1], begin)
 
-    def chosen(self, heats: list[Float[Tensor, "B 1 Y X"]], values: Float[Tensor, "B M D"]) -> Int[Tensor, "B N"]:
+    def chosen(self, heats: list[Float[Tensor, "B 1 _ _"]], values: Float[Tensor, "B M D"]) -> Int[Tensor, "B N"]:
         """The cells at which queries begin."""
         peaks = torch.cat([(each * (each == F.max_pool2d(each, 3, 1, 1))).flatten(1) for each in heats], 1)
         likely = self.classify(self.norm(values)).softmax(-1)[..., :-1].amax(-1)
