@@ -151,9 +151,11 @@ def test_a_position_does_something_where_it_stands(name: str) -> None:
                 part.stands_in(place)
 
 
-@pytest.mark.parametrize("name", [n for n in of(Position, "positions") if n != "positions.ConvPlaces"])
+@pytest.mark.parametrize(
+    "name", [n for n in of(Position, "positions") if n not in ("positions.ConvPlaces", "positions.HeatPlaces")]
+)
 def test_a_position_goes_by_places_and_not_by_values(name: str) -> None:
-    """But for one that hears from its neighbours where it stands."""
+    """But for those that hear from the values where or by what they stand."""
     part, whole = make(name), tokens(grid=True)
     other = whole.update(whole.values * 3)
     if "embedding" in part.stands.split():
@@ -367,6 +369,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.EachPair": ("clip", "none"),
         "objectives.HardDistillation": ("vit", "classes"),
         "objectives.HiddenCodes": ("wav2vec2", "none"),
+        "objectives.HeatBoxes": ("hmpe", "boxes"),
         "objectives.HiddenPixels": ("vit-mae", "none"),
         "objectives.HiddenWords": ("beit", "none"),
         "objectives.HybridDistillation": ("vit", "none"),
@@ -388,12 +391,14 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.MaskedToken": ("bert", "ids"),
         "objectives.MatchingTexts": ("bert", "none"),
         "objectives.NextToken": ("gpt", "ids"),
+        "objectives.PixelsAndTraits": ("weedsense", "traits"),
         "objectives.PixelClasses": ("segmenter", "map"),
         "objectives.PolicyGradient": ("transformer", "ids"),
         "objectives.RebuiltCells": ("spot-object-centric", "none"),
         "objectives.SelfTaughtSlots": ("spot-object-centric", "none"),
         "objectives.ScaleInvariant": ("glpdepth", "depth"),
         "objectives.SequenceToSequence": ("transformer", "ids"),
+        "objectives.ViewSynthesis": ("lka-monodepth", "views"),
     }.get(name) or pytest.fail(f"{name} has no case: add one to shared_case in {__file__}")
     words = {"objectives.HiddenWords": {"visual_words": 6}, "objectives.HiddenCodes": {"vocabulary": None}}.get(
         name, {}
@@ -431,6 +436,15 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"][..., 5:] = -100
         batch["labels"][0, 0, 6] = batch["labels"][3, 2, 5] = 1
         batch["labels"][1, 1, 5] = 0
+    elif labels == "views":
+        batch["labels"] = torch.rand(4, 3, 3, 32, 32, generator=generator)
+        batch["poses"] = torch.eye(3, 4) + torch.randn(4, 2, 3, 4, generator=generator) * 0.02
+        batch["lens"] = torch.tensor([[30.0, 0, 16], [0, 30, 14], [0, 0, 1]]).expand(4, 3, 3)
+    elif labels == "traits":
+        batch["labels"] = torch.randint(0, 3, (4, 32, 32), generator=generator)
+        batch["labels"][1, :5] = -100
+        batch["figure"] = torch.rand(4, generator=generator)
+        batch["stage"] = torch.tensor([0, 3, -100, 1])
     elif labels == "series":
         batch["labels"] = torch.randn(4, 4, 3, generator=generator)
     elif labels == "spans":

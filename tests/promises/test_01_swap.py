@@ -22,7 +22,9 @@ BACKBONES = [
     if issubclass(spec_of(name).part, Backbone) and not getattr(spec_of(name).part, "leads", 0)
 ]
 """Text has no leading tokens."""
-GRIDDED = {f"positions.{name}" for name in ("FourierGrid", "LearnedAxes", "LearnedGrid", "ScaledSinusoidal")}
+GRIDDED = {
+    f"positions.{name}" for name in ("FourierGrid", "HeatPlaces", "LearnedAxes", "LearnedGrid", "ScaledSinusoidal")
+}
 """Positions that ask for rows and columns."""
 ATTENTION = ef.spec(ef.mixers.Attention, heads=HEADS)
 

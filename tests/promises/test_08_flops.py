@@ -327,6 +327,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.GlobalLocal": (window, 1.03),
     "mixers.Hyena": (hyena, 1.015),
     "mixers.LabelledGlobalLocal": (lambda n, d: window(n, d) + 2 * n * d * (3 * d + 2 * 3 + 3), 1.03),
+    "mixers.LargeKernel": (lambda n, d: n * (3 * 2 * d * d + 2 * (25 + 49) * d), 1.0),
     "mixers.LatentAttention": (latent, 2.0),
     "mixers.LinearAttention": (linear, 1.0),
     "mixers.Linformer": (linformer, 1.0),

@@ -16,8 +16,8 @@ from everyformer.training.precision import choose
 from support.rooms import example
 from support.systems import model_of, systems, tiny
 
-DISCRETE = {"ecoformer", "ia-red2", "informer", "mask2former", "memoryformer", "reformer", "spiking-lmuformer"}
-"""Systems whose parts choose by a sign or a threshold, so that rounding chooses something else."""
+DISCRETE = {"ecoformer", "hmpe", "ia-red2", "informer", "mask2former", "memoryformer", "reformer", "spiking-lmuformer"}
+"""Systems whose parts choose by a sign, a threshold or a rank, so that rounding chooses something else."""
 
 
 @pytest.mark.parametrize(

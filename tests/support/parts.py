@@ -109,6 +109,11 @@ _by_levels = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.AdaptiveLoop": {"blocks": (_block,), "times": 3, "bias": -1.0},
     "backbones.Apart": {"body": _block},
+    "backbones.Bilateral": {
+        "stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2,
+        "detail": _block,
+        "join": ef.spec(ef.backbones.Added),
+    },
     "backbones.BranchedBlock": {
         "mixers": (ef.spec(ef.mixers.Attention, heads=HEADS),) * 2,
         "feedforwards": (ef.spec(ef.feedforward.MLP, hidden=48),) * 2,
@@ -311,6 +316,24 @@ OPTIONS: dict[str, dict[str, Any]] = {
             mixer=ef.spec(ef.mixers.Attention, heads=HEADS, mask=Causal()),
             cross=(ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="slots", steps=(ef.spec(ef.scores.Noted),)),),
         ),
+    },
+    "heads.DepthByScales": {"block": _block.but(mixer=ef.spec(ef.mixers.Depthwise)), "hidden": (16, 8), "factor": 2},
+    "heads.DeepMaps": {
+        "head": ef.spec(ef.heads.LinearDecoder, classes=3),
+        "beside": (ef.spec(ef.heads.Shuffled, classes=3, hidden=8, factor=1),),
+    },
+    "heads.FigureAndClass": {"classes": 3, "body": _block, "hidden": WIDTH, "widths": (24, 16)},
+    "heads.Shuffled": {"classes": 3, "hidden": 16, "factor": 2},
+    "heads.HeatQueries": {
+        "classes": 3,
+        "queries": 5,
+        "hidden": WIDTH,
+        "encoder": _block.but(
+            mixer=ef.spec(ef.mixers.PlacedAttention, places=ef.spec(ef.positions.Carried), heads=HEADS)
+        ),
+        "body": _asking.but(cross=(_asking.get("cross")[0].but(memory_places=ef.spec(ef.positions.Carried)),)),
+        "places": ef.spec(ef.positions.HeatPlaces),
+        "norm": ef.spec(ef.norms.LayerNorm),
     },
     "heads.UPerHead": {"classes": 3, "hidden": 16, "pools": (1, 2)},
     "heads.UShaped": {"classes": 3, "hidden": (16, 8)},

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everyformer.backbones.bilateral import Join
 from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.interleaved import Round
@@ -33,6 +34,7 @@ from everyformer.embeddings.tables import Table
 from everyformer.grids import as_map, as_tokens
 from everyformer.heads.pixels import Pixels
 from everyformer.heads.pools import Pool
+from everyformer.heads.upsampling import Upsampling
 from everyformer.mixers import Directions, FeatureMap
 from everyformer.mixers.attended import Attended
 from everyformer.mixers.lowering import Lowered
@@ -176,6 +178,11 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         if part.leads:
             whole, coarse = (lead(each, each.values[0, : part.leads]) for each in (whole.replace(prefix=0), coarse))
         return part(coarse, shared.replace(levels={nn.Identity(): each for each in (whole, coarse)}))
+    if isinstance(part, Upsampling):
+        return part(as_map(whole), as_map(whole).tanh())
+    if isinstance(part, Join):
+        deep = as_tokens(as_map(whole)[:, :, ::4, ::4].tanh()) if whole.grid else whole.update(whole.values.tanh())
+        return part(whole, deep).values
     if isinstance(part, Pixels):
         cells, looked = part([as_map(whole), as_map(whole)[:, :, ::2, ::2]], shared)
         return torch.cat([each.flatten(1) for each in (cells, *looked)], 1)

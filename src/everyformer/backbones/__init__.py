@@ -1,6 +1,7 @@
 """Blocks and the bodies made of them."""
 
 from everyformer.backbones.aspect import widened
+from everyformer.backbones.bilateral import Added, Bilateral, ContextEmbedding, ConvRow, Guided, StemBlock
 from everyformer.backbones.blocks import Block, ParallelBlock
 from everyformer.backbones.branched import BranchedBlock
 from everyformer.backbones.chunks import Chunked, DynamicChunks, FixedChunks, MarkedChunks
@@ -41,16 +42,18 @@ from everyformer.backbones.transitions import (
     StridedBottleneck,
     Thinning,
 )
+from everyformer.backbones.universal import UniversalBottlenecks
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Apart", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked", "ClassBlock",
-    "CoScale", "ConvMerging", "ConvPair", "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging",
-    "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused",
-    "HaltingEncoder", "Injection", "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop",
-    "MarkedChunks", "MeanMerging", "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging",
-    "Pervasive", "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "RememberingStage", "ResidualMerging",
-    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled",
-    "Stage", "StandardBottlenecks", "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal",
-    "WarpedPair", "WordBlock", "fold", "vcc", "widened",
+    "AdaptiveLoop", "Added", "Apart", "Bilateral", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked",
+    "ClassBlock", "CoScale", "ContextEmbedding", "ConvMerging", "ConvPair", "ConvRow", "Decoder", "DeformableMerging",
+    "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores",
+    "FixedChunks", "FreeLatent", "Fused", "Guided", "HaltingEncoder", "Injection", "Interleaved", "Landmarks",
+    "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "MeanMerging", "Multiscale", "PairedBlock",
+    "ParallelBlock", "PassingClassBlock", "PatchMerging", "Pervasive", "PrioritisedBlock", "Project", "Pyramid",
+    "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible", "ReversibleBlock", "Round", "ScaleLayer",
+    "Sentences", "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks", "StemBlock",
+    "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal", "UniversalBottlenecks", "WarpedPair",
+    "WordBlock", "fold", "vcc", "widened",
 ]  # fmt: skip

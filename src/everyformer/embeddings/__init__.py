@@ -8,6 +8,7 @@ from everyformer.embeddings.image import ActivatedPatches, AnchoredPatches, Fine
 from everyformer.embeddings.masked import MaskedPatches, MaskedWaves, SeenPatches
 from everyformer.embeddings.passages import Passages
 from everyformer.embeddings.patterns import Patterns
+from everyformer.embeddings.pixels import RawPixels
 from everyformer.embeddings.quadtree import QuadPatches
 from everyformer.embeddings.relations import PairPatches
 from everyformer.embeddings.resnet import ResidualStem, StandardStem
@@ -23,8 +24,8 @@ __all__ = [
     "ActivatedPatches", "AnchoredPatches", "BinaryFilters", "Bytes", "ConvStem", "ConvSteps", "DomainText",
     "FinePatches", "FixedVectors", "FrameConvs", "HalvingStem", "MarkedText", "MaskedPatches", "MaskedWaves",
     "NormedPatches", "OverlapPatches", "PairPatches", "PairStem", "Passages", "PatchWords", "Patches",
-    "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RealFilters", "ResidualPatches", "ResidualStem",
-    "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText",
-    "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken",
-    "Variates", "WaveConvs",
+    "PatchesOfWords", "PatchwiseStem", "Patterns", "QuadPatches", "RawPixels", "RealFilters", "ResidualPatches",
+    "ResidualStem", "SeenPatches", "SpectrogramConvs", "SpectrogramFrames", "SpectrogramPatches", "SpelledText",
+    "SpikingFrameConvs", "StandardStem", "StridedStem", "Text", "TiedText", "TimeSteps", "TokensToToken", "Variates",
+    "WaveConvs",
 ]  # fmt: skip

@@ -5,12 +5,13 @@ from everyformer.heads.classes import ClassHead, MLPHead, PoolHead, WideHead
 from everyformer.heads.clusters import ClusterQueries, SoftClusterQueries
 from everyformer.heads.codes import CodePredictor, ProductQuantizer
 from everyformer.heads.compatible import BasisTransforms
-from everyformer.heads.depths import Reassembled, ReassembledClasses, SelectiveFusion
+from everyformer.heads.depths import DepthByScales, Reassembled, ReassembledClasses, SelectiveFusion
 from everyformer.heads.distilled import DistilledHead
 from everyformer.heads.distributions import NegativeBinomialHead, NormalHead, StudentTHead
 from everyformer.heads.experts import ExpertClasses
 from everyformer.heads.forecast import ForecastHead, StepHead
 from everyformer.heads.future import FutureHead
+from everyformer.heads.heat import HeatQueries
 from everyformer.heads.interactions import Interactions
 from everyformer.heads.maps import (
     AttentiveDecoder,
@@ -43,16 +44,18 @@ from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
 from everyformer.heads.spans import SpanHead, answers, spans
 from everyformer.heads.speakers import XVector
 from everyformer.heads.tokens import CellHead, Narrow, Refined, TiedHead, TokenHead, Transform
+from everyformer.heads.traits import DeepMaps, FigureAndClass, Shuffled
+from everyformer.heads.upsampling import Bilinear, Convex, Upsampling, convex
 
 __all__ = [
-    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "BoxQueries", "CellHead", "ClassHead",
-    "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "DistilledHead", "ExpertClasses",
-    "FirstAndMean", "FirstToken", "ForecastHead", "FutureHead", "Interactions", "Largest", "LastToken", "LeadingMean",
-    "LeadingMix", "LearnedSlots", "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead",
-    "MaskQueries", "MaskTransformer", "MaskedQueries", "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels",
-    "Narrow", "NegativeBinomialHead", "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool",
-    "ProductQuantizer", "Queries", "Reassembled", "ReassembledClasses", "Rebuilt", "Refined", "SelectiveFusion",
-    "SlotAttention", "SlotMasks", "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead",
-    "TokenHead", "Transform", "UPerHead", "UShaped", "UnwarpedUShaped", "WideHead", "WordsBeside", "XVector",
-    "answers", "spans",
+    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "Bilinear", "BoxQueries", "CellHead",
+    "ClassHead", "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "Convex", "DeepMaps",
+    "DepthByScales", "DistilledHead", "ExpertClasses", "FigureAndClass", "FirstAndMean", "FirstToken", "ForecastHead",
+    "FutureHead", "HeatQueries", "Interactions", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots",
+    "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer",
+    "MaskedQueries", "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead",
+    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
+    "ReassembledClasses", "Rebuilt", "Refined", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks",
+    "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
+    "UShaped", "UnwarpedUShaped", "Upsampling", "WideHead", "WordsBeside", "XVector", "answers", "convex", "spans",
 ]  # fmt: skip

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from everyformer.activations import activation as activation_named
 from everyformer.context import Context
-from everyformer.contracts import MapHead
+from everyformer.contracts import Backbone, MapHead
 from everyformer.convolution import ConvNorm, resized
 from everyformer.dropout import Dropout
 from everyformer.errors import BadInput
-from everyformer.grids import as_map
+from everyformer.grids import as_map, as_tokens
+from everyformer.heads.upsampling import Convex, Upsampling
 from everyformer.registry import part
+from everyformer.specs import Spec, spec
 from everyformer.tokens import Tokens
 
 
@@ -70,6 +72,68 @@ class _Gates(nn.Module):
         """The weighed sum."""
         first, second = self.convs(torch.cat((local, below), 1)).sigmoid().chunk(2, 1)
         return local * first + below * second
+
+
+@part("heads")
+class DepthByScales(MapHead):
+    """From the last level up, each time twice as fine by `up`, a convolution of that and the level of that grid beside it, then
+    `block`; on each of these grids the inverse depth, of which the finest is made as fine as the picture by `up` again
+    (Xiang et al., 2024, whose decoder has a large kernel attention for its block; the range as in Godard et al.,
+    Monodepth2, 2019, section 3.4).
+
+    `hidden` are the widths on the way, `factor` is how much finer the picture is than the finest level. Depth is `nearest`
+    to `max_depth`. Noted as `inverse` (L, B, Y, X) are the inverse depths of all grids, the finest first, as fine as the
+    picture.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        block: Spec[Backbone],
+        up: Spec[Upsampling] = spec(Convex),  # noqa: B008
+        hidden: tuple[int, ...] = (256, 128, 64, 32),
+        factor: int = 4,
+        nearest: float = 0.1,
+        max_depth: float = 100.0,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(widths, levels)
+        if len(hidden) != len(self.widths):
+            raise ValueError(f"{len(self.widths)} levels; give a width on the way for each, not hidden={hidden}")
+        if not 0 < nearest < max_depth:
+            raise ValueError(f"depth is above 0 and below max_depth={max_depth}; given nearest={nearest}")
+        self.nearest, self.max_depth = nearest, max_depth
+        below = (0, *hidden)
+        self.enter = nn.ModuleList(
+            ConvNorm(width + beside, to) for width, beside, to in zip(reversed(self.widths), below, hidden)
+        )
+        self.block = nn.ModuleList(self.make("block", block, to) for to in hidden)
+        steps = zip(hidden, (*[2] * (len(hidden) - 1), factor), strict=True)
+        self.up = nn.ModuleList(self.make("up", up, width, times) for width, times in steps)
+        self.inverse = nn.ModuleList(nn.Conv2d(to, 1, 3, padding=1) for to in hidden)
+
+    def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B 1 Y X"]:
+        """The depth of each pixel."""
+        cells: Tensor | None = None
+        said = []
+        for i, each in enumerate(reversed(self.maps(tokens, context))):
+            given = each
+            if cells is not None:
+                given = torch.cat((each, resized(self.up[i - 1](cells, cells), each.shape[2:])), 1)
+            cells = as_map(self.block[i](as_tokens(self.enter[i](given)), Context()))
+            said.append(self.between(self.inverse[i](cells)))
+        assert cells is not None
+        finest = self.up[-1](said[-1], cells)
+        if context is not None and context.notes is not None:
+            coarser = [resized(each, finest.shape[2:]) for each in said[-2::-1]]
+            context.notes["inverse"] = torch.cat((finest, *coarser), 1).transpose(0, 1)
+        return 1 / finest
+
+    def between(self, logits: Float[Tensor, "B 1 Y X"]) -> Float[Tensor, "B 1 Y X"]:
+        """Inverse depths between those of the farthest and of the nearest."""
+        far, near = 1 / self.max_depth, 1 / self.nearest
+        return far + (near - far) * logits.sigmoid()
 
 
 class Reassembling(MapHead):

@@ -47,6 +47,7 @@ from everyformer.mixers.hyena import Hyena
 from everyformer.mixers.identity import Identity
 from everyformer.mixers.inception import Inception
 from everyformer.mixers.landmarks import LandmarkAttention
+from everyformer.mixers.large_kernel import LargeKernel
 from everyformer.mixers.latent import LatentAttention
 from everyformer.mixers.lean import lean_attention
 from everyformer.mixers.legendre import LegendreMemory
@@ -94,7 +95,7 @@ __all__ = [
     "FlatCross", "FourierFeatures", "FourierMixer", "FrontedAttention", "FusedAttention", "GatedAttention",
     "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal",
     "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity", "Inception", "IndependentDirections",
-    "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention", "LatentAttention",
+    "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention", "LargeKernel", "LatentAttention",
     "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention",
     "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",
     "PairedAttention", "ParallelCross", "PartialAttention", "PartialCrossAttention", "PlacedAttention",

@@ -10,6 +10,7 @@ from everyformer.objectives.depth import ScaleInvariant
 from everyformer.objectives.distillation import AlignedDistillation, Distillation, HardDistillation
 from everyformer.objectives.experts import ExpertGroups
 from everyformer.objectives.future import FutureTokens
+from everyformer.objectives.heat import HeatBoxes
 from everyformer.objectives.interactions import Interactions
 from everyformer.objectives.pictures import ClassesAndWords, HiddenPixels, HiddenWords, Places
 from everyformer.objectives.pixels import DeepPixelClasses, PixelClasses
@@ -25,13 +26,15 @@ from everyformer.objectives.sounds import HiddenCodes
 from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.targets import MaskedTarget
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
+from everyformer.objectives.traits import PixelsAndTraits
+from everyformer.objectives.views import ViewSynthesis
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
-    "Forecast", "FutureTokens", "HardDistillation", "HiddenCodes", "HiddenPixels", "HiddenWords", "HybridDistillation",
-    "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedTarget", "MaskedToken", "Masks", "MatchingTexts",
-    "NextToken", "Objective", "PixelClasses", "Places", "PolicyGradient", "Ranking", "Rebuilding", "RebuiltCells",
-    "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning", "TokenPruning",
-    "hybrid_distillation",
+    "Forecast", "FutureTokens", "HardDistillation", "HeatBoxes", "HiddenCodes", "HiddenPixels", "HiddenWords",
+    "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedTarget", "MaskedToken", "Masks",
+    "MatchingTexts", "NextToken", "Objective", "PixelClasses", "PixelsAndTraits", "Places", "PolicyGradient", "Ranking",
+    "Rebuilding", "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence",
+    "SourcePruning", "TokenPruning", "ViewSynthesis", "hybrid_distillation",
 ]  # fmt: skip

@@ -56,7 +56,13 @@ class Boxes(_Sets):
         said = answer(model, {**batch, "context": context}).float()
         layers = [*(context.notes or {}).get("layers", ()), said]
         total = torch.stack([self.one(each.float(), batch[LABELS]).sum() for each in layers]).sum()
-        return Loss(total, torch.tensor(len(said), device=said.device))
+        return Loss(
+            total + self.beside(context.notes or {}, batch[LABELS]), torch.tensor(len(said), device=said.device)
+        )
+
+    def beside(self, notes: Mapping[str, Tensor], labels: Float[Tensor, "B T 5"]) -> Tensor | float:
+        """What else a head is trained by, summed over the samples."""
+        return 0.0
 
     def one(self, said: Float[Tensor, "B N E"], labels: Float[Tensor, "B T 5"]) -> Float[Tensor, " B"]:
         """The loss of each sample by the answers of one layer."""

@@ -8,14 +8,15 @@ from everyformer.positions.combined import Combined
 from everyformer.positions.conv import ConvPlaces
 from everyformer.positions.fourier import FourierGrid, ScaledSinusoidal
 from everyformer.positions.grid import LeadingGrid, LogGrid, RelativeGrid
+from everyformer.positions.heat import HeatPlaces
 from everyformer.positions.manhattan import ManhattanDecay
 from everyformer.positions.raster import RasterSinusoidal
 from everyformer.positions.relative import Relative, RelativeWaves
 from everyformer.positions.rotary import Rotary, RotaryGrid
 
 __all__ = [
-    "ALiBi", "Axial", "Buckets", "Carried", "Combined", "ConvPlaces", "FourierGrid", "HarmonicALiBi", "LeadingGrid",
-    "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal", "Relative",
-    "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "ScaledSinusoidal", "Sinusoidal", "SinusoidalGrid",
-    "SinusoidalHalves",
+    "ALiBi", "Axial", "Buckets", "Carried", "Combined", "ConvPlaces", "FourierGrid", "HarmonicALiBi", "HeatPlaces",
+    "LeadingGrid", "Learned", "LearnedAxes", "LearnedGrid", "LogGrid", "ManhattanDecay", "RasterSinusoidal",
+    "Relative", "RelativeGrid", "RelativeWaves", "Rotary", "RotaryGrid", "ScaledSinusoidal", "Sinusoidal",
+    "SinusoidalGrid", "SinusoidalHalves",
 ]  # fmt: skip

@@ -1,9 +1,14 @@
-"""Designs that say how far away each pixel is: GLPN (Kim et al., 2022) and DPT (Ranftl et al., 2021)."""
+"""Designs that say how far away each pixel is: GLPN (Kim et al., 2022), DPT (Ranftl et al., 2021), and one that learns it from
+other views alone (Xiang et al., 2024).
+"""
 
 from __future__ import annotations
 
+from everyformer.backbones import Block
 from everyformer.designs import Design
-from everyformer.heads import Reassembled, SelectiveFusion
+from everyformer.heads import DepthByScales, Reassembled, SelectiveFusion
+from everyformer.mixers import ConvMLP, LargeKernel
+from everyformer.norms import BatchNorm, PreNorm
 from everyformer.published.pvt import MIT, segformer
 from everyformer.published.upon import upon
 from everyformer.published.vit import vit
@@ -54,3 +59,38 @@ def dpt(
     """Section 3 with the readout "project": the answer is as fine as the picture where a patch has 16 pixels a side."""
     head = spec(Reassembled, hidden=hidden, factors=factors, fused=fused, levels=levels)
     return design.remove("backbone.norm").set("head", head)
+
+
+@system(
+    "lka-monodepth",
+    title="Self-supervised Monocular Depth Estimation with Large Kernel Attention",
+    authors="Xiang et al.",
+    year=2024,
+    arxiv="2409.17895",
+    idea="Depth learnt from how other views look, by a decoder whose gates see far without leaving the plane, and learned up-sampling.",
+    tasks=("depth",),
+    default="b1",
+    sizes={"b1": {"depths": (2, 2, 2, 2)}},
+)
+@upon(segformer, fixed={"classes": 1}, widths=MIT)
+def lka_monodepth(
+    design: Design,
+    *,
+    hidden: tuple[int, ...] = (256, 128, 64, 32),
+    kernel: int = 5,
+    spread: int = 7,
+    apart: int = 3,
+    ratio: float = 4.0,
+    nearest: float = 0.1,
+    max_depth: float = 100.0,
+) -> Design:
+    """Train it by `objectives.ViewSynthesis`, the poses of the other views known where the paper has a second network say them.
+
+    The decoder's parts are the paper's, large kernel attention and an up-sampling that is learnt; no code is published, and
+    the encoder (here SegFormer's, there HRNet), the widths and that the up-sampling is RAFT's are this library's reading.
+    """
+    mixer = spec(LargeKernel, kernel=kernel, spread=spread, apart=apart)
+    block = spec(
+        Block, mixer=mixer, feedforward=spec(ConvMLP, ratio=ratio), residual=spec(PreNorm, norm=spec(BatchNorm))
+    )
+    return design.set("head", spec(DepthByScales, block=block, hidden=hidden, nearest=nearest, max_depth=max_depth))

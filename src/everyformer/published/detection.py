@@ -1,5 +1,5 @@
-"""Designs in which queries say what a picture shows: things and where they are, DETR (Carion et al., 2020); one class each,
-INTR (Paul et al., 2024).
+"""Designs in which queries say what a picture shows: things and where they are, DETR (Carion et al., 2020), and HMPE (Zeng, 2025),
+whose queries begin where it is hot; one class each, INTR (Paul et al., 2024).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from everyformer.contracts import Residual
 from everyformer.designs import Design
 from everyformer.embeddings import ResidualStem
 from everyformer.feedforward import MLP
-from everyformer.heads import BoxQueries, ClassQueries
+from everyformer.heads import BoxQueries, ClassQueries, HeatQueries
 from everyformer.mixers import PlacedAttention, PlacedCrossAttention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PostNorm
-from everyformer.positions import Carried, ScaledSinusoidal
+from everyformer.positions import Carried, HeatPlaces, ScaledSinusoidal
 from everyformer.published.pyramids import residual_stages
 from everyformer.published.upon import upon
 from everyformer.registry import system
@@ -103,3 +103,43 @@ def intr(design: Design, *, classes: int = 200) -> Design:
     head = design.get("head")
     design = design.set("head", spec(ClassQueries, classes=classes, body=head.get("body"), norm=head.get("norm")))
     return design.set("head.body.blocks.*.cross.0.memory_places", None)
+
+
+@system(
+    "hmpe",
+    title="HMPE: HeatMap Embedding for Efficient Transformer-Based Small Object Detection",
+    authors="Zeng",
+    year=2025,
+    arxiv="2504.13469",
+    idea="How likely a thing is at a cell is part of the cell's place, and says where queries begin, so that few layers are enough.",
+    tasks=("detection",),
+    default="r50",
+    sizes={"r50": {}},
+)
+@upon(detr, decoder_depth=3, queries=300)
+def hmpe(
+    design: Design,
+    *,
+    classes: int = 10,
+    queries: int = 300,
+    width: int = 256,
+    levels: tuple[int, ...] = (-2, -1),
+) -> Design:
+    """DETR's residual network, of which these `levels` are read, and its blocks; train it by `objectives.HeatBoxes`.
+
+    Three layers of the decoder are the paper's, as are heat in places, heat over levels, queries at its peaks and the convolution
+    of lines and snakes; all shapes are read from its description, not from code.
+    """
+    *convolutions, last = design.get("backbone.stages")
+    carried = spec(Carried)
+    encoder = spec(
+        Encoder, blocks=tuple(block.but(mixer=block.get("mixer").but(places=carried)) for block in last.get("blocks"))
+    )
+    (cells,) = {block.get("cross")[0] for block in design.get("head.body.blocks")}
+    body = design.get("head.body")
+    blocks = tuple(block.but(cross=(cells.but(memory_places=carried),)) for block in body.get("blocks"))
+    head = spec(
+        HeatQueries, classes=classes, encoder=encoder, body=body.but(blocks=blocks), norm=design.get("head.norm"),
+        places=spec(HeatPlaces), queries=queries, hidden=width, levels=levels,
+    )  # fmt: skip
+    return design.set("backbone.stages", tuple(convolutions)).set("head", head)

@@ -1,6 +1,6 @@
 """Designs that say what each pixel is: SegFormer (Xie et al., 2021), Gasformer (Sarker et al., 2024), Segmenter (Strudel et
 al., 2021), VPNeXt (Tang et al., 2025), UPerNet (Xiao et al., 2018) on Swin, TransUNet (Chen et al., 2021), U-Net (Ronneberger et al., 2015) to
-compare with, and Dense Transformer Networks (Li et al., 2017) on it.
+compare with, Dense Transformer Networks (Li et al., 2017) on it, and WeedSense (Sarker et al., 2025).
 """
 
 from __future__ import annotations
@@ -8,31 +8,42 @@ from __future__ import annotations
 from itertools import pairwise
 
 from everyformer.backbones import (
+    Bilateral,
     Block,
+    ContextEmbedding,
     ConvMerging,
     ConvPair,
+    ConvRow,
+    Encoder,
+    Guided,
     Pyramid,
     Stage,
     StandardBottlenecks,
+    StemBlock,
     Thinning,
+    UniversalBottlenecks,
     WarpedPair,
 )
 from everyformer.designs import Design
-from everyformer.embeddings import FinePatches, OverlapPatches, StandardStem
+from everyformer.embeddings import FinePatches, OverlapPatches, RawPixels, StandardStem
 from everyformer.errors import EveryformerError
 from everyformer.feedforward import MLP
 from everyformer.heads import (
+    Beside,
     ContextReplay,
+    DeepMaps,
+    FigureAndClass,
     MaskTransformer,
     MixedLevels,
     MLPDecoder,
+    Shuffled,
     UnwarpedUShaped,
     UPerHead,
     UShaped,
 )
 from everyformer.mixers import Hamburger
 from everyformer.models import Model
-from everyformer.norms import LayerNorm, PreNorm
+from everyformer.norms import LayerNorm, PostNorm, PreNorm
 from everyformer.positions import LearnedGrid
 from everyformer.published.bodies import attention, plain
 from everyformer.published.pvt import MIT, segformer
@@ -337,3 +348,80 @@ def dense_transformer_networks(
     enter = spec(WarpedPair, stride=2 if warped else 1, grid=(side, side), points=(points, points), hidden=localiser)
     head = spec(UnwarpedUShaped, classes=classes, hidden=widths[-2::-1])
     return design.set(f"backbone.stages.{warped}.enter", enter).set("head", head)
+
+
+@system(
+    "weedsense",
+    title="WeedSense: Multi-Task Learning for Weed Segmentation, Height Estimation, and Growth Stage Classification",
+    authors="Sarker et al.",
+    year=2025,
+    arxiv="2508.14486",
+    idea="Two paths of convolutions meet in one map, which says what each pixel is, how tall the plant is and how many weeks old.",
+    tasks=("segmentation",),
+    default="base",
+    sizes={"base": {}},
+)
+def weedsense(
+    *,
+    classes: int = 17,
+    weeks: int = 11,
+    image: int = 512,
+    channels: int = 3,
+    detail: tuple[int, ...] = (64, 64, 128),
+    stem: int = 16,
+    semantic: tuple[int, ...] = (32, 64, 128),
+    depths: tuple[int, ...] = (2, 2, 4),
+    ratio: float = 6.0,
+    squeeze: float = 0.25,
+    scale: float = 1e-5,
+    hidden: int = 1024,
+    deep: tuple[int, ...] = (0, 1, 2, 3),
+    deep_hidden: int = 128,
+    width: int = 512,
+    heads: int = 8,
+    mlp: int = 2048,
+    traits: tuple[int, ...] = (1024, 512),
+    dropout: float = 0.1,
+    trait_dropout: float = 0.3,
+) -> Design:
+    """The official code, in which plain convolutions are the path of `detail` and universal inverted bottlenecks the `semantic`
+    one; `deep` are the levels of the latter that say, in training, what each pixel is. The answer is as fine as the picture.
+    """
+    rows = [
+        spec(Stage, to=to, enter=spec(ConvRow, depth=3 if i else 2, stride=2), blocks=()) for i, to in enumerate(detail)
+    ]
+    bottlenecks = [
+        spec(UniversalBottlenecks, depth=depth, stride=2, ratio=ratio, squeeze=squeeze, scale=scale) for depth in depths
+    ]
+    enters = ((stem, spec(StemBlock)), *zip(semantic, bottlenecks, strict=True), (semantic[-1], spec(ContextEmbedding)))
+    down = [spec(Stage, to=to, enter=enter, blocks=()) for to, enter in enters]
+    factors = [4 * 2**level for level in deep]
+    block = spec(
+        Block,
+        mixer=attention(heads),
+        feedforward=spec(MLP, hidden=mlp, dropout=dropout),
+        residual=spec(PostNorm, dropout=dropout),
+    )
+    growth = spec(
+        FigureAndClass,
+        classes=weeks,
+        body=spec(Encoder, blocks=(block,)),
+        hidden=width,
+        widths=traits,
+        dropout=trait_dropout,
+    )
+    pixels = spec(Shuffled, classes=classes, hidden=hidden, factor=2 ** len(detail), dropout=dropout)
+    beside = tuple(
+        spec(Shuffled, classes=classes, hidden=deep_hidden, inner=factor**2, factor=factor, dropout=dropout)
+        for factor in factors
+    )
+    head = spec(Beside, head=pixels, beside=(growth,), names=("traits",))
+    return Design(
+        spec(
+            Model,
+            width=channels,
+            embedding=spec(RawPixels, image=image),
+            backbone=spec(Bilateral, stages=tuple(down), detail=spec(Pyramid, stages=tuple(rows)), join=spec(Guided)),
+            head=spec(DeepMaps, head=head, beside=beside, levels=(*deep, -1)),
+        )
+    )

@@ -214,7 +214,7 @@ def neuron_view(sample: Sample) -> dict[str, Any]:
     seen = attention(sample.model, "queries", "keys", layers=sample.layers, **sample.batch)
     layers = [path.removesuffix(".queries") for path in seen if path.endswith(".queries")]
     total = sum(x[0].numel() for x in seen.values())
-    share = min(1.0, NEURONS / total)
+    share = min(1.0, NEURONS / max(total, 1))
     found = {}
     for path in layers:
         query, key = (seen[f"{path}.{name}"][0] for name in ("queries", "keys"))
