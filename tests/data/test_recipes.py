@@ -62,6 +62,7 @@ def test_sections_are_those_of_task_system_and_strategy(name: str) -> None:
 
 BESIDE = {
     "ChannelMix": "a feedforward",
+    "FrontedAttention": "attention where nothing stands in front",
     "PairedAttention": "reads a pair",
     "PlacedAttention": "adds where objects stand",
     "ProjectedAttention": "attention with other maps",

@@ -12,8 +12,9 @@ from everyformer.registry import parts
 from everyformer.specs import signature
 
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8], [9], [11, 12]]
-STRATEGIES = [name for name, cls in parts("generation").items() if issubclass(cls, Strategy) and name != "Constrained"]
-"""Not the one that needs texts of tokens and an end: `test_grammar.py`."""
+ELSEWHERE = {"Conditional", "Constrained"}
+"""Those that need more than a model: a learned chance (`test_conditional.py`), texts of tokens and an end (`test_grammar.py`)."""
+STRATEGIES = [name for name, cls in parts("generation").items() if issubclass(cls, Strategy) and name not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")

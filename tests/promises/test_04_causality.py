@@ -64,7 +64,7 @@ def test_no_later_token_moves_an_earlier_answer(name: str, what: str) -> None:
     try:
         model = SWAPS[what](model_of(tiny(name))).double()
     except ef.EveryformerError as error:
-        known = "causal", "no part at", "takes ef.spec(...) of a"
+        known = "causal", "no part at", "takes ef.spec(...) of a", "each block is run twice"
         assert any(each in str(error) for each in known), (
             "refused, or the system has no such place, or none for such a part"
         )
