@@ -15,7 +15,7 @@ import everyformer as ef
 from everyformer.evidence.caches import decoder, finding, held_out
 from everyformer.evidence.chunks import line_ends, texts
 from everyformer.evidence.decoders import shakespeare
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import descend, learn, warmed
 from everyformer.evidence.harness import Finding, evidence
 from everyformer.generation import Beam, Conditional, Power, Sample, condition, generate, mask_predict
 from everyformer.models import parallel_seq2seq, window_recurrence
@@ -59,13 +59,9 @@ def pieces(split: str, step: int, count: int = 32) -> Tensor:
 
 
 def _learnt(model: Any, objective: Objective, batch: Callable[[int], dict[str, Tensor]], steps: int) -> Any:
-    def loss(step: int) -> Tensor:
-        told = objective(model, batch(step))
-        return told.total / told.count
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return descend(model, loss, steps, lr=2e-3, rate=warmed(40), weight_decay=0.01)
+        return learn(model, objective, batch, steps, lr=2e-3, rate=warmed(40), weight_decay=0.01)
 
 
 @evidence(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import everyformer as ef
 from everyformer.data.builtin import digits
 from everyformer.designs import Design
-from everyformer.evidence.descent import descend
+from everyformer.evidence.descent import learn
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.measures import area_under_curve
 from everyformer.objectives import Rebuilding
@@ -79,12 +79,10 @@ def _learnt(of: str, normal: int) -> nn.Module:
     seen = _large(pictures[classes == normal])
     model, objective = _design(of).build(seed=normal), Rebuilding()
 
-    def loss(step: int) -> Tensor:
-        chosen = torch.randint(len(seen), (16,), generator=torch.Generator().manual_seed(step))
-        found = objective(model, {"inputs": seen[chosen]})
-        return found.total / found.count
+    def batch(step: int) -> dict[str, Tensor]:
+        return {"inputs": seen[torch.randint(len(seen), (16,), generator=torch.Generator().manual_seed(step))]}
 
-    return descend(model, loss, _STEPS, lr=1e-3)
+    return learn(model, objective, batch, _STEPS, lr=1e-3)
 
 
 @torch.no_grad()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from everyformer.objectives import Objective
 
 Rate = Callable[[int, int], float]
 """The share of the learning rate at a step of so many steps."""
@@ -49,3 +52,15 @@ def descend(
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
     return model.eval()
+
+
+def learn(
+    model: nn.Module, objective: Objective, batch: Callable[[int], Mapping[str, Tensor]], steps: int, **options: Any
+) -> nn.Module:
+    """`descend`, with its options, on what an objective makes of `batch(step)`, by what it counts; the model, in evaluation mode."""
+
+    def loss(step: int) -> Tensor:
+        found = objective(model, batch(step))
+        return found.total / found.count
+
+    return descend(model, loss, steps, **options)

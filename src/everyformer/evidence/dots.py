@@ -14,7 +14,7 @@ import everyformer as ef
 from everyformer.boxes import corners
 from everyformer.data.precision import Precision
 from everyformer.data.tasks.detection import told
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.objectives import Boxes, HeatBoxes
 from everyformer.objectives.base import IGNORED
@@ -67,12 +67,11 @@ def _learnt(of: str) -> nn.Module:
     pictures, labels = _pictures(_TRAIN)
     objective = HeatBoxes() if of.startswith("heat") else Boxes()
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(pictures), (_BATCH,), generator=torch.Generator().manual_seed(step))
-        found = objective(model, {"inputs": pictures[chosen], "labels": labels[chosen]})
-        return found.total / found.count
+        return {"inputs": pictures[chosen], "labels": labels[chosen]}
 
-    return descend(model, loss, _STEPS, lr=1e-3, rate=warmed(50), clip=1.0)
+    return learn(model, objective, batch, _STEPS, lr=1e-3, rate=warmed(50), clip=1.0)
 
 
 @cache

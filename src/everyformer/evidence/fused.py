@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import everyformer as ef
 from everyformer.data.tasks.texts import TextClassification
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.heads import spans
 from everyformer.objectives import MarginalSpans
@@ -44,12 +44,11 @@ def read(draw: Draw, held_out: Draw, steps: int, **options: int) -> float:
     model: nn.Module = ef.create("fie", seed=0, **{**SHAPE, **options})
     generator, objective = torch.Generator().manual_seed(0), MarginalSpans()
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         inputs, labels = draw(32, generator)
-        found = objective(model, {"inputs": inputs, LABELS: labels})
-        return found.total / found.count
+        return {"inputs": inputs, LABELS: labels}
 
-    descend(model, loss, steps, lr=1e-3, rate=warmed(50))
+    learn(model, objective, batch, steps, lr=1e-3, rate=warmed(50))
     inputs, labels = held_out(512, torch.Generator().manual_seed(1))
     with torch.no_grad():
         scores = model(inputs).masked_fill(labels == IGNORED, -torch.inf)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import everyformer as ef
 from everyformer.boxes import centred, corners, overlaps
 from everyformer.data.scenes import KINDS, Scene, render
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.relations import RELATIONS, related
 from everyformer.evidence.slots import compared
@@ -64,12 +64,11 @@ def _trained(guidance: float) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(pictures), (_BATCH,), generator=generator)
-        found = objective(model, {"inputs": pictures[chosen], "labels": labels[chosen]})
-        return found.total / found.count
+        return {"inputs": pictures[chosen], "labels": labels[chosen]}
 
-    return descend(model, loss, _STEPS, lr=1e-3, rate=warmed(50), weight_decay=1e-4, clip=1.0)
+    return learn(model, objective, batch, _STEPS, lr=1e-3, rate=warmed(50), weight_decay=1e-4, clip=1.0)
 
 
 def _said(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import everyformer as ef
 from everyformer.data.roads import Road, render_road
 from everyformer.data.written_lanes import Anchor, Curve, Format, Lane, Polygon, Writer, f1, reward
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.generation import Greedy, Sample, Strategy, generate
 from everyformer.objectives import PolicyGradient, SequenceToSequence
@@ -59,12 +59,11 @@ def _first() -> nn.Module:
     pictures = _pictures(roads)
     written = {form: [_WRITER.write(form, each.lanes) for each in roads] for form in _FORMS}
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         form, chosen = _FORMS[step % len(_FORMS)], random.integers(len(roads), size=_BATCH)
-        found = SequenceToSequence()(model, _batch(form, pictures[chosen], [written[form][i] for i in chosen]))
-        return found.total / found.count
+        return _batch(form, pictures[chosen], [written[form][i] for i in chosen])
 
-    return descend(model, loss, _STEPS, lr=2e-3, rate=warmed(100), clip=1.0)
+    return learn(model, SequenceToSequence(), batch, _STEPS, lr=2e-3, rate=warmed(100), clip=1.0)
 
 
 @cache
@@ -74,7 +73,7 @@ def _tuned() -> nn.Module:
     pictures, sample = _pictures(roads), Sample()
     torch.manual_seed(0)
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         form, chosen = _FORMS[step % len(_FORMS)], random.integers(len(roads), size=_BATCH)
         lanes = [roads[i].lanes for i in chosen]
         drawn, other = (_said(model, form, pictures[chosen], sample) for _ in range(2))
@@ -83,10 +82,9 @@ def _tuned() -> nn.Module:
         ]
         ended = [each if len(each) == _LONGEST else [*each, _WRITER.mark("end")] for each in drawn]
         gains = torch.tensor(worth[0]) - torch.tensor(worth[1])
-        found = PolicyGradient()(model, {**_batch(form, pictures[chosen], ended), "gains": gains})
-        return found.total / found.count
+        return {**_batch(form, pictures[chosen], ended), "gains": gains}
 
-    return descend(model, loss, _TUNED, lr=1e-4, clip=1.0)
+    return learn(model, PolicyGradient(), batch, _TUNED, lr=1e-4, clip=1.0)
 
 
 def _said(model: nn.Module, form: Format, pictures: Tensor, strategy: Strategy) -> list[list[int]]:

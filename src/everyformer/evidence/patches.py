@@ -16,7 +16,7 @@ from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.designs import design_of
 from everyformer.edits import insert
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import descend, learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.measures import area_under_curve
 from everyformer.evidence.runs import scored, trained
@@ -199,13 +199,12 @@ def _interpreted() -> dict[str, float]:
         insert(model, f"backbone.blocks.{at}", spec(Interpreter, heads=4), seed=at)
     objective = RewardedPruning()
 
-    def rewarded(step: int) -> Tensor:
+    def rewarded(step: int) -> dict[str, Tensor]:
         pictures, classes, _ = noisy(64)
-        loss = objective(model, {"inputs": pictures, "labels": classes})
-        return loss.total / loss.count
+        return {"inputs": pictures, "labels": classes}
 
     torch.manual_seed(0)
-    descend(model, rewarded, 600, lr=1e-3, rate=warmed(50), weight_decay=0.01)
+    learn(model, objective, rewarded, 600, lr=1e-3, rate=warmed(50), weight_decay=0.01)
     pictures, classes, marked = noisy(1000, test=True)
     with torch.no_grad(), record(plain, "backbone.blocks.*.mixer.weights") as seen:
         before = (plain(pictures).argmax(-1) == classes).float().mean()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import everyformer as ef
 from everyformer.costs import parameters
-from everyformer.evidence.descent import descend, warmed
+from everyformer.data.tasks.segmentation import confusion, mean_iou
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.objectives import PixelsAndTraits
 
@@ -61,15 +62,13 @@ def _learnt(weights: tuple[float, float, float]) -> nn.Module:
     pictures, classes, heights, stages = _plants(_TRAIN)
     objective = PixelsAndTraits(weights=weights, share=0.8)
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(pictures), (_BATCH,), generator=torch.Generator().manual_seed(step))
-        batch = {
+        return {
             "inputs": pictures[chosen], "labels": classes[chosen], "figure": heights[chosen], "stage": stages[chosen]
         }  # fmt: skip
-        found = objective(model, batch)
-        return found.total / found.count
 
-    return descend(model, loss, _STEPS, lr=2e-3, rate=warmed(30), clip=1.0)
+    return learn(model, objective, batch, _STEPS, lr=2e-3, rate=warmed(30), clip=1.0)
 
 
 @cache
@@ -92,8 +91,7 @@ def _figures(*tasks: str) -> dict[str, Any]:
     figures["parameters"] = parameters(model.backbone) + parameters(model.head.head) - unused
     if "pixels" in said:
         told = torch.cat(said["pixels"]).argmax(1)
-        here = [(told == i, classes == i) for i in range(_SPECIES + 1)]
-        figures["miou"] = float(torch.stack([(ours & real).sum() / (ours | real).sum() for ours, real in here]).mean())
+        figures["miou"] = mean_iou(confusion(told, classes, _SPECIES + 1))
     if "traits" in said:
         traits = torch.cat(said["traits"])
         figures["height"] = float((traits[:, 0] - heights).abs().mean())

@@ -16,7 +16,7 @@ from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.designs import design_of
 from everyformer.edits import insert
-from everyformer.evidence.descent import descend
+from everyformer.evidence.descent import learn
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
 from everyformer.objectives import TokenPruning
@@ -192,11 +192,10 @@ def _taught(keep: float, epochs: int = 3) -> nn.Module:
     torch.manual_seed(0)
     batches = [rows for _ in range(epochs) for rows in torch.randperm(len(seen["labels"])).split(64)]
 
-    def loss(step: int) -> Tensor:
-        said = objective(model, {name: value[batches[step]] for name, value in seen.items()})
-        return said.total / said.count
+    def batch(step: int) -> dict[str, Tensor]:
+        return {name: value[batches[step]] for name, value in seen.items()}
 
-    return descend(model, loss, len(batches), lr=1e-3, weight_decay=0.01)
+    return learn(model, objective, batch, len(batches), lr=1e-3, weight_decay=0.01)
 
 
 @evidence(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import everyformer as ef
 from everyformer.boxes import centred, regions
 from everyformer.data.scenes import FAR, KINDS, Scene, render
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.runs import logistic_regression
 from everyformer.heads import ClassHead, FirstToken
@@ -89,13 +89,12 @@ def _trained(design: ef.Design, objective: Objective) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(pairs.labels), (_BATCH,), generator=generator)
         given = {name: each[chosen] for name, each in pairs.batch.items()}
-        found = objective(model, {**given, "labels": pairs.labels[chosen]})
-        return found.total / found.count
+        return {**given, "labels": pairs.labels[chosen]}
 
-    return descend(model, loss, _STEPS, lr=1e-3, rate=warmed(50), weight_decay=0.01, clip=1.0)
+    return learn(model, objective, batch, _STEPS, lr=1e-3, rate=warmed(50), weight_decay=0.01, clip=1.0)
 
 
 def _design() -> ef.Design:

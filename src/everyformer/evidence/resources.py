@@ -13,7 +13,7 @@ import everyformer as ef
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
 from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
-from everyformer.evidence.descent import descend
+from everyformer.evidence.descent import learn
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.others import spectrograms, translates
@@ -85,12 +85,12 @@ def _fine_tuned(model: nn.Module, task: Any, budget: float, steps: int = 400) ->
     """Test accuracy under a budget, and the share of the work that was done."""
     objective = Budgeted(objective=ef.spec(Classification, smoothing=0.1), budget=budget, weight=1.0)
 
-    def missed(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         rows = [(64 * step + i) % task.size("train") for i in range(64)]
-        answer = objective(model, task.batch("train", rows, train=True, seed=step))
-        return answer.total / answer.count
+        found: dict[str, Tensor] = task.batch("train", rows, train=True, seed=step)
+        return found
 
-    descend(model, missed, steps, lr=5e-4, weight_decay=0.01)
+    learn(model, objective, batch, steps, lr=5e-4, weight_decay=0.01)
     chosen: dict[nn.Module, list[Tensor]] = {m: [] for m in model.modules() if isinstance(m, Adaptive)}
     for part, heard in chosen.items():
         part.chosen.register_forward_hook(lambda m, given, out, heard=heard: heard.append(out))
@@ -191,13 +191,12 @@ def _speaks(model: nn.Module) -> nn.Module:
     """A decoder that has learnt toy strings."""
     objective, chance = ef.objectives.NextToken(), random.Random(0)
 
-    def missed(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         strings = _toy(32, chance)
         inputs = torch.cat((torch.full((32, 1), 10), strings[:, :-1]), 1)
-        answer = objective(model, {"inputs": inputs, LABELS: strings})
-        return answer.total / answer.count
+        return {"inputs": inputs, LABELS: strings}
 
-    return descend(model, missed, 800, lr=2e-3, weight_decay=0.01)
+    return learn(model, objective, batch, 800, lr=2e-3, weight_decay=0.01)
 
 
 @evidence(
@@ -320,12 +319,11 @@ def _on_top(head: Any, *more: Any) -> float:
         block.requires_grad_(False)
     chance, objective = random.Random(0), Classification()
 
-    def missed(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         inputs, labels = _trigrams(64, chance)
-        answer = objective(model, {"inputs": inputs, LABELS: labels})
-        return answer.total / answer.count
+        return {"inputs": inputs, LABELS: labels}
 
-    descend(model, missed, 400, lr=2e-3, weight_decay=0.01)
+    learn(model, objective, batch, 400, lr=2e-3, weight_decay=0.01)
     inputs, labels = _trigrams(2000, random.Random(1))
     with torch.no_grad():
         return float((model(inputs).argmax(-1) == labels).float().mean())

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import everyformer as ef
 from everyformer.edits import insert
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import descend, learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.models import pruning_unlimiformer, unlimiformer
 from everyformer.objectives import SourcePruning
@@ -117,12 +117,11 @@ def facts_after_pruning(steps: int = 400) -> Finding:
     objective = SourcePruning()
     objective.teach(plain)
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         inputs, keys, values = documents(64, 48, generator)
-        found = objective(model, {"inputs": inputs, "target": keys, "labels": values[:, None]})
-        return found.total / found.count
+        return {"inputs": inputs, "target": keys, "labels": values[:, None]}
 
-    descend(model, loss, steps, lr=1e-3, rate=warmed(50))
+    learn(model, objective, batch, steps, lr=1e-3, rate=warmed(50))
     random: Any = insert(unlimiformer(plain, length=48, keep=16), "encoder.blocks.1", spec(RandomDrop, keep=0.3)).eval()
     random.encoder.blocks[1].train()
     states, needles = left(model, 768)

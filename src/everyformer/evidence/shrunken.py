@@ -18,7 +18,7 @@ from everyformer.compression.calibration import BLOCKS, linears
 from everyformer.costs import memory, on_meta, parameters
 from everyformer.data import Task, find_task
 from everyformer.edits import swap
-from everyformer.evidence.descent import descend
+from everyformer.evidence.descent import learn
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import SHORT, trigrams_of_shakespeare
 from everyformer.evidence.pretrained import SIZE, fit, task
@@ -209,12 +209,11 @@ def old_galleries_are_found() -> Finding:
     size = {**SIZE, "classes": 10}
     old: Any = ef.create("vit", seed=0, **{**size, "width": 32, "depth": 1})
 
-    def missed(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         rows = few[torch.randint(len(few), (128,), generator=torch.Generator().manual_seed(step))]
-        loss = Classification()(old, {name: each[rows] for name, each in every.items()})
-        return loss.total / loss.count
+        return {name: each[rows] for name, each in every.items()}
 
-    descend(old, missed, 150, lr=2e-3, weight_decay=0.01)
+    learn(old, Classification(), batch, 150, lr=2e-3, weight_decay=0.01)
     new: Any = ef.create("vit", seed=1, **{**size, "width": 32})
     fit(new, Classification(), data, data.size("train"), 250, 0)
     vectors = {"old": _Embedder(old.eval()), "new": _Embedder(new.eval())}

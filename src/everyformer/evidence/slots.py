@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import everyformer as ef
 from everyformer.convolution import resized
 from everyformer.data.scenes import render
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.objectives import Objective, RebuiltCells, SelfTaughtSlots
 
@@ -44,12 +44,10 @@ def _trained(objective: Objective, orders: int, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
 
-    def loss(step: int) -> Tensor:
-        chosen = torch.randint(len(pictures), (_BATCH,), generator=generator)
-        found = objective(model, {"inputs": pictures[chosen]})
-        return found.total / found.count
+    def batch(step: int) -> dict[str, Tensor]:
+        return {"inputs": pictures[torch.randint(len(pictures), (_BATCH,), generator=generator)]}
 
-    return descend(model, loss, _STEPS, lr=1e-3, rate=warmed(50), clip=1.0)
+    return learn(model, objective, batch, _STEPS, lr=1e-3, rate=warmed(50), clip=1.0)
 
 
 @cache

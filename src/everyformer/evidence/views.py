@@ -14,7 +14,7 @@ import everyformer as ef
 from everyformer.data.scenes import ORIGIN, Place, lens_of, render_views
 from everyformer.data.tasks.depth import errors
 from everyformer.designs import Design
-from everyformer.evidence.descent import descend, warmed
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.objectives import ViewSynthesis
 from everyformer.specs import spec
@@ -47,17 +47,15 @@ def _learnt(design: Design) -> nn.Module:
     lens = torch.from_numpy(lens_of(_SIDE)).float()
     model, objective = design.build(seed=0), ViewSynthesis()
 
-    def loss(step: int) -> Tensor:
+    def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(pictures), (_BATCH,), generator=torch.Generator().manual_seed(step))
         views = pictures[chosen]
-        batch = {
+        return {
             "inputs": 2 * views[:, 0] - 1, "labels": views, "poses": poses.expand(_BATCH, -1, -1, -1),
             "lens": lens.expand(_BATCH, -1, -1),
         }  # fmt: skip
-        found = objective(model, batch)
-        return found.total / found.count
 
-    return descend(model, loss, _STEPS, lr=2e-3, rate=warmed(30), clip=1.0)
+    return learn(model, objective, batch, _STEPS, lr=2e-3, rate=warmed(30), clip=1.0)
 
 
 @cache
