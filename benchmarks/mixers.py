@@ -191,11 +191,11 @@ def main() -> None:
         name: {"forward_ms": [], "both_ms": [], "kept_mib": [], "peak_mib": []} for name in found
     }
     tried = found
-    for before, count in zip([None, *lengths], lengths, strict=False):
-        if before not in (None, lengths[0]):
+    for place, count in enumerate(lengths):
+        if place > 1:
             tried = {
                 name: mixer for name, mixer in tried.items()
-                if affordable(figures[name], count / before, options.gib, options.seconds)
+                if affordable(figures[name], count / lengths[place - 1], options.gib, options.seconds)
             }  # fmt: skip
         for key, backward in (("forward_ms", False), ("both_ms", True)):
             runs = {name: passes(mixer, count, backward) for name, mixer in tried.items()}

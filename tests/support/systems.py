@@ -25,6 +25,10 @@ _PICTURES = {"classes": 3, "image": 16, "width": 32, "depth": 2, "heads": 4}
 _PYRAMID = {"classes": 3, "image": 32, "depths": (1, 1)}
 _HEADS = {**_PYRAMID, "heads": (2, 4)}
 _SPATIAL = {**_HEADS, "widths": (16, 32), "reductions": (2, 1)}
+_QUERIES = {
+    "classes": 3, "image": 32, "stem": 4, "convs": (1, 1), "width": 16, "depth": 1, "decoder_depth": 2, "heads": 2,
+    "hidden": 24, "queries": 5,
+}  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     "2d-ssm": {**_PICTURES, "patch": 4},
     "agglomerative-transformer": {
@@ -166,18 +170,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gla": {**_TEXT, "hidden": 48},
     "deepscalelm": {**_TEXT, "length": 16},
     "dense-transformer-networks": {"classes": 3, "image": 16, "widths": (8, 12, 16), "warped": 1, "apart": 3},
-    "detr": {
-        "classes": 3,
-        "image": 32,
-        "stem": 4,
-        "convs": (1, 1),
-        "width": 16,
-        "depth": 1,
-        "decoder_depth": 2,
-        "heads": 2,
-        "hidden": 24,
-        "queries": 5,
-    },
+    "detr": _QUERIES,
     "emotion-aware-encoder": {**_TEXT, "hidden": 48, "length": 16, "emotions": 3, "detector_depth": 1},
     "gmm-mask-attention": _PICTURES,
     "git": {
@@ -214,18 +207,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "i3d": {"classes": 3, "mels": 12, "frames": 20, "width": 32, "hidden": 48, "depth": 2, "heads": 4},
     "identityformer": {**_PYRAMID, "widths": (16, 32)},
     "inceptive-transformer": {**_TEXT, "hidden": 48, "length": 16, "classes": 3},
-    "hmpe": {
-        "classes": 3,
-        "image": 32,
-        "stem": 4,
-        "convs": (1, 1),
-        "width": 16,
-        "depth": 1,
-        "decoder_depth": 2,
-        "heads": 2,
-        "hidden": 24,
-        "queries": 5,
-    },
+    "hmpe": _QUERIES,
     "informer": {
         "lookback": 12,
         "horizon": 4,

@@ -67,6 +67,8 @@ def result(system: str, epochs: int = 10, **more: Any) -> dict[str, Any]:
 
 
 def _learns(system: str, epochs: int) -> Callable[[], Finding]:
+    said = {10: "ten", 80: "eighty"}[epochs]
+
     def run() -> Finding:
         ours = result(system, epochs)
         baseline = logistic_regression(*arrays(find_task("image-classification").open(**load_recipe("digits").data)))
@@ -75,7 +77,6 @@ def _learns(system: str, epochs: int) -> Callable[[], Finding]:
         finding = f"{accuracy:.4f} ({ours['parameters']:,} parameters, {said} epochs) against {baseline:.4f}"
         return Finding(verdict(held), finding, {"accuracy": accuracy, "logistic_regression": baseline})
 
-    said = {10: "ten", 80: "eighty"}[epochs]
     claim = f"Test accuracy on digits after {said} epochs is above logistic regression on pixels."
     return evidence(system, kind="learns", claim=claim)(run)
 
