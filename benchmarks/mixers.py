@@ -1,13 +1,13 @@
 """Every registered mixer beside scaled dot-product attention, as the input grows.
 
-    python -m benchmarks.mixers [--quick] [--lengths 512 1024 2048 4096] [--contexts 1024 8192 32768] [--repeats 1]
-                                [--gib 4] [--seconds 30]
+    python -m benchmarks.mixers [--quick] [--lengths 512 1024 2048 4096] [--contexts 1024 8192 32768] [--repeats 3]
+                                [--gib 8] [--seconds 30]
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
 time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
-length. After the first two lengths no pass is tried that would take more than `--gib` or `--seconds` if the
-last one's figures grew as the square. A mixer whose paper claims less than the square has to keep less in memory, which is
-exact: else the command fails.
+length. A pass may take `--gib` beside what the process holds (Linux): a mixer that asks for more is timed at shorter
+lengths alone, and so is one that would take more than `--seconds` if the last pass's time grew as the square. A mixer whose
+paper claims less than the square has to keep less in memory, which is exact: else the command fails.
 
 Those that work token by token are timed at that after contexts of other lengths: tokens a second, and what the cache then
 holds, which is the same after all of them where the mixer keeps a state: else the command fails as well.
@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -165,18 +168,42 @@ def exponent(lengths: Sequence[int], figures: Sequence[float]) -> float:
     return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
 
 
-def affordable(figures: dict[str, list[float]], times: float, gib: float, seconds: float) -> bool:
-    """Whether a pass over so many times the tokens stays within both, if the last figures grow as the square."""
-    return figures["peak_mib"][-1] * times**2 <= gib * 1024 and figures["both_ms"][-1] * times**2 <= seconds * 1000
+def affordable(figures: dict[str, list[float]], times: float, seconds: float) -> bool:
+    """Whether a pass over so many times the tokens ends in time, if its time grows as the square."""
+    return figures["both_ms"][-1] * times**2 <= seconds * 1000
+
+
+@contextmanager
+def limited(gib: float) -> Iterator[None]:
+    """The system refuses what this process asks for beyond so many gibibytes more."""
+    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (held + int(gib * 2**30), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def memory(mixer: Mixer, count: int, gib: float) -> dict[str, float] | None:
+    """Mebibytes kept for a backward pass and alive at most; none where that is more than `gib`."""
+    try:
+        with limited(gib):
+            found = {"peak_mib": peak(mixer, count), "kept_mib": kept(mixer, tokens(count))}
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        return None
+    return {name: round(size / 2**20, 3) for name, size in found.items()}
 
 
 def main() -> None:
     """Measure, print and write `benchmarks/mixers.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="without the longest")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="how many tokens")
-    parser.add_argument("--gib", type=float, default=4, help="memory that a pass may take")
+    parser.add_argument("--gib", type=float, default=8, help="memory that a pass may take")
     parser.add_argument("--seconds", type=float, default=30, help="time that a pass may take")
     parser.add_argument(
         "--contexts", type=int, nargs="+", default=CONTEXTS, help="tokens before those that are generated"
@@ -195,21 +222,25 @@ def main() -> None:
         if place > 1:
             tried = {
                 name: mixer for name, mixer in tried.items()
-                if affordable(figures[name], count / lengths[place - 1], options.gib, options.seconds)
+                if affordable(figures[name], count / lengths[place - 1], options.seconds)
             }  # fmt: skip
+        sizes = {name: memory(mixer, count, options.gib) for name, mixer in tried.items()}
+        tried = {name: mixer for name, mixer in tried.items() if sizes[name]}
         for key, backward in (("forward_ms", False), ("both_ms", True)):
             runs = {name: passes(mixer, count, backward) for name, mixer in tried.items()}
-            for name, spent in milliseconds(in_turns(runs, options.repeats)).items():
+            for name, spent in milliseconds(in_turns(runs, options.repeats, warm_up=0)).items():
                 figures[name][key].append(spent)
-        for name, mixer in tried.items():
-            figures[name]["kept_mib"].append(round(kept(mixer, tokens(count)) / 2**20, 3))
-            figures[name]["peak_mib"].append(round(peak(mixer, count) / 2**20, 3))
+        for name in tried:
+            for key, size in sizes[name].items():
+                figures[name][key].append(size)
         print(f"{count} tokens: {len(tried)} of {len(found)}", flush=True)
     report: dict[str, Any] = {}
     base = figures[BASE]["both_ms"]
     print(f"{'mixer':<22}{'forward':>9}{'both':>9}{'kept':>9}{'peak':>9}   faster from")
     for name, each in figures.items():
-        powers = {key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items()}
+        powers = {
+            key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items() if len(values) > 1
+        }
         ahead = [a < b for a, b in zip_longest(each["both_ms"][: len(base)], base, fillvalue=math.inf)]
         faster = next((n for i, n in enumerate(lengths) if all(ahead[i:])), None)
         report[name] = {**each, "exponents": powers, "faster_from": faster}
@@ -232,7 +263,9 @@ def main() -> None:
     if grown:
         raise SystemExit(f"a state grows with what was read: {', '.join(grown)}")
     above = [
-        name for name in found if name not in QUADRATIC and report[name]["exponents"]["kept_mib"] > 1.5 + ALLOWANCE
+        name
+        for name in found
+        if name not in QUADRATIC and report[name]["exponents"].get("kept_mib", math.inf) > 1.5 + ALLOWANCE
     ]
     if above:
         raise SystemExit(f"memory grows as the square, or nearly: {', '.join(above)}")

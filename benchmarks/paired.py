@@ -19,7 +19,10 @@ WARM_UP = 2
 
 
 def in_turns(
-    contenders: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.process_time
+    contenders: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
+    warm_up: int = WARM_UP,
 ) -> dict[str, list[float]]:
     """Seconds of each run of each contender; each turn runs all of them, another one first each time.
 
@@ -27,12 +30,12 @@ def in_turns(
     """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(repeats + WARM_UP):
+    for turn in range(repeats + warm_up):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             started = clock()
             contenders[name]()
-            if turn >= WARM_UP:
+            if turn >= warm_up:
                 seconds[name].append(clock() - started)
     return seconds
 
