@@ -20,8 +20,8 @@ _WORDS = (
     "data.tokens=words",
     "data.vocabulary=4096",
     "data.length=48",
-    "training.steps=200",
-    "training.evaluate_every=200",
+    "training.steps=600",
+    "training.evaluate_every=600",
 )
 _ONE = "{set: embedding.table, value: {embeddings.BinaryFilters: {hidden: 512}}}"
 
@@ -36,7 +36,7 @@ def words(*more: str) -> dict[str, Any]:
     "alone", kind="learns", claim="A decoder of words whose vectors are made of one is below counted pairs of words."
 )
 def alone_learns() -> Finding:
-    """Words of Shakespeare, 200 steps, against an interpolated bigram model."""
+    """Words of Shakespeare, 600 steps, against an interpolated bigram model."""
     task = LanguageModelling.open(**{**load_recipe("shakespeare").data, "tokens": "words", "vocabulary": 4096})
     ours = words(f"design.edits=[{_ONE}]")["valid"]["loss"]
     pairs = ngrams(task.parts["train"].tolist(), task.parts["valid"].tolist(), (0.3, 0.7))

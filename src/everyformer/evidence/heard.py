@@ -129,13 +129,13 @@ _EYES = {"image": 8, "patch": 2, "channels": 1}
 
 @cache
 def captioner() -> tuple[Any, Any]:
-    """GIT after 800 steps of 128 pictures of digits and their names, letter by letter; and the digits."""
+    """GIT after 2,400 steps of 128 pictures of digits and their names, letter by letter; and the digits."""
     data = find_task("image-classification").open(**load_recipe("digits").data)
     model = ef.create(
         "git", **_EYES, picture_width=64, picture_depth=2, picture_heads=4, vocabulary=LETTERS, length=8, width=64, depth=2,
         heads=4, dropout=0.0, attention_dropout=0.0, seed=0,
     )  # fmt: skip
-    fit(model, SequenceToSequence(), Dictation(data), data.size("train"), 800, 0, 1e-3)
+    fit(model, SequenceToSequence(), Dictation(data), data.size("train"), 2400, 0, 1e-3)
     return model.eval(), data
 
 
@@ -151,7 +151,7 @@ def captioned() -> float:
     claim="It writes the names of digits that it sees, more of them right than logistic regression on pixels tells apart.",
 )
 def git_learns() -> Finding:
-    """800 steps of 128 pictures, then every test picture, letter by letter."""
+    """2,400 steps of 128 pictures, then every test picture, letter by letter."""
     data = find_task("image-classification").open(**load_recipe("digits").data)
     ours, baseline = captioned(), logistic_regression(*arrays(data))
     held = ours > baseline
@@ -168,7 +168,7 @@ def git_claim() -> Finding:
     data = find_task("image-classification").open(**load_recipe("digits").data)
     tower = picture_tower(**_EYES, width=64, depth=2, heads=4).set("head", ef.spec(ef.heads.ClassHead, classes=10))
     model = tower.build(seed=0)
-    fit(model, Classification(), data, data.size("train"), 800, 0, 1e-3)
+    fit(model, Classification(), data, data.size("train"), 2400, 0, 1e-3)
     batch = data.batch("test", list(range(data.size("test"))))
     with torch.no_grad():
         read = model.eval()(batch["inputs"]).argmax(-1)

@@ -26,7 +26,7 @@ def _model() -> nn.Module:
     claim="It writes the English of Multi30k's German with fewer nats a token than an interpolated bigram model.",
 )
 def pervasive_learns() -> Finding:
-    """300 steps of 32 sentences, six layers of growth 16."""
+    """1,200 steps of 32 sentences, six layers of growth 16."""
     figures = {"pervasive-attention": tried(_model(), SOURCES), "bigrams": counted()}
     ours, baseline = figures.values()
     return Finding(verdict(ours < baseline), f"{ours:.4f} against {baseline:.4f} nats a token", figures)

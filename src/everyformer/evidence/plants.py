@@ -18,7 +18,7 @@ from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.objectives import PixelsAndTraits
 
-_SIDE, _SPECIES, _STAGES, _STEPS, _BATCH = 64, 3, 5, 250, 16
+_SIDE, _SPECIES, _STAGES, _STEPS, _BATCH = 64, 3, 5, 1000, 16
 _TRAIN, _TEST = range(60_000, 60_600), range(70_000, 70_200)
 _TASKS = {"pixels": (1.0, 0.0, 0.0), "figure": (0.0, 1.0, 0.0), "stage": (0.0, 0.0, 1.0)}
 Plants = tuple[Float[Tensor, "B 3 Y X"], Int[Tensor, "B Y X"], Float[Tensor, " B"], Int[Tensor, " B"]]

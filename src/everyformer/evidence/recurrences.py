@@ -47,7 +47,7 @@ SHAPES = {
     "urpe": _SMALL,
 }
 """The options of each system at a width of 64, of two layers with feedforwards or four without."""
-LONGER = {"masked-mixer": 1200}
+LONGER = {"masked-mixer": 1200, "spectral-dictionary-lm": 1200}
 """Steps until a system has learnt, where 400 are not enough."""
 
 

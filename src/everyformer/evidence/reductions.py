@@ -18,6 +18,7 @@ from everyformer.designs import design_of
 from everyformer.edits import insert
 from everyformer.evidence.descent import learn
 from everyformer.evidence.harness import Finding, evidence, verdict
+from everyformer.evidence.pictures import LONGER
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
 from everyformer.objectives import TokenPruning
 from everyformer.recipe import load_recipe
@@ -229,8 +230,8 @@ def dynamic_vit_learns() -> Finding:
     claim="With 8 learned tokens after half of its blocks it is above logistic regression.",
 )
 def tokenlearner_learns() -> Finding:
-    """The digits recipe."""
-    result = scored("digits", "design.system=tokenlearner", "design.patch=2")
+    """120 epochs of the digits recipe."""
+    result = scored("digits", "design.system=tokenlearner", "design.patch=2", *LONGER)
     ours = result["metrics"][result["metric"]]
     held = ours > _pixels()
     return Finding(

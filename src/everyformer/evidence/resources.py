@@ -61,7 +61,7 @@ def _task(recipe: str) -> Any:
 @evidence("fit", kind="learns", claim="Accuracy on handwritten digits is above logistic regression on pixels.")
 def fit_learns() -> Finding:
     """The digits recipe, a pixel a token, in windows of four by four."""
-    with trained("digits", "training.epochs=20", design={"system": "fit", "size": "digits"}) as run:
+    with trained("digits", "training.epochs=80", design={"system": "fit", "size": "digits"}) as run:
         ours, baseline = run.result["metrics"]["accuracy"], logistic_regression(*arrays(_task("digits")))
     held = ours > baseline
     return Finding(verdict(held), f"{ours:.4f} against {baseline:.4f}", {"fit": ours, "logistic regression": baseline})
@@ -230,15 +230,15 @@ def _same_place(model: Any, pairs: int = 64) -> float:
 
 @cache
 def _ahead() -> Any:
-    """A model of future tokens after 400 steps on Shakespeare."""
+    """A model of future tokens after 1,200 steps on Shakespeare."""
     model = ef.create("ftp", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
-    continued(model, lr=3e-3, objective=FutureTokens())
+    continued(model, steps=1200, lr=3e-3, objective=FutureTokens())
     return model
 
 
 @evidence("ftp", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
 def ftp_learns() -> Finding:
-    """400 steps of its own objective; scored is the next character."""
+    """1,200 steps of its own objective; scored is the next character."""
     ours, baseline = validation(_ahead()), trigrams_of_shakespeare()
     held = ours < baseline
     return Finding(
@@ -252,7 +252,7 @@ def ftp_learns() -> Finding:
 def ftp_is_smooth() -> Finding:
     """The mean cosine of neighbours on the validation part; GPT of the same body after the same steps."""
     plain = ef.create("gpt", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
-    continued(plain, lr=3e-3)
+    continued(plain, steps=1200, lr=3e-3)
     inputs = shakespeare().batch("valid", list(range(64)))["inputs"]
     figures = {}
     for name, model in (("ftp", _ahead()), ("gpt", plain)):

@@ -133,7 +133,7 @@ CELLS: dict[str, dict[str, Any]] = {
 _LOSSES = {"vpnext": ("objective.of=deep pixels",)}
 """What those are trained for that are not by cross entropy of their answers alone."""
 _STEPS = {
-    "maskformer": 900, "mask2former": 500, "kmax-deeplab": 300, "gasformer": 500, "dense-transformer-networks": 300, "vpnext": 200,
+    "maskformer": 900, "mask2former": 500, "kmax-deeplab": 900, "gasformer": 500, "dense-transformer-networks": 300, "vpnext": 200,
 }  # fmt: skip
 """About a minute of one thread, counted in steps, so that a busy machine changes nothing."""
 
