@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -60,6 +61,14 @@ class Context:
     def replace(self, **changes: Any) -> Self:
         """The same context with some fields exchanged."""
         return dataclasses.replace(self, **changes)
+
+    def fork(self) -> Self:
+        """This context as it stands: what parts write to one does not reach the other."""
+        return self.replace(
+            lowered={key: copy.copy(each) if isinstance(each, list) else each for key, each in self.lowered.items()},
+            notes=copy.copy(self.notes), attended=copy.copy(self.attended), gathered=copy.copy(self.gathered),
+            levels=copy.copy(self.levels), generator=None if self.generator is None else self.generator.clone_state(),
+        )  # fmt: skip
 
     def layer(self, owner: nn.Module) -> Self:
         """This context for one layer: with a cache of its own, and masks for what that holds, where a policy asks for it."""

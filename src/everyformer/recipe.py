@@ -47,6 +47,8 @@ class Training:
     precision: str = "auto"
     """'auto' (bf16 where this machine is fast at it), 'bf16' or 'fp32'."""
     compile: bool = False
+    recompute: bool = False
+    """Of each block keep the input alone, and compute the rest again for the backward pass (activation checkpointing)."""
     seed: int = 0
     workers: int = 0
     evaluate_every: int | None = None
@@ -68,6 +70,8 @@ class Training:
     """Hosts, on each of which torchrun or a scheduler starts the same command."""
     strategy: str = "auto"
     """'auto', 'ddp' (copies), 'fsdp' (cut over all processes), or another name of Lightning's."""
+    offload: bool = False
+    """With 'fsdp': what is cut waits in the memory of the host, and comes to the device a block at a time."""
     tensor_parallel: int = 1
     """Processes that share the heads and hidden units of each part; all else of them cuts the weights, as 'fsdp' does."""
     context_parallel: int = 1

@@ -34,6 +34,11 @@ def check(recipe: Recipe) -> None:
             f"training.warmup={training.warmup:g} counts steps, and a run of training.seconds has no number of steps; "
             "give the warm-up as a share below 1, or training.steps"
         )
+    if training.recompute and training.compile:
+        raise EveryformerError(
+            "training.recompute=true goes through each block twice, and a compiled graph is one pass; give "
+            "training.recompute=true or training.compile=true, not both"
+        )
     _check_sharing(training)
     check_design(recipe.design)
     if recipe.decoding:
@@ -57,6 +62,11 @@ def check_learns(model: nn.Module) -> None:
 def _check_sharing(training: Training) -> None:
     """Refuse what processes that share parts or sequences cannot do."""
     processes = training.devices * training.nodes
+    if training.offload and training.strategy != "fsdp":
+        raise EveryformerError(
+            f"training.offload=true goes with training.strategy=fsdp, which cuts what is to wait; given "
+            f"'{training.strategy}'"
+        )
     for name in ("tensor_parallel", "context_parallel"):
         if processes % getattr(training, name):
             raise EveryformerError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from everyformer.costs import FOURIER
 from everyformer.recipe import Training
 from everyformer.training.lesson import Both
 from everyformer.training.optimizers import find_optimizer
+from everyformer.training.recompute import innermost, recompute
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,12 @@ def step_cost(
     `precision` is 'fp32' or 'bf16'; `processor`: it would run on a CPU, not on a GPU; `sharded`: each gradient leaves as soon
     as it is there, to the shards that it belongs to, and the peak counts none that are whole.
     """
+    modes = partial(_modes, processor, precision)
+    if training.recompute:
+        # The modes of a forward pass do not reach what its backward pass computes again.
+        for block in innermost(model):
+            block.forward = _under(modes, block.forward)  # type: ignore[method-assign]
+        recompute(model)
     both = Both(model.train(), objective)  # type: ignore[arg-type]
     optimizers = find_optimizer(training.optimizer)(both, training)
     inputs = {name: value.to("meta") for name, value in batch.items()}
@@ -163,7 +171,7 @@ def step_cost(
         for parameter in trained:
             parameter.register_post_accumulate_grad_hook(_leave)
     with live, FlopCounterMode(display=False, depth=None, custom_mapping=FOURIER) as counter:
-        with Fused(processor), Mixed() if precision == "bf16" else nullcontext():
+        with modes():
             total, _ = both(inputs)
         activations, forward = live.now - weights, counter.get_total_flops()
         total.backward()
@@ -176,6 +184,21 @@ def step_cost(
         weights=weights, gradients=sum(each.nbytes for each in trained), optimizer=kept, activations=activations, peak=live.peak + kept,
         forward_flops=forward, flops=counter.get_total_flops(),
     )  # fmt: skip
+
+
+@contextmanager
+def _modes(processor: bool, precision: str) -> Iterator[None]:
+    """The kernels and the precision of the device that would be used."""
+    with Fused(processor), Mixed() if precision == "bf16" else nullcontext():
+        yield
+
+
+def _under(modes: Callable[[], AbstractContextManager[None]], forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*given: Any) -> Any:
+        with modes():
+            return forward(*given)
+
+    return run
 
 
 def _leave(parameter: Tensor) -> None:

@@ -33,6 +33,7 @@ from everyformer.training.optimizers import common_width
 from everyformer.training.order import order_of, seed_of, steps_of
 from everyformer.training.precision import Precision, choose
 from everyformer.training.progress import Display, Metrics
+from everyformer.training.recompute import recompute
 from everyformer.training.run import (
     METRICS,
     RESULT,
@@ -164,6 +165,8 @@ class Loop:
             display.say(take_over(self.model, str(recipe.design[FROM])))
         if adapters(self.model):
             display.say(f"{train_adapters(self.model):,} numbers learn, those of the adapters and of the head")
+        if training.recompute:
+            display.say(f"{recompute(self.model)} blocks are computed again for the backward pass")
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(training.seed))
             objective = objective_for(task, recipe.objective).build()

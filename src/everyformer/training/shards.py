@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ def strategy_of(training: Training) -> Strategy | str:
     from lightning_fabric.strategies import ModelParallelStrategy
 
     rest = training.devices * training.nodes // count
-    return ModelParallelStrategy(_shard, data_parallel_size=rest, tensor_parallel_size=count)
+    return ModelParallelStrategy(
+        partial(_shard, offload=training.offload), data_parallel_size=rest, tensor_parallel_size=count
+    )
 
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:
@@ -43,15 +46,17 @@ def blocks_of(module: nn.Module) -> list[nn.Module]:
     return [m for path, m in module.named_modules() if isinstance(m, Backbone) and path.rpartition(".")[2].isdigit()]
 
 
-def _shard(module: nn.Module, mesh: Any) -> nn.Module:
-    """Cut each block by itself, so that one at a time is whole, then what is left."""
-    from torch.distributed.fsdp import fully_shard
+def _shard(module: nn.Module, mesh: Any, *, offload: bool) -> nn.Module:
+    """Cut each block by itself, so that one at a time is whole, then what is left; shares may wait in the host's memory."""
+    from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
+
+    policy = CPUOffloadPolicy(pin_memory=torch.cuda.is_available()) if offload else OffloadPolicy()
 
     if mesh["tensor_parallel"].size() > 1:
         share_out(module.model, mesh["tensor_parallel"])
     for block in blocks_of(module):
-        fully_shard(block, mesh=mesh["data_parallel"])
-    fully_shard(module, mesh=mesh["data_parallel"])
+        fully_shard(block, mesh=mesh["data_parallel"], offload_policy=policy)
+    fully_shard(module, mesh=mesh["data_parallel"], offload_policy=policy)
     return module
 
 
