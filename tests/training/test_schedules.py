@@ -41,6 +41,15 @@ def test_a_run_by_the_clock_follows_the_share_that_has_passed() -> None:
     assert [schedule(999, share) for share in shares] == pytest.approx([0.5, 1.0, 0.5, 0.0])
 
 
+def test_of_steps_and_seconds_the_one_that_ends_the_run_counts() -> None:
+    """Of 1,000 steps there is time for 100: a warm-up of a fifth is 20 of them, one of 5 steps is 5."""
+    for warmup, steps in ((0.2, 20), (5, 5)):
+        schedule = Schedule(Training(steps=1000, seconds=10, lr=1.0, warmup=warmup), 1000)
+        got = [schedule(step, step / 100) for step in range(101)]
+        assert got.index(max(got)) == pytest.approx(steps, abs=1)
+        assert got[-1] == pytest.approx(0.0)
+
+
 def test_a_misspelt_schedule() -> None:
     with pytest.raises(UnknownName, match="unknown schedule 'cosin'; did you mean 'cosine'"):
         find_schedule("cosin")

@@ -47,13 +47,13 @@ class Schedule:
 
     def __call__(self, step: int, share: float) -> float:
         """The learning rate of step `step` (from 0), which begins when `share` of the run is over."""
-        warm = self.warmup
+        # A step number is exact where a share is rounded: the warm-up ends at 1, not just before. Seconds may be over sooner.
+        reached = max(share, 0.0 if self.steps is None else (step + 1) / self.steps)
+        warm, begun = self.warmup, reached / self.warmup if self.warmup else 1.0
         if self.steps is not None and self.warmup >= 1:
-            warm = self.warmup / self.steps
-        # A step number is exact where a share is rounded: the warm-up ends at 1, not just before.
-        reached = (step + 1) / self.steps if self.steps is not None else share
-        if reached < warm:
-            return self.lr * reached / warm
+            warm, begun = self.warmup / self.steps, (step + 1) / self.warmup
+        if begun < 1:
+            return self.lr * begun
         if self.shape is inverse_sqrt and warm == 0:
             return max(self.floor, self.lr / math.sqrt(step + 1))
         return self.floor + (self.lr - self.floor) * self.shape(max(share, warm), warm)
