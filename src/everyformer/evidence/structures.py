@@ -65,15 +65,15 @@ def by_chance(keep: float) -> float:
 
 
 def tuned(model: nn.Module) -> nn.Module:
-    """The model after 100 steps at a small rate."""
+    """The model after 1,000 steps."""
     data = vit()[1]
-    fit(model, Classification(), data, data.size("train"), 100, 0, lr=3e-4)
+    fit(model, Classification(), data, data.size("train"), 1000, 0, lr=1e-3)
     return model.eval()
 
 
 MADE: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "optin": ("nine tenths of its FLOPs", lambda: optin(vit()[0], vit()[2], keep=0.9)),
-    "vtrans": ("nine tenths of its FLOPs, 100 steps of tuning", lambda: tuned(vtrans(vit()[0], vit()[2], Classification(), keep=0.9))),
+    "vtrans": ("nine tenths of its FLOPs, 1,000 steps of tuning", lambda: tuned(vtrans(vit()[0], vit()[2], Classification(), keep=0.9))),
     "head-pruning": ("seven of its eight heads", lambda: head_pruning(vit()[0], vit()[2], Classification(), keep=0.875)),
     "axformer": ("what holds the loss of 64 pictures within half", lambda: axformer(vit()[0], vit()[2], Classification(), slack=0.5)),
 }  # fmt: skip
