@@ -268,6 +268,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.LegendreMemory": (lambda n, d: legendre(n, d, d), 1.087),
     "mixers.LongShortTerm": (lambda n, d: 2 * n * 2 * 4 * (d / 2) * (d + d / 2), 1.0),
     "mixers.LSHAttention": (hashed(2, 2, 3), 1.0),
+    "mixers.MemorizingAttention": (lambda n, d: attention(n, d) + 2 * n * d * (2 * d + 8 * (MEMORY + 3)), 1.752),
     "mixers.PairedAttention": (attention, 2.0),
     "mixers.PartialAttention": (lambda n, d: attention(n, d) + 2 * n * d * 2 * d, 2.0),
     "mixers.PartialCrossAttention": (lambda n, d: cross(n, d) + 2 * n * d * 2 * d, 1.0),

@@ -54,6 +54,7 @@ from everyformer.mixers.legendre import LegendreMemory
 from everyformer.mixers.linear import LinearAttention
 from everyformer.mixers.low_rank import Linformer
 from everyformer.mixers.marked import GlobalLocal, LabelledGlobalLocal, LongformerAttention
+from everyformer.mixers.memorizing import MemorizingAttention
 from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
@@ -97,13 +98,13 @@ __all__ = [
     "GeneratedDirections", "GlobalLocal", "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity",
     "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal",
     "LandmarkAttention", "LargeKernel", "LatentAttention", "LegendreMemory", "LinearAttention", "Linformer",
-    "LocalInteraction", "LongShortTerm", "LongformerAttention", "MixtureDirections", "MixtureKeys", "MultiResolution",
-    "NystromAttention", "OrthogonalDirections", "PairedAttention", "ParallelCross", "PartialAttention",
-    "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling",
-    "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing", "RealGatedRecurrence", "ReducedAttention",
-    "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention",
-    "SegmentAttention", "SharedLinearAttention", "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory",
-    "SpikingMLP", "Spread", "StateSpace", "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix",
-    "ToeplitzAttention", "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention",
-    "sequence_over",
+    "LocalInteraction", "LongShortTerm", "LongformerAttention", "MemorizingAttention", "MixtureDirections",
+    "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention",
+    "ParallelCross", "PartialAttention", "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention",
+    "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing",
+    "RealGatedRecurrence", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention",
+    "RoutedGlobal", "SampledBernoulliAttention", "SegmentAttention", "SharedLinearAttention", "SlimAttention",
+    "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "StaticExpansion",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix",
+    "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip
