@@ -30,6 +30,8 @@ class Context:
     """The grids that the tokens fill one after the other, where they are the cells of several levels."""
     condition: Tensor | None = None
     """(B, D) or (B, N, D): what adaptive norms are conditioned on (time, class)."""
+    ids: Tensor | None = None
+    """(B,): which sample of the data each is, so that what is kept of it is not given back to it; None: none that is kept."""
     cache: Cache | None = None
     positions: Any = None
     """The position part that the layers of a backbone share."""
@@ -106,7 +108,7 @@ class Context:
         if self.cache is not None:
             self.cache.select(rows)
         kept = self.rows(rows)
-        self.memory, self.seen, self.condition = kept.memory, kept.seen, kept.condition
+        self.memory, self.seen, self.condition, self.ids = kept.memory, kept.seen, kept.condition, kept.ids
         self.lowered.clear()
 
     def rows(self, rows: Tensor) -> Self:
@@ -114,7 +116,8 @@ class Context:
         memory = {name: rows_of(tokens, rows) for name, tokens in self.memory.items()}
         seen = {name: each.index_select(0, rows) for name, each in self.seen.items()}
         condition = None if self.condition is None else self.condition.index_select(0, rows)
-        return self.replace(memory=memory, seen=seen, condition=condition, cache=None, lowered={})
+        ids = None if self.ids is None else self.ids.index_select(0, rows)
+        return self.replace(memory=memory, seen=seen, condition=condition, ids=ids, cache=None, lowered={})
 
 
 def sizes(*shape: int) -> tuple[int, ...]:

@@ -105,6 +105,48 @@ def test_conversion_learns_every_prefix_and_keeps_the_rest():
     close(first.backbone.blocks[1].feedforward.projection.prefixes(heard["x"])[..., -1, :], heard["y"])
 
 
+MIXERS = "**.blocks.*.mixer"
+
+
+@pytest.mark.parametrize("options", [{}, {"key_heads": 1, "bias": False}])
+def test_attention_with_all_learners_is_the_attention(options):
+    """Where they cost as much as its rank takes; every projection has a gate of its own."""
+    design = ef.design("vit", **SMALL)
+    model = perturb(design.swap(MIXERS, ef.spec(ef.mixers.Attention, heads=2, **options)).build(seed=0))
+    images = torch.randn(8, 1, 8, 8)
+    made = ef.compression.acm(model, [images], cost=4.0, steps=0, gate_steps=0, paths=MIXERS)
+    parts = [each for each in made.modules() if isinstance(each, Adaptive)]
+    assert len(parts) == 2 * 4
+    for each in parts:
+        each.gate[-1].weight.data.zero_()
+        each.gate[-1].bias.data.copy_(9.0 * (torch.arange(5) == 4))
+    close(made(images), model(images))
+    assert torch.equal(made.backbone.blocks[0].feedforward.up.weight, model.backbone.blocks[0].feedforward.up.weight)
+
+
+def test_attention_learns_every_prefix_of_its_maps_at_their_cost():
+    model = perturb(ef.create("vit", seed=0, **SMALL))
+    images = [torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    first, made = (
+        ef.compression.acm(model, images, steps=steps, gate_steps=steps, tokens=64, learners=2, paths=MIXERS)
+        for steps in (0, 100)
+    )
+    heard = {}
+    old, new = model.backbone.blocks[1].mixer, made.backbone.blocks[1].mixer
+    assert sum(each.learners * each.cost for each in new.projection) == old.qkv.weight.numel()
+    old.qkv.register_forward_hook(lambda m, a, out: heard.update(x=a[0], y=out.chunk(3, -1)))
+    model(images[0])
+    for i, wanted in enumerate(heard["y"]):
+        errors = [
+            (each.backbone.blocks[1].mixer.projection[i].prefixes(heard["x"]) - wanted[..., None, :])
+            .square()
+            .mean((0, 1, 3))
+            for each in (first, made)
+        ]
+        assert errors[1][1:].mean() < 0.9 * errors[0][1:].mean()
+        assert (errors[1].diff() < 0).all()
+
+
 def test_a_budget_is_of_all_parts_together():
     model = ef.compression.acm(ef.create("vit", seed=0, **SMALL), [torch.randn(4, 1, 8, 8)], steps=1, gate_steps=1)
     batch = {"inputs": torch.randn(4, 1, 8, 8), "labels": torch.tensor([0, 1, 2, 0])}
@@ -140,6 +182,11 @@ def test_entropy_and_diversity_are_their_sums_written_out():
 def test_what_cannot_be_is_refused():
     with pytest.raises(ef.DoesNotFit, match="do not fall into 5 learners"):
         ef.compression.acm(ef.create("vit", seed=0, **SMALL), [torch.randn(2, 1, 8, 8)], learners=5)
+    with pytest.raises(ef.DoesNotFit, match="40 learners are too many"):
+        ef.compression.acm(ef.create("vit", seed=0, **SMALL), [torch.randn(2, 1, 8, 8)], learners=40, paths=MIXERS)
+    noisy = ef.design("vit", **SMALL).set(f"{MIXERS}.slots", ef.spec(ef.scores.Persistent)).build()
+    with pytest.raises(ef.DoesNotFit, match="attention of learners has no slots"):
+        ef.compression.acm(noisy, [torch.randn(2, 1, 8, 8)], paths=MIXERS)
     with pytest.raises(ef.UnknownName):
         ef.compression.acm(ef.create("llama", "nano", vocabulary=9), [torch.ones(1, 4, dtype=torch.long)])
     with pytest.raises(ef.DoesNotFit, match="whose work a budget"):

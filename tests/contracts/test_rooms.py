@@ -380,6 +380,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.FutureTokens": ("ftp", "ids"),
         "objectives.Ranking": ("bert", "ranks"),
         "objectives.Rebuilding": ("fod-anomaly", "none"),
+        "objectives.Remembered": ("hypothesis-c-across", "classes"),
         "objectives.RewardedPruning": ("ia-red2", "classes"),
         "objectives.SourcePruning": ("transformer", "ids"),
         "objectives.TokenPruning": ("dynamic-vit", "classes"),

@@ -256,6 +256,8 @@ def hashed(rounds: int, buckets: int, chunks: int) -> Callable[[int, int], float
 MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.AddingConvMLP": (lambda n, d: n * (2 * 2 * 4 * d * d + 18 * 4 * d), 1.0),
     "mixers.AxialEnhancedAttention": (axial, 1.344),
+    "mixers.CrossedAttention": (lambda n, d: attention(n, d) + 2 * n * d * 2 * d, 2.0),
+    "mixers.CrossedCrossAttention": (lambda n, d: cross(n, d) + 2 * n * d * 2.5 * d - 2 * MEMORY * d * 0.5 * d, 1.0),
     "mixers.EmbeddingFree": (embedding_free, 1.98),
     "mixers.EnhancedAttention": (lambda n, d: attention(n, d) + 50 * n * d, 1.98),
     "mixers.TokenMLP": (lambda n, d: 2 * 2 * 16 * 24 * d, 0.0),
@@ -266,6 +268,7 @@ MIXERS: dict[str, tuple[Callable[[int, int], float], float]] = {
     "mixers.LegendreMemory": (lambda n, d: legendre(n, d, d), 1.087),
     "mixers.LongShortTerm": (lambda n, d: 2 * n * 2 * 4 * (d / 2) * (d + d / 2), 1.0),
     "mixers.LSHAttention": (hashed(2, 2, 3), 1.0),
+    "mixers.MemorizingAttention": (lambda n, d: attention(n, d) + 2 * n * d * (2 * d + 8 * (MEMORY + 3)), 1.752),
     "mixers.PairedAttention": (attention, 2.0),
     "mixers.PartialAttention": (lambda n, d: attention(n, d) + 2 * n * d * 2 * d, 2.0),
     "mixers.PartialCrossAttention": (lambda n, d: cross(n, d) + 2 * n * d * 2 * d, 1.0),

@@ -354,6 +354,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "feedforward": ef.spec(ef.feedforward.MLP, hidden=48),
     },
     "mixers.CombinerAttention": {"segment": 2},
+    "mixers.MemorizingAttention": {"keep": 3},
     "mixers.EmbeddingFree": {"reduce": ef.spec(ef.backbones.MeanMerging, size=2)},
     "mixers.DeformableAttention": {"places": ef.spec(ef.positions.SinusoidalGrid), "heads": HEADS},
     "mixers.FilledWindows": {"size": 3, "shift": 1},

@@ -13,6 +13,7 @@ from everyformer.backbones.chunks import Chunker
 from everyformer.backbones.depth import Depth
 from everyformer.backbones.interleaved import Round
 from everyformer.backbones.loops import Entrance
+from everyformer.backbones.remembering import Bank
 from everyformer.backbones.sharing import ScaleLayer
 from everyformer.context import Context
 from everyformer.contracts import (
@@ -194,6 +195,8 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         return torch.cat(
             [each.values for each in part([whole, whole.update(whole.values.tanh())] * (HEADS // 2), shared)]
         )
+    if isinstance(part, Bank):
+        return part(whole.batch)
     if isinstance(part, Round):
         return part(*rounded(whole), shared)[0]
     if isinstance(part, Depth):

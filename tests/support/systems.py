@@ -203,6 +203,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "hyena": {"vocabulary": 20, "width": 32, "hidden": 48, "depth": 2, "length": 16},
     "hypothesis-b": {**_PICTURES, "patch": 8, "smallest": 4, "tokens": 10},
     "hypothesis-c": {**_PICTURES, "patch": 8, "fine": 4, "keep": 3},
+    "hypothesis-c-across": {**_PICTURES, "patch": 4, "capacity": 6, "keep": 2},
     "hypothesis-d": {**_TEXT, "hidden": 48, "length": 16, "window": 4, "segment": 4, "chosen": 1},
     "i3d": {"classes": 3, "mels": 12, "frames": 20, "width": 32, "hidden": 48, "depth": 2, "heads": 4},
     "identityformer": {**_PYRAMID, "widths": (16, 32)},
@@ -519,6 +520,8 @@ def model_of(design: Design, seed: int = 0) -> Any:
 
 IDLE: dict[type, tuple[str, ...]] = {
     ef.backbones.FreeLatent: ("encoder", "asked", "score", "divergence"),
+    ef.mixers.MemorizingAttention: ("gate", "key_value"),
+    ef.backbones.ClassBank: ("names",),
     ef.mixers.SpectralDictionary: ("prior", "rebuilt", "heard", "likely"),
     ef.models.Detecting: ("detector",),
     ef.models.FixedBody: ("embedding", "backbone"),

@@ -10,7 +10,7 @@ from everyformer.costs import on_meta, parameters
 from everyformer.tokens import Tokens
 from support.agreement import FIXTURES
 from support.parity import ids, perturb
-from support.parts import close, tokens
+from support.parts import close, context, tokens
 
 SPREAD = ef.spec(ef.scores.HeadMLP, to=6)
 SMALL = {"vocabulary": 20, "width": 32, "heads": 4, "depth": 2, "decoder_depth": 1, "value_heads": 6}
@@ -84,8 +84,9 @@ def test_its_feedforwards_are_small():
     assert parameters(on_meta(plain)) > 1.4 * parameters(on_meta(ef.design("partialformer", "base")))
 
 
-def test_token_by_token_it_says_the_same():
-    model = perturb(ef.create("partialformer", seed=0, dropout=0.0, **SMALL))
+@pytest.mark.parametrize("more", [{}, {"crossed": 2}])
+def test_token_by_token_it_says_the_same(more):
+    model = perturb(ef.create("partialformer", seed=0, dropout=0.0, **SMALL, **more))
     inputs, target = ids(20, 2, 6), ids(20, 2, 5, seed=1)
     state = model.prepare(inputs, Context(cache=Cache()))
     said = [model.decode(target[:, i : i + 1], state) for i in range(5)]
@@ -96,3 +97,24 @@ def test_heads_of_values_need_scores_of_their_own():
     part = ef.spec(ef.mixers.PartialAttention, heads=4, value_heads=6).build(32)
     with pytest.raises(RuntimeError):
         part(tokens())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_every_query_meets_every_key(own):
+    """m2m, head by head: the scores of all pairs, mixed over the heads, and values of their own."""
+    kind = ef.mixers.CrossedAttention if own else ef.mixers.CrossedCrossAttention
+    part = perturb(ef.spec(kind, key_heads=2, head_width=8, steps=(ef.spec(ef.scores.HeadMLP),)).build(32))
+    x, memory = tokens().values, context().memory["encoder"].values
+    if own:
+        query, key, value = part.qkv(x).split([16, 16, 32], -1)
+    else:
+        query, (key, value) = part.query(x), part.key_value(memory).split([16, 32], -1)
+    scores = torch.stack([
+        query[..., 8 * i : 8 * i + 8] @ key[..., 8 * j : 8 * j + 8].mT / 8**0.5 for j in range(2) for i in range(2)
+    ], -1)  # fmt: skip
+    step = part.steps[0]
+    weights = step.down(step.up(scores).relu()).softmax(2)
+    mixed = torch.stack([weights[..., h] @ value[..., 8 * h : 8 * h + 8] for h in range(4)], 2)
+    said = mixed + part.part.down(torch.relu(part.part.up(mixed)))
+    wanted = part.output(said.flatten(2) * part.gate(x).relu())
+    close(part(tokens(), None if own else context()), wanted)

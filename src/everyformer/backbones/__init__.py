@@ -26,6 +26,7 @@ from everyformer.backbones.pervasive import Pervasive
 from everyformer.backbones.pooled import QueryPooling
 from everyformer.backbones.prioritised import PrioritisedBlock, vcc
 from everyformer.backbones.pyramids import Pyramid, RememberingStage, Stage
+from everyformer.backbones.remembering import Bank, ClassBank, Remembering, keeping
 from everyformer.backbones.reversible import Reversible, ReversibleBlock
 from everyformer.backbones.sharing import CoScale, ScaleLayer, SharingStage
 from everyformer.backbones.skipping import Skipping
@@ -46,14 +47,14 @@ from everyformer.backbones.universal import UniversalBottlenecks
 from everyformer.backbones.words import Sentences, WordBlock
 
 __all__ = [
-    "AdaptiveLoop", "Added", "Apart", "Bilateral", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth", "Chunked",
-    "ClassBlock", "CoScale", "ContextEmbedding", "ConvMerging", "ConvPair", "ConvRow", "Decoder", "DeformableMerging",
-    "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks", "Elastic", "Encoder", "FirstScores",
-    "FixedChunks", "FreeLatent", "Fused", "Guided", "HaltingEncoder", "Injection", "Interleaved", "Landmarks",
-    "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "MeanMerging", "Multiscale", "PairedBlock",
-    "ParallelBlock", "PassingClassBlock", "PatchMerging", "Pervasive", "PrioritisedBlock", "Project", "Pyramid",
-    "QueryPooling", "RememberingStage", "ResidualMerging", "Reversible", "ReversibleBlock", "Round", "ScaleLayer",
-    "Sentences", "SharingStage", "Skipping", "Spelled", "Stage", "StandardBottlenecks", "StemBlock",
-    "StridedBottleneck", "Summaries", "Summed", "Thinning", "TurnSignal", "UniversalBottlenecks", "WarpedPair",
-    "WordBlock", "fold", "vcc", "widened",
+    "AdaptiveLoop", "Added", "Apart", "Bank", "Bilateral", "Block", "Bottlenecks", "BranchedBlock", "ChosenDepth",
+    "Chunked", "ClassBank", "ClassBlock", "CoScale", "ContextEmbedding", "ConvMerging", "ConvPair", "ConvRow",
+    "Decoder", "DeformableMerging", "DepthWeighted", "DepthwiseMerging", "Distilling", "DynamicChunks", "Elastic",
+    "Encoder", "FirstScores", "FixedChunks", "FreeLatent", "Fused", "Guided", "HaltingEncoder", "Injection",
+    "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "MeanMerging",
+    "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Pervasive",
+    "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "Remembering", "RememberingStage", "ResidualMerging",
+    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled",
+    "Stage", "StandardBottlenecks", "StemBlock", "StridedBottleneck", "Summaries", "Summed", "Thinning",
+    "TurnSignal", "UniversalBottlenecks", "WarpedPair", "WordBlock", "fold", "keeping", "vcc", "widened",
 ]  # fmt: skip

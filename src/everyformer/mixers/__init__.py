@@ -54,11 +54,12 @@ from everyformer.mixers.legendre import LegendreMemory
 from everyformer.mixers.linear import LinearAttention
 from everyformer.mixers.low_rank import Linformer
 from everyformer.mixers.marked import GlobalLocal, LabelledGlobalLocal, LongformerAttention
+from everyformer.mixers.memorizing import MemorizingAttention
 from everyformer.mixers.mixture_keys import MixtureKeys
 from everyformer.mixers.multiresolution import MultiResolution
 from everyformer.mixers.nystrom import NystromAttention
 from everyformer.mixers.paired import PairedAttention
-from everyformer.mixers.partial import PartialAttention, PartialCrossAttention
+from everyformer.mixers.partial import CrossedAttention, CrossedCrossAttention, PartialAttention, PartialCrossAttention
 from everyformer.mixers.placed import PlacedAttention, PlacedCrossAttention
 from everyformer.mixers.planes import After, PlaneStateSpace
 from everyformer.mixers.pooling_fusion import PoNet
@@ -89,20 +90,21 @@ __all__ = [
     "AddingConvMLP", "After", "Anchored", "Attention", "AxialEnhancedAttention", "BernoulliAttention",
     "BigBirdAttention", "CausalComparison", "Chain", "ChannelMix", "ChunkedLSHAttention", "CombinerAttention",
     "ConvAttention", "ConvMLP", "Correlation", "CosineAttention", "CosineFeatures", "CrossAttention",
-    "CrossCorrelation", "CrossCovariance", "DeformableAttention", "DeltaNet", "Depthwise", "Difference",
-    "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree", "EnhancedAttention", "ExactSearch",
-    "FactorAttention", "FaissSearch", "FastfoodDirections", "FeatureMap", "FilledWindows", "FixedPointAttention",
-    "FlatCross", "FourierFeatures", "FourierMixer", "FrontedAttention", "FusedAttention", "GatedAttention",
-    "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow", "GeneratedDirections", "GlobalLocal",
-    "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity", "Inception", "IndependentDirections",
-    "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal", "LandmarkAttention", "LargeKernel", "LatentAttention",
-    "LegendreMemory", "LinearAttention", "Linformer", "LocalInteraction", "LongShortTerm", "LongformerAttention",
-    "MixtureDirections", "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections",
-    "PairedAttention", "ParallelCross", "PartialAttention", "PartialCrossAttention", "PlacedAttention",
-    "PlacedCrossAttention", "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse",
-    "ProjectedAttention", "RandomMixing", "RealGatedRecurrence", "ReducedAttention", "ReluFeatures", "Retention",
-    "RetrievedAttention", "RingAttention", "RoutedGlobal", "SampledBernoulliAttention", "SegmentAttention",
-    "SharedLinearAttention", "SlimAttention", "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread",
-    "StateSpace", "StaticExpansion", "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention",
-    "TokenMLP", "TokenMatrix", "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
+    "CrossCorrelation", "CrossCovariance", "CrossedAttention", "CrossedCrossAttention", "DeformableAttention",
+    "DeltaNet", "Depthwise", "Difference", "DifferentialAttention", "Directions", "EluFeatures", "EmbeddingFree",
+    "EnhancedAttention", "ExactSearch", "FactorAttention", "FaissSearch", "FastfoodDirections", "FeatureMap",
+    "FilledWindows", "FixedPointAttention", "FlatCross", "FourierFeatures", "FourierMixer", "FrontedAttention",
+    "FusedAttention", "GatedAttention", "GatedConvolution", "GatedDeltaNet", "GatedLinearAttention", "GatedWindow",
+    "GeneratedDirections", "GlobalLocal", "Hamburger", "HashFeatures", "HierarchicalCross", "Hyena", "Identity",
+    "Inception", "IndependentDirections", "InvertedBottleneck", "LSHAttention", "LabelledGlobalLocal",
+    "LandmarkAttention", "LargeKernel", "LatentAttention", "LegendreMemory", "LinearAttention", "Linformer",
+    "LocalInteraction", "LongShortTerm", "LongformerAttention", "MemorizingAttention", "MixtureDirections",
+    "MixtureKeys", "MultiResolution", "NystromAttention", "OrthogonalDirections", "PairedAttention",
+    "ParallelCross", "PartialAttention", "PartialCrossAttention", "PlacedAttention", "PlacedCrossAttention",
+    "PlaneStateSpace", "PoNet", "Pooling", "PositiveFeatures", "ProbSparse", "ProjectedAttention", "RandomMixing",
+    "RealGatedRecurrence", "ReducedAttention", "ReluFeatures", "Retention", "RetrievedAttention", "RingAttention",
+    "RoutedGlobal", "SampledBernoulliAttention", "SegmentAttention", "SharedLinearAttention", "SlimAttention",
+    "SpectralDictionary", "SpikingLegendreMemory", "SpikingMLP", "Spread", "StateSpace", "StaticExpansion",
+    "SubsampledAttention", "SubspaceAttention", "TimeMix", "ToeplitzAttention", "TokenMLP", "TokenMatrix",
+    "Windows", "fit_codes", "lean_attention", "ring_attention", "sequence_over",
 ]  # fmt: skip

@@ -89,6 +89,8 @@ def attend(
                 steps=steps, places=places, context=context,
             )  # fmt: skip
             return taps.mixed(mixed)
+    if key.shape[1] < value.shape[1] == query.shape[1]:
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
     written = taps is not None or normaliser is not None or bool(steps) or value.shape[1] != key.shape[1]
     crowd = None if mass is None else mass.clamp(min=1e-6).log()[:, None, None, :]
     if isinstance(lowered, Sparse) and bias is None and crowd is None and not dropout and not written:

@@ -112,8 +112,73 @@ class PartialCrossAttention(CrossAttention):
     def keys_values(self, memory: Tokens) -> tuple[Float[Tensor, "B H M K"], Float[Tensor, "B P M K"]]:
         """The keys and the values of a memory."""
         key, value = self.key_value(memory.values).split(self.sizes, -1)
-        return self.split(key, self.heads), self.split(value, -1)
+        return self.split(key, self.key_heads), self.split(value, -1)
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, sight: Sight, context: Context) -> Tensor:
-        query, gate = query.split([self.sizes[0], self.sizes[1]], -1)
+        query, gate = query.tensor_split([self.heads * self.head_width], -1)
         return self.part(super()._mix(query, key, value, sight, context), gate)
+
+
+@part("mixers")
+class CrossedAttention(PartialAttention):
+    """`PartialAttention` with a head for each pair of `key_heads` queries and as many keys: the scores of the i-th query with
+    the j-th key stand in head `j * key_heads + i` (head scaling, "m2m"; official code, which counts the heads by queries).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        key_heads: int = 2,
+        head_width: int | None = None,
+        ratio: int = 4,
+        activation: str = "relu",
+        steps: tuple[Spec[ScoreStep], ...] = (),
+        positions: Spec[Position] | None = None,
+        mask: Mask = Full(),  # noqa: B008
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width, heads=key_heads**2, head_width=head_width, ratio=ratio, activation=activation,
+            steps=steps, positions=positions, mask=mask, dropout=dropout,
+        )  # fmt: skip
+        self.key_heads, inner = key_heads, self.heads * self.head_width
+        self.sizes = inner, inner // key_heads, inner
+        self.qkv = nn.Linear(width, inner + 2 * (inner // key_heads))
+
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
+        """The queries once for each key, keys and values, and the gate of each head."""
+        query, rest = self.qkv(tokens.values).tensor_split([self.sizes[1]], -1)
+        return torch.cat((query.repeat(1, 1, self.key_heads), rest, self.gate(tokens.values)), -1)
+
+
+@part("mixers")
+class CrossedCrossAttention(PartialCrossAttention):
+    """The same over a memory."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        key_heads: int = 2,
+        head_width: int | None = None,
+        ratio: int = 4,
+        activation: str = "relu",
+        memory: str = "encoder",
+        memory_width: int | None = None,
+        steps: tuple[Spec[ScoreStep], ...] = (),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width, heads=key_heads**2, head_width=head_width, ratio=ratio, activation=activation,
+            memory=memory, memory_width=memory_width, steps=steps, dropout=dropout,
+        )  # fmt: skip
+        self.key_heads, inner = key_heads, self.heads * self.head_width
+        self.sizes = inner // key_heads, inner
+        self.query = nn.Linear(width, self.sizes[0])
+        self.key_value = nn.Linear(memory_width or width, sum(self.sizes))
+
+    def project(self, tokens: Tokens) -> Float[Tensor, "B N E"]:
+        """The queries once for each key, and the gate of each head."""
+        query = self.query(tokens.values).repeat(1, 1, self.key_heads)
+        return torch.cat((query, self.gate(tokens.values)), -1)

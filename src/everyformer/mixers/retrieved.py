@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everyformer.context import Context
-from everyformer.contracts import Mixer
+from everyformer.contracts import LinearMap, Mixer
 from everyformer.mixers.search import ExactSearch, Search
 from everyformer.registry import part
 from everyformer.tokens import Tokens, unpack
@@ -64,15 +64,26 @@ class RetrievedAttention(Mixer):
         return self.output(self._mix(rows.values, memory)[rows.mask][None])
 
     def _mix(self, query: Float[Tensor, "B N E"], memory: Tokens) -> Float[Tensor, "B N E"]:
-        to_keys, to_values = self.key_value.weight.unflatten(0, (2, self.heads, self.head_width))
-        asked = query.unflatten(-1, (self.heads, -1)).transpose(1, 2) @ to_keys * self.scale
-        scores, index = self.search(asked, memory, self.keep)
-        weights = scores.softmax(-1)
-        if memory.mask is not None:
-            weights = weights * (scores > torch.finfo(scores.dtype).min)
-        states = memory.values[torch.arange(memory.batch, device=index.device)[:, None, None, None], index]
-        mixed = (weights[..., None, :] @ states)[..., 0, :] @ to_values.mT
-        if self.key_value.bias is not None:
-            shift = self.key_value.bias.unflatten(0, (2, self.heads, self.head_width))[1]
-            mixed = mixed + weights.sum(-1, keepdim=True) * shift[:, None]
+        heads = query.unflatten(-1, (self.heads, -1)).transpose(1, 2) * self.scale
+        mixed, _ = retrieve(heads, self.key_value, memory, self.search, self.keep)
         return mixed.transpose(1, 2).flatten(2)
+
+
+def retrieve(
+    query: Float[Tensor, "B H N K"], key_value: nn.Linear | LinearMap, memory: Tokens, search: Search, keep: int
+) -> tuple[Float[Tensor, "B H N K"], Float[Tensor, "B H N"]]:
+    """What the heads of scaled queries take from the `keep` best states of a memory, whose keys and values `key_value` makes;
+    and 1 where one found any, 0 where none is real.
+    """
+    to_keys, to_values = key_value.weight.unflatten(0, (2, *query.shape[1::2]))
+    scores, index = search(query @ to_keys, memory, keep)
+    weights = scores.softmax(-1)
+    if memory.mask is not None:
+        weights = weights * (scores > torch.finfo(scores.dtype).min)
+    states = memory.values[torch.arange(memory.batch, device=index.device)[:, None, None, None], index]
+    mixed = (weights[..., None, :] @ states)[..., 0, :] @ to_values.mT
+    found = weights.sum(-1)
+    if key_value.bias is not None:
+        shift = key_value.bias.unflatten(0, (2, *query.shape[1::2]))[1]
+        mixed = mixed + found[..., None] * shift[:, None]
+    return mixed, found

@@ -31,7 +31,7 @@ class ExactSearch:
         where = torch.empty_like(best, dtype=torch.long)
         for start in range(0, memory.count, self.chunk):
             span = slice(start, start + self.chunk)
-            scores = asked @ memory.values[:, None, span].mT
+            scores = (asked.flatten(1, 2) @ memory.values[:, span].mT).unflatten(1, asked.shape[1:3])
             if memory.weights is not None:
                 scores = scores + memory.weights[:, None, None, span].clamp(min=1e-6).log()
             if memory.mask is not None:

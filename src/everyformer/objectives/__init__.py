@@ -18,6 +18,7 @@ from everyformer.objectives.pruning import RewardedPruning, SourcePruning, Token
 from everyformer.objectives.ranking import Ranking
 from everyformer.objectives.rebuilding import Rebuilding
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
+from everyformer.objectives.remembering import Remembered
 from everyformer.objectives.rewards import PolicyGradient
 from everyformer.objectives.series import Forecast, Likelihood
 from everyformer.objectives.sets import BinaryMasks, Boxes, Masks
@@ -35,6 +36,6 @@ __all__ = [
     "Forecast", "FutureTokens", "HardDistillation", "HeatBoxes", "HiddenCodes", "HiddenPixels", "HiddenWords",
     "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedTarget", "MaskedToken", "Masks",
     "MatchingTexts", "NextToken", "Objective", "PixelClasses", "PixelsAndTraits", "Places", "PolicyGradient", "Ranking",
-    "Rebuilding", "RebuiltCells", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence",
+    "Rebuilding", "RebuiltCells", "Remembered", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence",
     "SourcePruning", "TokenPruning", "ViewSynthesis", "hybrid_distillation",
 ]  # fmt: skip

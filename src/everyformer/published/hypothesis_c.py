@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from everyformer.backbones import Block, ConvMerging, RememberingStage
+from everyformer.backbones import Block, ClassBank, ConvMerging, Remembering, RememberingStage
 from everyformer.designs import Design
 from everyformer.embeddings import Patches
 from everyformer.feedforward import MLP
 from everyformer.heads import ClassHead
-from everyformer.mixers import Attention, RetrievedAttention
+from everyformer.mixers import Attention, MemorizingAttention, RetrievedAttention
 from everyformer.models import Model, Xavier
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import LearnedGrid
 from everyformer.published.bodies import branches, rising
+from everyformer.published.upon import upon
+from everyformer.published.vit import vit
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -68,3 +70,36 @@ def hypothesis_c(
             start=spec(Xavier),
         )
     )  # fmt: skip
+
+
+@system(
+    "hypothesis-c-across",
+    title="Hypothesis C: Unlimiformer-style memory retrieval in image transformers, across pictures",
+    authors="a hypothesis, not a paper",
+    year=2026,
+    idea="A ViT looks up what it said of other pictures, and of which class those were, in a bank that takes no gradient.",
+    tasks=("image-classification",),
+)
+@upon(vit)
+def hypothesis_c_across(
+    design: Design,
+    *,
+    classes: int = 1000,
+    depth: int = 12,
+    heads: int = 12,
+    qkv_bias: bool = True,
+    readers: int = 1,
+    capacity: int = 4096,
+    keep: int = 32,
+    gate: float = -4.0,
+) -> Design:
+    """A ViT the last `readers` blocks of which retrieve `keep` of the class tokens of `capacity` pictures, each head its own.
+
+    Memorizing Transformers' gate (Wu et al., 2022) begins nearly closed. The bank fills as `objectives.Remembered` trains, or
+    under `backbones.keeping`; as long as it is empty this is the ViT.
+    """
+    mixer = spec(MemorizingAttention, heads=heads, bias=qkv_bias, memory="bank", keep=keep, gate=gate)
+    for block in range(depth - readers, depth):
+        design = design.swap(f"backbone.blocks.{block}.mixer", mixer)
+    bank = spec(ClassBank, capacity=capacity, classes=classes)
+    return design.swap("backbone", lambda body: spec(Remembering, body=body, bank=bank))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from everyformer.backbones import Block, Decoder, Encoder, FirstScores
+from everyformer.contracts import Backbone, Mixer, ScoreStep
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.heads import TiedHead
-from everyformer.mixers import PartialAttention, PartialCrossAttention
+from everyformer.mixers import CrossedAttention, CrossedCrossAttention, PartialAttention, PartialCrossAttention
 from everyformer.models import Seq2Seq, Xavier
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import Sinusoidal
 from everyformer.registry import system
 from everyformer.scores import Added, HeadMLP
-from everyformer.specs import spec
+from everyformer.specs import Spec, spec
 
 
 @system(
@@ -41,26 +42,34 @@ def partialformer(
     heads: int = 8,
     value_heads: int = 30,
     decoder_value_heads: int = 16,
+    crossed: int | None = None,
     ratio: int = 4,
     decoder_ratio: int = 2,
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
 ) -> Design:
-    """The authors' training script: head scaling by a layer over the heads, first scores in encoder and decoder."""
-    residual = spec(PreNorm, dropout=dropout)
-    spread, decoder_spread = (spec(HeadMLP, to=values) for values in (value_heads, decoder_value_heads))
-    mixer = spec(
-        PartialAttention, heads=heads, value_heads=value_heads, ratio=ratio, steps=(spread, spec(Added)),
-        dropout=attention_dropout,
-    )  # fmt: skip
-    cross = spec(
-        PartialCrossAttention, heads=heads, value_heads=decoder_value_heads, ratio=decoder_ratio, steps=(decoder_spread,),
-        dropout=attention_dropout,
-    )  # fmt: skip
-    encode = spec(Block, mixer=mixer, feedforward=None, residual=residual)
-    own = mixer.but(steps=(decoder_spread, spec(Added)), value_heads=decoder_value_heads, ratio=decoder_ratio)
-    decode = encode.but(mixer=own, cross=(cross,))
+    """The authors' training script: head scaling by a layer over the heads, first scores in encoder and decoder.
+
+    With `crossed` there is a head for each pair of so many queries and keys, in the place of `heads` that are spread ("m2m").
+    """
     each = width // heads
+    if crossed is not None:
+        value_heads = decoder_value_heads = crossed**2
+
+    def scaled(plain: type, pairs: type, values: int, ratio: int, *more: Spec[ScoreStep]) -> Spec[Mixer]:
+        if crossed is None:
+            way, few = plain, {"heads": heads, "value_heads": values}
+        else:
+            way, few = pairs, {"key_heads": crossed, "head_width": each}
+        return spec(way, **few, ratio=ratio, steps=(spec(HeadMLP, to=values), *more), dropout=attention_dropout)
+
+    def block(values: int, ratio: int, *cross: Spec[Mixer]) -> Spec[Backbone]:
+        mixer = scaled(PartialAttention, CrossedAttention, values, ratio, spec(Added))
+        return spec(Block, mixer=mixer, cross=cross, feedforward=None, residual=spec(PreNorm, dropout=dropout))
+
+    encode = block(value_heads, ratio)
+    cross = scaled(PartialCrossAttention, CrossedCrossAttention, decoder_value_heads, decoder_ratio)
+    decode = block(decoder_value_heads, decoder_ratio, cross)
     return Design(
         spec(
             Seq2Seq,
