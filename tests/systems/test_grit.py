@@ -43,7 +43,9 @@ def same_gradients(found, given):
     gradients = given.split([each.numel() for each in found.values()])
     for (name, each), wanted in zip(found.items(), gradients, strict=True):
         if each.grad is not None:
-            assert (wanted.abs().max() > 1e-6) != ("coarser.1" in name), "the one cell of the coarsest is its norm alone"
+            assert (wanted.abs().max() > 1e-6) != ("coarser.1" in name), (
+                "the one cell of the coarsest is its norm alone"
+            )
             close(each.grad.flatten(), wanted, f"gradient of {name}")
 
 
@@ -85,7 +87,7 @@ def test_what_is_said_of_a_region_is_the_authors():
     entropy = -0.9 * math.log(0.9) - 0.1 * math.log(0.1 / 19)
     close(loss - entropy, wanted["text loss"])
     loss.sum().backward()
-    same_gradients({name: each for name, each in found.items()}, wanted["gradients"])
+    same_gradients(found, wanted["gradients"])
 
 
 def test_texts_and_their_likelihood_are_the_authors():
@@ -208,7 +210,11 @@ def test_every_part_learns_from_things_and_their_texts():
 
 def test_sizes_are_those_of_the_official_code():
     """ViT-B, L and H without class token and last norm; their relative positions, a pyramid of 256 channels."""
-    for size, width, depth, head_width, every in (("base", 768, 12, 64, 3), ("large", 1024, 24, 64, 6), ("huge", 1280, 32, 80, 8)):
+    for size, width, depth, head_width, every in (
+        ("base", 768, 12, 64, 3),
+        ("large", 1024, 24, 64, 6),
+        ("huge", 1280, 32, 80, 8),
+    ):
         model = on_meta(ef.design("grit", size))
         whole = depth // every
         block = 12 * width**2 + 13 * width
@@ -219,7 +225,9 @@ def test_sizes_are_those_of_the_official_code():
         pyramid = 4 * width**2 + 3 * (256 * width + 9 * 256**2 + 4 * 256) + 2 * (9 * 256**2 + 256)
         assert parameters(model.backbone) == body + pyramid
         looks = [type(each.mixer).__name__ for each in model.backbone.body.blocks]
-        assert [number for number, each in enumerate(looks, 1) if each == "Attention"] == list(range(every, depth + 1, every))
+        assert [number for number, each in enumerate(looks, 1) if each == "Attention"] == list(
+            range(every, depth + 1, every)
+        )
 
 
 def test_what_does_not_fit_is_refused():
@@ -231,7 +239,11 @@ def test_what_does_not_fit_is_refused():
         DescribedRegions(texts=((0,),))
     with pytest.raises(ef.BadInput, match="classes"):
         DescribedRegions(texts=((0, 1),), shares=(0.6, 0.7))(model, {**batch, "labels": batch["labels"] + 1})
-    detector = ef.Design(ef.spec(ef.models.Model, **{name: tiny("grit").get(name) for name in ("width", "embedding", "backbone", "head")}))
+    detector = ef.Design(
+        ef.spec(
+            ef.models.Model, **{name: tiny("grit").get(name) for name in ("width", "embedding", "backbone", "head")}
+        )
+    )
     with pytest.raises(ef.DoesNotFit, match=r"use models\.Described"):
         DescribedRegions(texts=((0, 1),), shares=(0.6, 0.7))(detector.build(), batch)
     with pytest.raises(ef.BadInput, match="the maps of a pass"):

@@ -51,7 +51,8 @@ class SimplePyramid(Backbone):
     al., ViTDet, 2022, section 3), and `coarser` ones after those, each half as fine as the one before (the P6 and P7 of
     Lin et al., RetinaNet, 2017); Wu et al., GRiT, 2022, official code.
 
-    The levels, from fine to coarse and all of width `to`, are those that heads of maps read; the coarsest is the answer.
+    The answer is that of the body; the levels, from fine to coarse and all of width `to`, are for heads of maps, and made
+    where those ask.
     """
 
     def __init__(
@@ -71,16 +72,19 @@ class SimplePyramid(Backbone):
             _Level(scale, [self.make("norm", norm, to) for _ in range(2)], inner, to) for scale in scales
         )
         self.coarser = nn.ModuleList(_Coarser(to, number > 0) for number in range(coarser))
-        self.gives, self.widths = to, (to,) * (len(scales) + coarser)
+        self.gives, self.widths = inner, (to,) * (len(scales) + coarser)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
-        """The tokens of the coarsest level."""
+        """The tokens after the body."""
         context = context or Context()
-        cells = as_map(self.body(tokens, context.replace(levels=None)))
-        made = {level: level(cells) for level in self.levels}
-        for coarser in self.coarser:
-            made[coarser] = coarser([*made.values()][-1])
-        levels = {level: as_tokens(each) for level, each in made.items()}
-        if context.levels is not None:
-            context.levels.update(levels)
-        return [*levels.values()][-1]
+        after = self.body(tokens, context.replace(levels=None))
+        if context.levels is None:
+            return after
+        cells = as_map(after)
+        for level in self.levels:
+            made = level(cells)
+            context.levels[level] = as_tokens(made)
+        for level in self.coarser:
+            made = level(made)
+            context.levels[level] = as_tokens(made)
+        return after

@@ -40,6 +40,8 @@ class Proposed:
 class Proposals(Part):
     """Base of what proposes regions: built with the width of the maps and how many there are, from fine to coarse."""
 
+    needs_grid = True
+
     def forward(self, maps: list[Map]) -> Proposed:
         """What each cell of all maps proposes."""
         raise NotImplementedError
@@ -79,15 +81,17 @@ class CenterProposals(Proposals):
             cells = self.tower(each)
             heat.append(self.heat(cells).flatten(1))
             distances.append(F.relu(self.sides(cells) * factor).flatten(2).mT)
-        cells = [middles((each.shape[2], each.shape[3]), each) for each in maps]
+        cells = [middles((each.shape[2], each.shape[3]), precise(each)) for each in maps]
         return Proposed(
-            torch.cat(heat, 1).float(), torch.cat(distances, 1).float(), torch.cat(cells).float(),
+            precise(torch.cat(heat, 1)), precise(torch.cat(distances, 1)), torch.cat(cells),
             tuple(each.shape[2] * each.shape[3] for each in maps),
         )  # fmt: skip
 
 
 class Looking(Part):
     """Base of what looks at regions: built with the width of a map and the side of the grid that a region is shown on."""
+
+    needs_grid = True
 
     def forward(self, shown: Float[Tensor, "N C side side"]) -> Float[Tensor, "N 6"]:
         """The logits of there being a thing and of there being none, and how the region should be moved."""
@@ -114,6 +118,11 @@ class RegionMLP(Looking):
         """The logits of there being a thing and of there being none, and how the region should be moved."""
         seen = self.body(shown)
         return torch.cat((self.thing(seen), self.move(seen)), -1)
+
+
+def precise(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The same, in float32 at least, in which places are told."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _starts(module: nn.Module, std: float, bias: float) -> None:

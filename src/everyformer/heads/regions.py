@@ -12,7 +12,7 @@ from everyformer.boxes import centred, corners, kept, regions_of_levels
 from everyformer.context import Context
 from everyformer.contracts import MapHead
 from everyformer.errors import DoesNotFit
-from everyformer.heads.proposals import Looking, Map, Proposals, Proposed
+from everyformer.heads.proposals import Looking, Map, Proposals, Proposed, precise
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens, take
@@ -78,7 +78,8 @@ class Regions(MapHead):
         for number, look in enumerate(self.looks):
             boxes = boxes.detach()
             looked.append(boxes)
-            said.append(look(self.look(maps, boxes, self.side).flatten(0, 1)).float().unflatten(0, boxes.shape[:2]))
+            shown = self.look(maps, boxes, self.side)
+            said.append(precise(look(shown.flatten(0, 1))).unflatten(0, boxes.shape[:2]))
             boxes = moved(boxes, said[-1][..., 2:], number).clamp(0, 1)
         sure = torch.stack([each[..., :2].softmax(-1)[..., 0] for each in said]).mean(0)
         sure = (sure * hope).clamp(min=1e-12).sqrt() * real
