@@ -188,8 +188,7 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
         cells, looked = part([as_map(whole), as_map(whole)[:, :, ::2, ::2]], shared)
         return torch.cat([each.flatten(1) for each in (cells, *looked)], 1)
     if isinstance(part, Proposals):
-        found = part([as_map(whole), as_map(whole)[:, :, ::2, ::2]])
-        return torch.cat([each.flatten(1) for each in (found.heat, found.boxes)], 1)
+        return torch.cat([each.flatten(1) for each in part([as_map(whole), as_map(whole)[:, :, ::2, ::2]])], 1)
     if isinstance(part, Looking):
         return part(as_map(whole)[:, :, :2, :2])
     if isinstance(part, Router) and "condition" in part.capabilities:

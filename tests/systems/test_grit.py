@@ -11,8 +11,7 @@ from everyformer.boxes import centred, corners, kept, overlaps, regions, regions
 from everyformer.context import Context
 from everyformer.costs import on_meta, parameters
 from everyformer.generation import Beam, describe
-from everyformer.heads.proposals import Proposed
-from everyformer.heads.regions import GIVEN, moved, moves_to
+from everyformer.heads.regions import GIVEN, around, moved, moves_to
 from everyformer.objectives import DescribedRegions, RegionBoxes
 from everyformer.objectives.regions import looks_loss, nearest, targets
 from everyformer.tokens import Tokens
@@ -67,8 +66,8 @@ def test_proposals_and_their_loss_are_the_authors():
     of_text = [name for name in found if name.startswith("describer")]
     assert [name for name, each in found.items() if each.grad is None] == of_text
     same_gradients(found, wanted["gradients"])
-    proposed = Proposed(notes["heat"], notes["distances"], notes["cells"], (256, 64, 16, 4, 1))
-    looked, hope, real = model.head.first(proposed)
+    proposed = around(notes["cells"], notes["distances"])
+    looked, hope, real = model.head.first(notes["heat"], proposed, [256, 64, 16, 4, 1])
     close(looked[0], (wanted["proposed"] / 32).clamp(0, 1))
     close(hope[0], wanted["hope"])
     assert real.all()
@@ -151,7 +150,10 @@ def test_the_head_is_its_looks_written_out():
     memory = {GIVEN: Tokens(given, mask=torch.tensor([[True], [False]]))}
     answer = model(picture, context=Context(levels=levels, notes=notes, memory=memory))
     maps = [each.values.mT.unflatten(2, each.grid) for each in levels.values()]
-    hopes, boxes, real = head.first(head.proposals(maps))[1], notes["boxes"][0], notes["real"]
+    heat, distances = head.proposals(maps)
+    counts = [each[0, 0].numel() for each in maps]
+    hopes = head.first(heat, around(notes["cells"], distances), counts)[1]
+    boxes, real = notes["boxes"][0], notes["real"]
     close(boxes[:, -1:], given)
     assert real[:, -1].tolist() == [True, False]
     shares = 0

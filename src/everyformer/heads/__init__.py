@@ -37,7 +37,7 @@ from everyformer.heads.pools import (
     Mean,
 )
 from everyformer.heads.probes import ProbePool, WordsBeside
-from everyformer.heads.proposals import CenterProposals, Looking, Proposals, Proposed, RegionMLP
+from everyformer.heads.proposals import CenterProposals, Looking, Proposals, RegionMLP
 from everyformer.heads.queries import BoxQueries, ClassQueries, Queries
 from everyformer.heads.rebuilt import MeanOfLevels, Rebuilt
 from everyformer.heads.regions import Regions
@@ -56,7 +56,7 @@ __all__ = [
     "FutureHead", "HeatQueries", "Interactions", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots",
     "LevelQueries", "LevelsTogether", "LinearDecoder", "Looking", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer",
     "MaskedQueries", "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead",
-    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Proposals", "Proposed", "Queries", "Reassembled",
+    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Proposals", "Queries", "Reassembled",
     "ReassembledClasses", "Rebuilt", "Refined", "RegionMLP", "Regions", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks",
     "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
     "UShaped", "UnwarpedUShaped", "Upsampling", "WideHead", "WordsBeside", "XVector", "answers", "convex", "spans",

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from everyformer.heads.heat import middles
 from everyformer.registry import Part, part
 
 Map = Float[Tensor, "B C _ _"]
-
-
-@dataclass(frozen=True)
-class Proposed:
-    """What the cells of all levels propose, the finest level first."""
-
-    heat: Float[Tensor, "B M"]
-    """The logit of a thing's middle being in the cell."""
-    distances: Float[Tensor, "B M 4"]
-    """From the middle of the cell to the left, top, right and bottom of the thing, in cells."""
-    cells: Float[Tensor, "M 4"]
-    """The middle and the size of each cell, as shares of the picture's sides."""
-    counts: tuple[int, ...]
-    """How many cells each level has."""
-
-    @property
-    def boxes(self) -> Float[Tensor, "B M 4"]:
-        """The boxes (corners, as shares of the sides)."""
-        middle, size = self.cells.split(2, -1)
-        first, last = self.distances.split(2, -1)
-        return torch.cat((middle - first * size, middle + last * size), -1)
 
 
 class Proposals(Part):
@@ -42,8 +19,10 @@ class Proposals(Part):
 
     needs_grid = True
 
-    def forward(self, maps: list[Map]) -> Proposed:
-        """What each cell of all maps proposes."""
+    def forward(self, maps: list[Map]) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M 4"]]:
+        """Of each cell of all maps the logit of a thing's middle being in it, and how many cells it is from the cell's middle
+        to the left, top, right and bottom of the thing.
+        """
         raise NotImplementedError
 
 
@@ -74,18 +53,15 @@ class CenterProposals(Proposals):
         nn.init.ones_(self.factor.weight)
         self.factor.own_init = True  # type: ignore[assignment]
 
-    def forward(self, maps: list[Map]) -> Proposed:
-        """What each cell of all maps proposes."""
+    def forward(self, maps: list[Map]) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M 4"]]:
+        """The logit of a thing's middle being in each cell, and how many cells it is to the thing's sides."""
         heat, distances = [], []
-        for each, factor in zip(maps, self.factor.weight, strict=True):
+        factors = self.factor(torch.arange(len(maps), device=maps[0].device))
+        for each, factor in zip(maps, factors, strict=True):
             cells = self.tower(each)
             heat.append(self.heat(cells).flatten(1))
             distances.append(F.relu(self.sides(cells) * factor).flatten(2).mT)
-        cells = [middles((each.shape[2], each.shape[3]), precise(each)) for each in maps]
-        return Proposed(
-            precise(torch.cat(heat, 1)), precise(torch.cat(distances, 1)), torch.cat(cells),
-            tuple(each.shape[2] * each.shape[3] for each in maps),
-        )  # fmt: skip
+        return precise(torch.cat(heat, 1)), precise(torch.cat(distances, 1))
 
 
 class Looking(Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +13,8 @@ from everyformer.boxes import centred, corners, kept, regions_of_levels
 from everyformer.context import Context
 from everyformer.contracts import MapHead
 from everyformer.errors import DoesNotFit
-from everyformer.heads.proposals import Looking, Map, Proposals, Proposed, precise
+from everyformer.heads.heat import middles
+from everyformer.heads.proposals import Looking, Map, Proposals, precise
 from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens, take
@@ -67,8 +69,9 @@ class Regions(MapHead):
         """What is said of each region at the end."""
         context = context or Context()
         maps = self.maps(tokens, context)
-        found = self.proposals(maps)
-        boxes, hope, real = self.first(found)
+        heat, distances = self.proposals(maps)
+        cells = torch.cat([middles((each.shape[2], each.shape[3]), precise(each)) for each in maps])
+        boxes, hope, real = self.first(heat, around(cells, distances.detach()), [each[0, 0].numel() for each in maps])
         if GIVEN in context.memory:
             given = context.memory[GIVEN]
             boxes = torch.cat((boxes, given.values), 1)
@@ -86,7 +89,7 @@ class Regions(MapHead):
         sure = (sure * kept(boxes, sure, self.apart)).clamp(1e-6, 1 - 1e-6)
         if context.notes is not None:
             context.notes |= {
-                "heat": found.heat, "distances": found.distances, "cells": found.cells, "boxes": torch.stack(looked),
+                "heat": heat, "distances": distances, "cells": cells, "boxes": torch.stack(looked),
                 "looks": torch.stack(said), "real": real,
             }  # fmt: skip
         return torch.cat((torch.stack((sure.logit(), torch.zeros_like(sure)), -1), centred(boxes)), -1)
@@ -96,17 +99,28 @@ class Regions(MapHead):
         seen = regions_of_levels(maps[: self.shown], boxes.to(maps[0].dtype), side)
         return torch.lerp(seen.detach(), seen, 1 / len(self.looks))
 
-    def first(self, found: Proposed) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
-        """The regions that are looked at, how likely they are, and which of them count."""
-        hope, boxes = found.heat.sigmoid().sqrt(), found.boxes.detach()
-        best = []
-        for start, count in zip(_starts(found.counts), found.counts, strict=True):
-            best.append(hope[:, start : start + count].topk(min(self.before, count), 1).indices + start)
+    def first(
+        self, heat: Float[Tensor, "B M"], boxes: Float[Tensor, "B M 4"], counts: list[int]
+    ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        """The regions that are looked at, how likely they are, and which of them count; levels have so many cells."""
+        hope = heat.sigmoid().sqrt()
+        ends = list(accumulate(counts))
+        best = [
+            hope[:, end - count : end].topk(min(self.before, count), 1).indices + end - count
+            for end, count in zip(ends, counts, strict=True)
+        ]
         chosen = torch.cat(best, 1)
         hope, boxes = take(hope, chosen), take(boxes, chosen)
         ranked = torch.where(kept(boxes, hope.detach(), self.same), hope, -1.0)
         order = ranked.topk(min(self.count, ranked.shape[1]), 1).indices
         return take(boxes, order).clamp(0, 1), take(hope, order), take(ranked, order) >= 0
+
+
+def around(cells: Float[Tensor, "M 4"], distances: Float[Tensor, "B M 4"]) -> Float[Tensor, "B M 4"]:
+    """The boxes (corners) of which the sides are so many cells from the middles of cells."""
+    middle, size = cells.split(2, -1)
+    first, last = distances.split(2, -1)
+    return torch.cat((middle - first * size, middle + last * size), -1)
 
 
 def moved(boxes: Float[Tensor, "*n 4"], moves: Float[Tensor, "*n 4"], number: int) -> Float[Tensor, "*n 4"]:
@@ -129,7 +143,3 @@ def moves_to(boxes: Float[Tensor, "*n 4"], wanted: Float[Tensor, "*n 4"], number
 
 def _steps(like: Tensor, number: int) -> Float[Tensor, "4"]:
     return torch.tensor(STEPS, device=like.device, dtype=like.dtype) * (number + 1)
-
-
-def _starts(counts: tuple[int, ...]) -> list[int]:
-    return [sum(counts[:number]) for number in range(len(counts))]

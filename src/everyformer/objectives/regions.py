@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from everyformer.boxes import centred, corners, overlaps
 from everyformer.context import Context
 from everyformer.errors import BadInput, DoesNotFit
-from everyformer.heads.regions import GIVEN, moves_to
+from everyformer.heads.regions import GIVEN, around, moves_to
 from everyformer.objectives.base import IGNORED, LABELS, Loss, Objective, answer
 from everyformer.objectives.classes import check_classes
 from everyformer.objectives.heat import focal_terms
@@ -92,7 +92,8 @@ class RegionBoxes(Objective):
         right, wrong = focal_terms(heat, wanted.heat)
         wrong = wrong * (heat.sigmoid() < self.doubted)
         hot = self.peaks * (right * wanted.peaks).sum(1) + self.rest * wrong.sum(1)
-        share, beyond = overlaps(_around(distances), _around(wanted.distances), smooth=1.0)
+        unit = distances.new_tensor([0.0, 0.0, 1.0, 1.0])
+        share, beyond = overlaps(around(unit, distances), around(unit, wanted.distances), smooth=1.0)
         apart = ((1 - share + beyond) * wanted.near).sum(1) / wanted.near.sum(1).clamp(min=1)
         return hot / wanted.peaks.sum(1).clamp(min=1) + apart
 
@@ -206,9 +207,3 @@ def looks_loss(
     entropy = F.cross_entropy(said[..., :2].mT, (~right).long(), reduction="none")
     apart = torch.where(right[..., None], said[..., 2:] - moves, 0.0).abs().sum(-1)
     return ((entropy + apart) * real).sum(1) / real.sum(1).clamp(min=1)
-
-
-def _around(distances: Float[Tensor, "B M 4"]) -> Float[Tensor, "B M 4"]:
-    """Distances to the sides as a box around the origin."""
-    first, last = distances.split(2, -1)
-    return torch.cat((-first, last), -1)

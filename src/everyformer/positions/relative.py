@@ -40,7 +40,8 @@ class Relative(Position):
         context: Context,
     ) -> Float[Tensor, "B H N M"]:
         """q_i a_ij, scaled as the scores are."""
-        scores = query @ self.table.weight.to(query.dtype).T * scale
+        table = self.table(torch.arange(2 * self.farthest + 1, device=query.device)).to(query.dtype)
+        scores = query @ table.T * scale
         return _looked_up(scores, self.farthest, query_places, key_places, context, self.axis)
 
 
