@@ -23,7 +23,7 @@ from everyformer.models import Described
 from everyformer.objectives import DescribedRegions
 from everyformer.objectives.base import IGNORED
 
-_SIDE, _MOST, _STEPS, _BATCH = 64, 4, 900, 12
+_SIDE, _MOST, _STEPS, _BATCH = 64, 4, 900, 32
 _COUNTS = {"train": 1500, "test": 200}
 _WORDS = (
     "end", "name", "describe", "small", "large",
@@ -56,7 +56,7 @@ class _Canvases:
 
 @cache
 def _canvases(part: str) -> _Canvases:
-    """One to four digits of that part of scikit-learn's, twice or three times as large, at every fourth pixel, none over another, and
+    """One to four digits of that part of scikit-learn's, twice or three times as large, at every eighth pixel, none over another, and
     noise.
     """
     rows, random = digits()[part], np.random.default_rng(("train", "test").index(part))
@@ -70,7 +70,7 @@ def _canvases(part: str) -> _Canvases:
         for thing in range(random.integers(1, _MOST + 1)):
             size, which = random.integers(2), random.integers(len(images))
             drawn = np.kron(images[which], np.ones((size + 2,) * 2))
-            y, x = 4 * random.integers(0, (_SIDE - len(drawn)) // 4 + 1, 2)
+            y, x = 8 * random.integers(0, (_SIDE - len(drawn)) // 8 + 1, 2)
             place = (slice(y, y + len(drawn)), slice(x, x + len(drawn)))
             if taken[place].any():
                 continue

@@ -116,7 +116,7 @@ class Regions(MapHead):
         return take(boxes, order).clamp(0, 1), take(hope, order), take(ranked, order) >= 0
 
 
-def around(cells: Float[Tensor, "M 4"], distances: Float[Tensor, "B M 4"]) -> Float[Tensor, "B M 4"]:
+def around(cells: Float[Tensor, "#M 4"], distances: Float[Tensor, "B M 4"]) -> Float[Tensor, "B M 4"]:
     """The boxes (corners) of which the sides are so many cells from the middles of cells."""
     middle, size = cells.split(2, -1)
     first, last = distances.split(2, -1)

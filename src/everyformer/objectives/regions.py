@@ -92,7 +92,7 @@ class RegionBoxes(Objective):
         right, wrong = focal_terms(heat, wanted.heat)
         wrong = wrong * (heat.sigmoid() < self.doubted)
         hot = self.peaks * (right * wanted.peaks).sum(1) + self.rest * wrong.sum(1)
-        unit = distances.new_tensor([0.0, 0.0, 1.0, 1.0])
+        unit = distances.new_tensor([[0.0, 0.0, 1.0, 1.0]])
         share, beyond = overlaps(around(unit, distances), around(unit, wanted.distances), smooth=1.0)
         apart = ((1 - share + beyond) * wanted.near).sum(1) / wanted.near.sum(1).clamp(min=1)
         return hot / wanted.peaks.sum(1).clamp(min=1) + apart
