@@ -16,7 +16,17 @@ from everyformer.training.precision import choose
 from support.rooms import example
 from support.systems import model_of, systems, tiny
 
-DISCRETE = {"ecoformer", "hmpe", "ia-red2", "informer", "mask2former", "memoryformer", "reformer", "spiking-lmuformer"}
+DISCRETE = {
+    "ecoformer",
+    "grit",
+    "hmpe",
+    "ia-red2",
+    "informer",
+    "mask2former",
+    "memoryformer",
+    "reformer",
+    "spiking-lmuformer",
+}
 """Systems whose parts choose by a sign, a threshold or a rank, so that rounding chooses something else."""
 
 

@@ -14,7 +14,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Context
 from everyformer.contracts import MapHead, Mixer, Transition
-from everyformer.heads import Pixels
+from everyformer.heads import Looking, Pixels, Proposals
 from everyformer.masks import Causal, Window
 from everyformer.mixers import FeatureMap
 from everyformer.registry import find_part
@@ -98,6 +98,15 @@ _clusters = {
     "depths": (1,),
     "pixels": _together,
 }
+_regions = ef.spec(
+    ef.heads.Regions,
+    proposals=ef.spec(ef.heads.CenterProposals, depth=1, groups=4, reach=1.0),
+    looks=(ef.spec(ef.heads.RegionMLP, hidden=12),) * 2,
+    side=2,
+    shown=2,
+    before=6,
+    count=4,
+)
 _by_levels = {
     "classes": 3,
     "queries": 5,
@@ -147,6 +156,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbones.PairedBlock": dict(_pair.options),
     "backbones.PassingClassBlock": {"mixer": ef.spec(ef.mixers.CrossAttention, heads=HEADS, memory="tokens")},
     "backbones.Bottlenecks": {"depth": 2},
+    "backbones.SimplePyramid": {"body": _block, "to": 16},
     "backbones.Pervasive": {"layers": 2, "growth": 6},
     "backbones.PrioritisedBlock": {**_block.options, "exact": 2, "size": 2, "fine": 1, "explore": 0.0},
     "backbones.Pyramid": {"stages": (ef.spec(ef.backbones.Stage, blocks=(_block,)),) * 2},
@@ -322,6 +332,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "head": ef.spec(ef.heads.LinearDecoder, classes=3),
         "beside": (ef.spec(ef.heads.Shuffled, classes=3, hidden=8, factor=1),),
     },
+    "heads.CenterProposals": {"depth": 1, "groups": 4, "reach": 1.0},
+    "heads.RegionMLP": {"hidden": 12},
+    "heads.Regions": {**_regions.options},
     "heads.FigureAndClass": {"classes": 3, "body": _block, "hidden": WIDTH, "widths": (24, 16)},
     "heads.Shuffled": {"classes": 3, "hidden": 16, "factor": 2},
     "heads.HeatQueries": {
@@ -413,6 +426,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "horizon": 4,
         "known": 6,
     },
+    "models.Described": {
+        "width": WIDTH,
+        "embedding": ef.spec(ef.embeddings.Patches, patch=4, image=16),
+        "backbone": ef.spec(ef.backbones.SimplePyramid, body=_block, to=16, coarser=0),
+        "head": _regions,
+        "describer": ef.spec(
+            ef.models.Prefixed,
+            width=WIDTH,
+            source=ef.spec(ef.embeddings.Patches, patch=1, channels=16, image=2),
+            encoder=_encoder.but(blocks=()),
+            target=_text,
+            decoder=_encoder,
+            head=_seq2seq["head"],
+        ),
+        "side": 2,
+    },
     "models.Detecting": {
         **_seq2seq,
         "source": _text.but(segments=3),
@@ -494,10 +523,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "objectives.BackwardCompatible": {"old": 1.0},
     "objectives.ClassesAndWords": {"patch": 4, "words": 6},
+    "objectives.DescribedRegions": {"texts": ((0, 3, 1), (0, 4, 5, 1), (0, 6, 1)), "shares": (0.3, 0.3)},
     "objectives.MaskedTarget": {"hidden": 1},
     "objectives.Ranking": {"candidates": 2},
     "objectives.HiddenPixels": {"patch": 4},
     "objectives.HiddenWords": {"patch": 4, "words": 6},
+    "objectives.RegionBoxes": {"shares": (0.3, 0.3)},
     "positions.LeadingGrid": {"window": 4, "leading": 0},
     "positions.LearnedAxes": {"grid": GRID},
     "positions.LearnedGrid": {"grid": GRID},
@@ -540,6 +571,8 @@ def place_for(name: str, width: int = WIDTH) -> tuple[Any, ...]:
         return ((width, width),)
     if issubclass(find_part(name), Pixels):
         return (width, width), width
+    if issubclass(find_part(name), (Proposals, Looking)):
+        return width, 2
     if issubclass(find_part(name), FeatureMap):
         width //= HEADS
     return (width, 2 * width if issubclass(find_part(name), Transition) else HEADS)[: len(given)]

@@ -35,6 +35,7 @@ from everyformer.embeddings.tables import Table
 from everyformer.grids import as_map, as_tokens
 from everyformer.heads.pixels import Pixels
 from everyformer.heads.pools import Pool
+from everyformer.heads.proposals import Looking, Proposals
 from everyformer.heads.upsampling import Upsampling
 from everyformer.mixers import Directions, FeatureMap
 from everyformer.mixers.attended import Attended
@@ -187,6 +188,10 @@ def _call(part: Any, whole: Any, shared: Any) -> Any:
     if isinstance(part, Pixels):
         cells, looked = part([as_map(whole), as_map(whole)[:, :, ::2, ::2]], shared)
         return torch.cat([each.flatten(1) for each in (cells, *looked)], 1)
+    if isinstance(part, Proposals):
+        return torch.cat([each.flatten(1) for each in part([as_map(whole), as_map(whole)[:, :, ::2, ::2]])], 1)
+    if isinstance(part, Looking):
+        return part(as_map(whole)[:, :, :2, :2])
     if isinstance(part, Router) and "condition" in part.capabilities:
         shared = shared.replace(condition=shared.condition[:, :HEADS])
     if isinstance(part, (FeedForward, Backbone, Head, Router, Transition)):

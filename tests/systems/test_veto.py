@@ -126,7 +126,7 @@ def test_regions_are_those_of_roi_align():
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(3, 2, 6, 9, generator=generator)
     boxes = torch.tensor([[0.1, 0.2, 0.7, 0.9], [0.0, 0.0, 1.0, 0.4], [0.5, 0.3, 0.6, 0.35]])
-    found = regions(maps, boxes, 3)
+    found = regions(maps, boxes[:, None], 3)[:, 0]
     for n, (left, top, end, bottom) in enumerate(boxes.tolist()):
         for row, column in product(range(3), repeat=2):
             wanted = 0.0
@@ -138,7 +138,7 @@ def test_regions_are_those_of_roi_align():
                     wanted = wanted + max(0, 1 - abs(y - b)) * max(0, 1 - abs(x - a)) * maps[n, :, b, a] / 4
             close(found[n, :, row, column], wanted)
     square = torch.randn(1, 2, 5, 5, generator=generator)
-    close(regions(square, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 5, samples=1), square)
+    close(regions(square, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]), 5, samples=1)[0], square)
 
 
 def test_what_does_not_fit_is_refused():

@@ -19,6 +19,7 @@ from everyformer.backbones.interleaved import Interleaved, Round
 from everyformer.backbones.landmarks import Landmarks, Summaries
 from everyformer.backbones.latent import FreeLatent, PairedBlock
 from everyformer.backbones.learngene import LinearExpansion
+from everyformer.backbones.levels import SimplePyramid
 from everyformer.backbones.loops import AdaptiveLoop, Injection, Loop, TurnSignal
 from everyformer.backbones.maps import Project
 from everyformer.backbones.multiscale import Multiscale
@@ -54,7 +55,7 @@ __all__ = [
     "Interleaved", "Landmarks", "LeavingMerging", "LinearExpansion", "Loop", "MarkedChunks", "MeanMerging",
     "Multiscale", "PairedBlock", "ParallelBlock", "PassingClassBlock", "PatchMerging", "Pervasive",
     "PrioritisedBlock", "Project", "Pyramid", "QueryPooling", "Remembering", "RememberingStage", "ResidualMerging",
-    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "Skipping", "Spelled",
-    "Stage", "StandardBottlenecks", "StemBlock", "StridedBottleneck", "Summaries", "Summed", "Thinning",
+    "Reversible", "ReversibleBlock", "Round", "ScaleLayer", "Sentences", "SharingStage", "SimplePyramid", "Skipping",
+    "Spelled", "Stage", "StandardBottlenecks", "StemBlock", "StridedBottleneck", "Summaries", "Summed", "Thinning",
     "TurnSignal", "UniversalBottlenecks", "WarpedPair", "WordBlock", "fold", "keeping", "vcc", "widened",
 ]  # fmt: skip

@@ -71,7 +71,7 @@ def _pairs(part: str) -> _Pairs:
         own = torch.from_numpy(scene.boxes) / _SIDE
         picture = (torch.from_numpy(scene.picture).permute(2, 0, 1).float() - 128) / 64
         far = torch.from_numpy(scene.depth)[None] / FAR
-        cut = [regions(each.expand(len(own), -1, -1, -1), own, _CELLS) for each in (picture, far)]
+        cut = [regions(each[None], own[None], _CELLS)[0] for each in (picture, far)]
         looks.append(cut[0][pairs])
         depths.append(cut[1][pairs])
         boxes.append(centred(own)[pairs])

@@ -4,6 +4,7 @@ from everyformer.generation.beam import GNMT, Beam, Power
 from everyformer.generation.chunks import ChunkAdapters, Chunks, chunkllm
 from everyformer.generation.conditional import Chance, Conditional, condition
 from everyformer.generation.contrastive import Contrastive, contrastive_search
+from everyformer.generation.described import Thing, describe
 from everyformer.generation.early_layers import self_speculative, some_layers
 from everyformer.generation.eviction import H2O, TOVA, Keyformer, SnapKV, h2o, keyformer, snapkv, tova
 from everyformer.generation.exact_bytes import next_byte
@@ -30,8 +31,8 @@ from everyformer.generation.throughput import paces
 __all__ = [
     "AttendedSource", "Beam", "Chance", "ChunkAdapters", "Chunks", "Conditional", "Constrained", "Contrastive", "GNMT",
     "Greedy", "Guided", "H2O", "Hypothesis", "JSON", "Jacobi", "KIVI", "Keyformer", "Lookahead", "Power", "Reading",
-    "Sample", "Sinks", "SnapKV", "Speculative", "Staircase", "StopText", "Strategy", "TOVA", "chunkllm", "condition",
-    "contrastive_search", "fastv", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream",
+    "Sample", "Sinks", "SnapKV", "Speculative", "Staircase", "StopText", "Strategy", "TOVA", "Thing", "chunkllm", "condition",
+    "contrastive_search", "describe", "fastv", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream",
     "mask_predict", "min_p", "next_byte", "paces", "parallel_jacobi", "partition", "read", "read_optimised",
     "read_stream", "repetition", "self_speculative", "shared_keys", "slim_attention", "snapkv", "some_layers",
     "streaming_llm", "temperature", "top_k", "top_p", "tova",

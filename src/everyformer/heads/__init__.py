@@ -37,8 +37,10 @@ from everyformer.heads.pools import (
     Mean,
 )
 from everyformer.heads.probes import ProbePool, WordsBeside
+from everyformer.heads.proposals import CenterProposals, Looking, Proposals, RegionMLP
 from everyformer.heads.queries import BoxQueries, ClassQueries, Queries
 from everyformer.heads.rebuilt import MeanOfLevels, Rebuilt
+from everyformer.heads.regions import Regions
 from everyformer.heads.replayed import ContextReplay
 from everyformer.heads.slots import LearnedSlots, SlotAttention, SlotMasks
 from everyformer.heads.spans import SpanHead, answers, spans
@@ -48,14 +50,14 @@ from everyformer.heads.traits import DeepMaps, FigureAndClass, Shuffled
 from everyformer.heads.upsampling import Bilinear, Convex, Upsampling, convex
 
 __all__ = [
-    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "Bilinear", "BoxQueries", "CellHead",
+    "AttentionPool", "AttentiveDecoder", "BasisTransforms", "Beside", "Bilinear", "BoxQueries", "CellHead", "CenterProposals",
     "ClassHead", "ClassQueries", "ClusterQueries", "CodePredictor", "ContextReplay", "Convex", "DeepMaps",
     "DepthByScales", "DistilledHead", "ExpertClasses", "FigureAndClass", "FirstAndMean", "FirstToken", "ForecastHead",
     "FutureHead", "HeatQueries", "Interactions", "Largest", "LastToken", "LeadingMean", "LeadingMix", "LearnedSlots",
-    "LevelQueries", "LevelsTogether", "LinearDecoder", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer",
+    "LevelQueries", "LevelsTogether", "LinearDecoder", "Looking", "MLPDecoder", "MLPHead", "MaskQueries", "MaskTransformer",
     "MaskedQueries", "MaskedStates", "Mean", "MeanOfLevels", "MixedLevels", "Narrow", "NegativeBinomialHead",
-    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Queries", "Reassembled",
-    "ReassembledClasses", "Rebuilt", "Refined", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks",
+    "NormalHead", "Pixels", "PlainUPerHead", "PoolHead", "ProbePool", "ProductQuantizer", "Proposals", "Queries", "Reassembled",
+    "ReassembledClasses", "Rebuilt", "Refined", "RegionMLP", "Regions", "SelectiveFusion", "Shuffled", "SlotAttention", "SlotMasks",
     "SoftClusterQueries", "SpanHead", "StepHead", "StudentTHead", "TiedHead", "TokenHead", "Transform", "UPerHead",
     "UShaped", "UnwarpedUShaped", "Upsampling", "WideHead", "WordsBeside", "XVector", "answers", "convex", "spans",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from everyformer.models.branches import TwoBranches
 from everyformer.models.cascade import Cascade, thresholds_for
 from everyformer.models.deep_scale import DeepScale
+from everyformer.models.described import Described
 from everyformer.models.detecting import Detecting
 from everyformer.models.domains import domain_experts
 from everyformer.models.drawing import DrawingForecaster
@@ -27,7 +28,7 @@ from everyformer.models.warm import SharedSeq2Seq, bert2bert, parallel_seq2seq
 from everyformer.models.windows import WindowRecurrent, window_recurrence
 
 __all__ = [
-    "BiasedTowers", "Cascade", "DeepScale", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody",
+    "BiasedTowers", "Cascade", "DeepScale", "Described", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody",
     "Forecaster", "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal",
     "ParallelSeq2Seq", "Prefixed", "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders",
     "TwoTowers", "Unpadded", "WindowRecurrent", "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs",

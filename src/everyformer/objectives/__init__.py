@@ -17,6 +17,7 @@ from everyformer.objectives.pixels import DeepPixelClasses, PixelClasses
 from everyformer.objectives.pruning import RewardedPruning, SourcePruning, TokenPruning
 from everyformer.objectives.ranking import Ranking
 from everyformer.objectives.rebuilding import Rebuilding
+from everyformer.objectives.regions import DescribedRegions, RegionBoxes
 from everyformer.objectives.relations import HybridDistillation, hybrid_distillation
 from everyformer.objectives.remembering import Remembered
 from everyformer.objectives.rewards import PolicyGradient
@@ -32,10 +33,11 @@ from everyformer.objectives.views import ViewSynthesis
 
 __all__ = [
     "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
-    "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "Distillation", "EachPair", "ExpertGroups",
-    "Forecast", "FutureTokens", "HardDistillation", "HeatBoxes", "HiddenCodes", "HiddenPixels", "HiddenWords",
-    "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans", "MaskedTarget", "MaskedToken", "Masks",
-    "MatchingTexts", "NextToken", "Objective", "PixelClasses", "PixelsAndTraits", "Places", "PolicyGradient", "Ranking",
-    "Rebuilding", "RebuiltCells", "Remembered", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence",
-    "SourcePruning", "TokenPruning", "ViewSynthesis", "hybrid_distillation",
+    "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "DescribedRegions", "Distillation",
+    "EachPair", "ExpertGroups", "Forecast", "FutureTokens", "HardDistillation", "HeatBoxes", "HiddenCodes",
+    "HiddenPixels", "HiddenWords", "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans",
+    "MaskedTarget", "MaskedToken", "Masks", "MatchingTexts", "NextToken", "Objective", "PixelClasses",
+    "PixelsAndTraits", "Places", "PolicyGradient", "Ranking", "Rebuilding", "RebuiltCells", "RegionBoxes",
+    "Remembered", "RewardedPruning", "ScaleInvariant", "SelfTaughtSlots", "SequenceToSequence", "SourcePruning",
+    "TokenPruning", "ViewSynthesis", "hybrid_distillation",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from everyformer.errors import DoesNotFit
 from everyformer.objectives.base import IGNORED
@@ -48,9 +49,13 @@ def bells(labels: Float[Tensor, "B T 5"], cells: Float[Tensor, "N 4"], spread: f
 
 
 def focal(logits: Float[Tensor, "B N"], wanted: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
-    """-(1 - p)^2 log p where 1 is wanted, elsewhere -(1 - wanted)^4 p^2 log(1 - p); the sum over the number of the former."""
-    share = logits.sigmoid()
+    """The first of `focal_terms` where 1 is wanted, elsewhere the second; the sum over the number of the former."""
     peak = wanted > 1 - 1e-4
-    right = (1 - share) ** 2 * torch.nn.functional.softplus(-logits)
-    wrong = (1 - wanted) ** 4 * share**2 * torch.nn.functional.softplus(logits)
+    right, wrong = focal_terms(logits, wanted)
     return torch.where(peak, right, wrong).sum(1) / peak.sum(1).clamp(min=1)
+
+
+def focal_terms(logits: Float[Tensor, "B N"], wanted: Float[Tensor, "B N"]) -> tuple[Tensor, Tensor]:
+    """-(1 - p)^2 log p and -(1 - wanted)^4 p^2 log(1 - p)."""
+    share = logits.sigmoid()
+    return (1 - share) ** 2 * F.softplus(-logits), (1 - wanted) ** 4 * share**2 * F.softplus(logits)

@@ -16,17 +16,18 @@ from everyformer.registry import part
 class Relative(Position):
     """A learned vector for each distance, clipped at `farthest`, added to the key (Shaw et al., 2018, equation 4).
 
-    The heads share the vectors (section 3.3). The vectors on the value side (equation 3) are left out: they change no
+    `axis` is the one along which it is measured, 0 on a line, 0 or 1 (rows or columns) on a grid: `Combined` of both is the
+    decomposed form of Li et al., MViTv2, 2022. The heads share the vectors (section 3.3). The vectors on the value side (equation 3) are left out: they change no
     result in the paper (table 3), and would need the weights of attention formed.
     """
 
     stands = "attention"
 
-    def __init__(self, width: int, heads: int = 1, *, farthest: int = 16) -> None:
+    def __init__(self, width: int, heads: int = 1, *, farthest: int = 16, axis: int = 0) -> None:
         super().__init__()
         if farthest < 1:
             raise ValueError(f"farthest is at least 1; given {farthest}")
-        self.farthest = farthest
+        self.farthest, self.axis = farthest, axis
         self.table = nn.Embedding(2 * farthest + 1, width // heads)
         nn.init.xavier_uniform_(self.table.weight)
 
@@ -39,8 +40,9 @@ class Relative(Position):
         context: Context,
     ) -> Float[Tensor, "B H N M"]:
         """q_i a_ij, scaled as the scores are."""
-        scores = query @ self.table.weight.to(query.dtype).T * scale
-        return _looked_up(scores, self.farthest, query_places, key_places, context)
+        table = self.table(torch.arange(2 * self.farthest + 1, device=query.device)).to(query.dtype)
+        scores = query @ table.T * scale
+        return _looked_up(scores, self.farthest, query_places, key_places, context, self.axis)
 
 
 @part("positions")
@@ -81,12 +83,17 @@ class RelativeWaves(Position):
 
 
 def _looked_up(
-    scores: Float[Tensor, "B H N d"], farthest: int, query_places: Tensor, key_places: Tensor, context: Context
+    scores: Float[Tensor, "B H N d"],
+    farthest: int,
+    query_places: Tensor,
+    key_places: Tensor,
+    context: Context,
+    axis: int = 0,
 ) -> Float[Tensor, "B H N M"]:
     """Of the scores of a query with every distance, from -farthest to farthest, those with the keys."""
-    key = "relative", farthest, id(query_places), sizes(*key_places.shape)
+    key = "relative", axis, farthest, id(query_places), sizes(*key_places.shape)
     if key not in context.lowered:
-        distance = key_places[:, None, :, 0] - query_places[:, :, None, 0]
+        distance = key_places[:, None, :, axis] - query_places[:, :, None, axis]
         context.lowered[key] = query_places, (distance.long().clamp(-farthest, farthest) + farthest)[:, None]
     _, index = context.lowered[key]
     return torch.gather(scores, -1, index.expand(*scores.shape[:2], -1, -1))
