@@ -73,8 +73,8 @@ class RelationsOfThings(Relations):
             found = [depth_map(value, size, name) for value, name in rows[split].files(column)]
             self.depths[split] = torch.from_numpy(np.stack(found))
             self.pairs[split] = torch.cat([pairs_of(row, each) for row, each in enumerate(labels)])
-            if not len(self.pairs[split]):
-                raise BadInput(f"no picture of {rows[split].where} has two things; give some that have")
+        if not len(self.pairs["train"]):
+            raise BadInput(f"no picture of {rows['train'].where} has two things; give some that have")
         self.state["far"] = float(self.depths["train"].max())
         counts = self.pairs["train"][:, 3].bincount(minlength=len(self.relations) + 1)
         self.state["counts"] = counts[1:].tolist()
