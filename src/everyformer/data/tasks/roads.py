@@ -241,7 +241,10 @@ def lined(picture: np.ndarray, lanes: Sequence[Lane]) -> np.ndarray:
 
 
 def _checked(lane: Any, row: int, where: str) -> Lane:
-    found = np.asarray(lane, dtype=np.float32)
+    try:
+        found = np.asarray(lane, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise BadInput(f"row {row} of {where} has the lane {lane!r}; a lane is points, each [x, y] in pixels") from None
     if found.ndim != 2 or found.shape[1] != 2 or len(found) < 2 or not np.isfinite(found).all():
         raise BadInput(
             f"row {row} of {where} has a lane of shape {found.shape}; a lane is two points or more, each [x, y] in pixels"
