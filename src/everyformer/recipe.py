@@ -97,7 +97,7 @@ class Recipe:
     training: Training = field(default_factory=Training)
     decoding: dict[str, Any] = field(default_factory=dict)
     compare: dict[str, Any] = field(default_factory=dict)
-    """`designs`: name to what differs in `design` (and `training` and `data`) when designs are compared."""
+    """`designs`: name to what differs in `design` (and `training`, `data` and `objective`) when designs are compared."""
     origins: dict[str, str] = field(default_factory=dict)
 
     def to_plain(self) -> dict[str, Any]:

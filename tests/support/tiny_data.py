@@ -95,6 +95,51 @@ def boxed(folder: Path, size: tuple[int, int] = (16, 24), count: int = 9) -> Pat
     return folder
 
 
+def related(folder: Path) -> Path:
+    """The same, in each picture with two squares the dark one 'beside' the bright one, and that 'far from' it, with depths."""
+    from PIL import Image
+
+    boxed(folder, count=15)
+    for path in sorted(folder.glob("*/boxes.json")):
+        found = json.loads(path.read_text())
+        of: dict[int, list[int]] = {}
+        for each in found["annotations"]:
+            of.setdefault(each["image_id"], []).append(each["id"])
+        pairs = [pair for pair in of.values() if len(pair) == 2]
+        found["relations"] = [
+            {"subject_id": pair[turn], "object_id": pair[1 - turn], "relation": name}
+            for pair in pairs for turn, name in enumerate(("beside", "far from"))
+        ]  # fmt: skip
+        (path.parent / "depths").mkdir()
+        for each in found["images"]:
+            each["depth_file_name"] = f"depths/{each['file_name']}"
+            far = np.full((16, 24), 1000 + each["id"], dtype=np.uint16)
+            Image.fromarray(far).save(path.parent / each["depth_file_name"])
+        path.write_text(json.dumps(found))
+    return folder
+
+
+def roads(folder: Path, size: tuple[int, int] = (12, 16), count: int = 9) -> Path:
+    """train.jsonl and test.jsonl, and pictures with one to three bright lines from the middle of the upper edge to the lower one."""
+    from PIL import Image, ImageDraw
+
+    random = np.random.default_rng(7)
+    height, width = size
+    (folder / "images").mkdir(parents=True)
+    for split in ("train", "test"):
+        rows = []
+        for i in range(count):
+            picture = Image.fromarray(random.integers(0, 60, (*size, 3)).astype(np.uint8))
+            ends = [[1 + int(random.integers(0, 4)) + 5 * k, height] for k in range(1 + i % 3)]
+            lanes = [[[width / 2, 0], end] for end in ends]
+            for lane in lanes:
+                ImageDraw.Draw(picture).line([tuple(point) for point in lane], fill=(255, 255, 255))
+            picture.save(folder / "images" / f"{split}{i}.png")
+            rows.append({"image": f"images/{split}{i}.png", "lanes": lanes})
+        table(folder / f"{split}.jsonl", rows)
+    return folder
+
+
 def mixed_pictures(folder: Path, count: int = 12) -> Path:
     """A folder of pictures of many sizes and shapes for 'dark' and 'light'."""
     from PIL import Image
@@ -222,6 +267,51 @@ def _detection(folder: Path) -> Tiny:
     return Tiny(task, model, [folder / "test" / f"{i}.png" for i in range(9)])
 
 
+def _anomaly(folder: Path) -> Tiny:
+    pictures(folder, side=16)
+    task = find_task("anomaly-detection").open(path=str(folder), normal=["cat"], channels=3)
+    sizes = {"stem": 4, "convs": (1, 1), "levels": (0, 1), "inner": (4, 8), "depth": 1, "heads": 2}
+    model = ef.create("fod-anomaly", image=16, **sizes, seed=0)
+    return Tiny(task, model, [folder / "test" / name / f"{i}.png" for name in ("cat", "dog") for i in range(9)])
+
+
+def _objects(folder: Path) -> Tiny:
+    masked(folder, (12, 12), void=0)
+    task = find_task("object-discovery").open(path=str(folder), flip=True)
+    sizes = {"patch": 4, "width": 8, "depth": 0, "heads": 2, "decoder_depth": 1, "decoder_heads": 2}
+    model = ef.create("spot-object-centric", image=12, **sizes, slots=3, slot_width=8, slot_hidden=8, seed=0)
+    return Tiny(task, model, [folder / "test" / "images" / f"{i}.png" for i in range(10)])
+
+
+def _lanes(folder: Path) -> Tiny:
+    roads(folder)
+    task = find_task("lane-detection").open(
+        path=str(folder), points=4, bins=20, formats=["anchor", "parameter"], flip=True, zoom=[0.9, 1.2]
+    )
+    sizes = {"picture_width": 16, "picture_depth": 1, "picture_heads": 2, "width": 16, "depth": 1, "heads": 2}
+    model = ef.create("lane2seq", image=16, patch=4, **sizes, bins=20, length=task.facts["length"], seed=0)
+    return Tiny(task, model, [folder / "images" / f"test{i}.png" for i in range(9)])
+
+
+def _relations(folder: Path) -> Tiny:
+    related(folder)
+    task = find_task("relations").open(path=str(folder), crop=16, zoom=[0.8, 1.5], surest=0.0)
+    sizes = {"stem": 4, "convs": (1,), "width": 16, "heads": 2, "hidden": 16, "stage_depth": 1, "groups": (4,)}
+    more = {"decoder_depth": 1, "queries": 4, "name_width": 4}
+    model = ef.create("agglomerative-transformer", classes=2, relations=2, image=16, **sizes, **more, seed=0)
+    return Tiny(task, model, [folder / "test" / f"{i}.png" for i in range(9)])
+
+
+def _pairs(folder: Path) -> Tiny:
+    related(folder)
+    task = find_task("relations-of-things").open(path=str(folder), cells=4)
+    sizes = {"words": 4, "place_width": 4, "width": 16, "depth_width": 8, "depth": 1, "heads": 2}
+    model = ef.create(
+        "veto", groups=(1, 1), channels=3, depth_channels=1, side=4, kinds=2, **sizes, seed=0
+    )  # fmt: skip
+    return Tiny(task, model, [folder / "test" / "boxes.json"])
+
+
 def _audio(folder: Path) -> Tiny:
     sounds(folder)
     task = find_task("audio-classification").open(
@@ -306,14 +396,19 @@ def _series(folder: Path) -> Tiny:
 
 
 TINY: dict[str, Callable[[Path], Tiny]] = {
+    "anomaly-detection": _anomaly,
     "audio-classification": _audio,
     "depth": _depth,
     "detection": _detection,
     "endless-language-modelling": _endless,
     "forecasting": _series,
     "image-classification": _images,
+    "lane-detection": _lanes,
     "language-modelling": _language,
     "masked-language-modelling": _masked,
+    "object-discovery": _objects,
+    "relations": _relations,
+    "relations-of-things": _pairs,
     "segmentation": _segmentation,
     "streamed-language-modelling": _streamed,
     "text-classification": _texts,

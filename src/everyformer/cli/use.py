@@ -40,7 +40,9 @@ def predict(
     as_json: Json = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write answers about pictures (masks, depths, boxes) here, each with one to look at."),
+        typer.Option(
+            help="Write answers about pictures (masks, depths, boxes, lanes, ...) here, each with one to look at."
+        ),
     ] = None,
 ) -> None:
     """Answer each input: a class with its probability, a mask, boxes, a translation, a forecast, as the run was trained to.

@@ -40,7 +40,9 @@ def python() -> dict[str, Rows]:
 
 
 def scenes() -> dict[str, Rows]:
-    """Rendered rooms of 64x64 pixels: classes, depth and things of each pixel, boxes and kinds; no two parts share one."""
+    """Rendered rooms of 64x64 pixels: classes, depth and things (0: none) of each pixel, boxes and kinds of the things, and
+    what they are to each other; no two parts share one.
+    """
     return {
         split: _rendered(range(start, start + count))
         for split, start, count in (("train", 0, 500), ("valid", 500, 60), ("test", 560, 120))
@@ -48,20 +50,37 @@ def scenes() -> dict[str, Rows]:
 
 
 def _rendered(seeds: range) -> Rows:
-    from everyformer.data.scenes import GROUND, KINDS, render
+    from everyformer.data.scenes import GROUND, KINDS, RELATIONS, related, render
 
     made = [render(seed) for seed in seeds]
     columns = {
         "image": [each.picture for each in made],
         "mask": [each.classes.astype(np.uint8) for each in made],
         "depth": [each.depth for each in made],
-        "things": [each.things for each in made],
+        "things": [(each.things + 1).astype(np.uint8) for each in made],
         "boxes": [each.boxes for each in made],
         "kinds": [each.kinds for each in made],
+        "relations": [
+            [{"subject": a, "object": b, "relation": RELATIONS[n]} for a, b, n in related(each) if n] for each in made
+        ],
     }
-    classes = {"mask": [*GROUND, *KINDS], "kinds": list(KINDS)}
+    classes = {"mask": [*GROUND, *KINDS], "kinds": list(KINDS), "relations": list(RELATIONS[1:])}
     return Rows(columns, columns, len(made), "rendered scenes", classes)
 
 
-SETS: dict[str, Callable[[], dict[str, Rows]]] = {"digits": digits, "python": python, "scenes": scenes}
+def roads() -> dict[str, Rows]:
+    """Rendered roads of 32x32 pixels, and the lanes on each as points in pixels; no two parts share one."""
+    from everyformer.data.roads import render_road
+
+    found = {}
+    for split, start, count in (("train", 0, 1500), ("valid", 40_000, 100), ("test", 50_000, 200)):
+        made = [render_road(seed, side=32) for seed in range(start, start + count)]
+        columns = {"image": [each.picture for each in made], "lanes": [each.lanes * 32 for each in made]}
+        found[split] = Rows(columns, columns, len(made), "rendered roads")
+    return found
+
+
+SETS: dict[str, Callable[[], dict[str, Rows]]] = {
+    "digits": digits, "python": python, "roads": roads, "scenes": scenes,
+}  # fmt: skip
 """The built-in sets by name."""

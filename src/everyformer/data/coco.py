@@ -20,44 +20,72 @@ NEEDED = ("images", "annotations", "categories")
 def read_coco(path: Path, where: Where) -> dict[str, Rows]:
     """The rows of a folder with a file of boxes beside the pictures, at the top or in each part; else those of a table.
 
-    The file is JSON with `images` (id, file_name), `annotations` (image_id, category_id, bbox: left, top, width and
-    height in pixels) and `categories` (id, name).
+    The file is JSON with `images` (id, file_name), `annotations` (id, image_id, category_id, bbox: left, top, width and
+    height in pixels) and `categories` (id, name); it may have `relations` (subject_id, object_id: ids of annotations;
+    relation: a name), and images a depth_file_name.
     """
     if not path.is_dir():
         return read_path(path, where)
     folders = {split_called(each.name): each for each in sorted(path.iterdir()) if each.is_dir()}
-    parts = {split: _beside(folder) for split, folder in folders.items() if split and list(folder.glob("*.json"))}
+    parts = {split: _inside(folder) for split, folder in folders.items() if split and list(folder.glob("*.json"))}
     if parts:
         return parts
-    return {"train": _beside(path)} if list(path.glob("*.json")) else read_path(path, where)
+    return {"train": _inside(path)} if list(path.glob("*.json")) else read_path(path, where)
 
 
-def _beside(folder: Path) -> Rows:
+def _inside(folder: Path) -> Rows:
     files = sorted(folder.glob("*.json"))
     if len(files) > 1:
         raise EveryformerError(f"'{folder}' has {len(files)} files of boxes ({files[0].name}, ...); give it one")
+    return read_boxes(files[0])
+
+
+def read_boxes(path: Path) -> Rows:
+    """The rows of a file of boxes, beside which the pictures lie."""
     try:
-        found = json.loads(files[0].read_text())
+        found = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise EveryformerError(f"'{files[0]}' is no JSON: {error}; repair it") from None
+        raise EveryformerError(f"'{path}' is no JSON: {error}; repair it") from None
     lacking = [name for name in NEEDED if name not in found] if isinstance(found, dict) else list(NEEDED)
     if lacking:
-        raise EveryformerError(f"'{files[0]}' has no {', '.join(lacking)}; boxes are read from COCO's format")
+        raise EveryformerError(f"'{path}' has no {', '.join(lacking)}; boxes are read from COCO's format")
     names = {each["id"]: each["name"] for each in found["categories"]}
     boxes: dict[Any, list[list[float]]] = {each["id"]: [] for each in found["images"]}
     kinds: dict[Any, list[str]] = {each["id"]: [] for each in found["images"]}
+    places: dict[Any, tuple[Any, int]] = {}
     for each in found["annotations"]:
         if each["image_id"] not in boxes or each["category_id"] not in names:
-            raise BadInput(f"'{files[0]}' has a box of an image or a category that it does not list: {each}")
+            raise BadInput(f"'{path}' has a box of an image or a category that it does not list: {each}")
+        places[each.get("id")] = each["image_id"], len(boxes[each["image_id"]])
         left, top, width, height = each["bbox"]
         boxes[each["image_id"]].append([left, top, left + width, top + height])
         kinds[each["image_id"]].append(names[each["category_id"]])
-    columns = {
+    columns: dict[str, list[Any]] = {
         "image": [each["file_name"] for each in found["images"]],
         "boxes": list(boxes.values()),
         "kinds": list(kinds.values()),
     }
-    return Rows(columns, columns, len(boxes), f"'{files[0]}'", {"kinds": list(names.values())}, folder=folder)
+    if "relations" in found:
+        columns["relations"] = _related(found["relations"], places, boxes, f"'{path}'")
+    if found["images"] and all("depth_file_name" in each for each in found["images"]):
+        columns["depth"] = [each["depth_file_name"] for each in found["images"]]
+    return Rows(columns, columns, len(boxes), f"'{path}'", {"kinds": list(names.values())}, folder=path.parent)
+
+
+def _related(
+    told: Sequence[Mapping[str, Any]], places: Mapping[Any, tuple[Any, int]], images: Iterable[Any], where: str
+) -> list[list[dict[str, Any]]]:
+    """What the things of each image are to each other, these by their places among its boxes."""
+    found: dict[Any, list[dict[str, Any]]] = {each: [] for each in images}
+    for each in told:
+        one, other = (places.get(each.get(name)) for name in ("subject_id", "object_id"))
+        if one is None or other is None or one[0] != other[0] or "relation" not in each:
+            raise BadInput(
+                f"{where} has the relation {each}; it takes subject_id and object_id, the ids of two boxes of one image, and "
+                "relation, a name"
+            )
+        found[one[0]].append({"subject": one[1], "object": other[1], "relation": each["relation"]})
+    return list(found.values())
 
 
 def as_coco(

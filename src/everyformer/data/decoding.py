@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -75,7 +75,7 @@ class Decoding:
         inputs: Tensor,
         *,
         mask: Tensor | None = None,
-        bos: int | None,
+        bos: int | Sequence[int] | None,
         eos: int | None,
         pad: int,
         max_tokens: int | None = None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,11 +14,12 @@ from torch import Tensor, nn
 
 from everyformer.convolution import resized
 from everyformer.data import pictures
+from everyformer.data.coco import as_coco, region
 from everyformer.data.files import read_beside
 from everyformer.data.moves import Moves
-from everyformer.data.pictured import PictureOptions, PictureTask
+from everyformer.data.pictured import PictureOptions, PictureTask, save
 from everyformer.data.sources import Rows, read_rows
-from everyformer.data.task import affordable, used
+from everyformer.data.task import affordable, used, write
 from everyformer.data.tiles import tiled
 from everyformer.objectives.base import LABELS
 
@@ -70,3 +73,26 @@ class MapTask(PictureTask):
                 side = self.options.tile or max(cells.shape[2:])
                 said = tiled(lambda window: model(window).float(), cells, side, max(side // 2, 1))
                 yield resized(said, (picture.height, picture.width)).cpu()
+
+
+def write_masks(
+    inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], classes: Sequence[str], folder: Path
+) -> list[str]:
+    """Of answers with a `mask`: NAME.png with the number of each pixel, NAME_overlay.png to look at, and masks.json with the
+    region of each number, called as in `classes`, in COCO's format; gives the files.
+    """
+    files: dict[str, np.ndarray] = {}
+    found: list[dict[str, Any]] = []
+    for name, given, answer in zip(pictures.names(inputs), inputs, answers, strict=True):
+        mask = answer["mask"]
+        files[name] = mask
+        files[f"{name}_overlay"] = laid_over(given, pictures.coloured(mask))
+        found.append({"things": [{"label": classes[i], **region(mask == i)} for i in np.unique(mask)]})
+    masks = as_coco(pictures.files(inputs), [each["mask"].shape for each in answers], found, classes)
+    write(folder / "masks.json", json.dumps(masks) + "\n")
+    return ["masks.json", *save(folder, files)]
+
+
+def laid_over(given: Any, colours: np.ndarray) -> np.ndarray:
+    """Colours (Y, X, 3) over a raw picture of that size, half of each."""
+    return (np.asarray(pictures.decode(given).convert("RGB")) * 0.5 + colours * 0.5).astype(np.uint8)

@@ -49,13 +49,15 @@ class Moves:
         found = self._sampled(torch.stack((values.double(), torch.ones_like(values).double()), 1), "nearest")
         return torch.where(found[:, 1] > 0.5, found[:, 0], outside).to(values.dtype)
 
+    def points(self, points: Float[Tensor, "B T P 2"]) -> Float[Tensor, "B T P 2"]:
+        """Points (x, y, as shares of the picture's sides) as shares of the windows' sides."""
+        return ((2 * points - 1 - self.middle[:, None, None]) / self.span[:, None, None] + 1) / 2
+
     def boxes(self, boxes: Float[Tensor, "B T 4"]) -> tuple[Float[Tensor, "B T 4"], Float[Tensor, "B T"]]:
         """Boxes (left, top, right, bottom, as shares of the picture) as shares of the windows, cut at their borders, and
         which part of each is still there.
         """
-        ends = 2 * boxes.unflatten(-1, (2, 2)) - 1
-        ends = ((ends - self.middle[:, None, None]) / self.span[:, None, None] + 1) / 2
-        ends = ends.sort(2).values
+        ends = self.points(boxes.unflatten(-1, (2, 2))).sort(2).values
         inside = ends.clamp(0, 1)
         whole, left = ((each[:, :, 1] - each[:, :, 0]).prod(-1) for each in (ends, inside))
         return inside.flatten(2), left / whole.clamp(min=1e-9)

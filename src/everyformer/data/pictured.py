@@ -57,12 +57,17 @@ class PictureTask(Task):
         return read_rows(options)
 
     @classmethod
+    def divided(cls, rows: dict[str, Rows], options: Any) -> dict[str, Rows]:
+        """The rows of all parts."""
+        return divide(rows, options)
+
+    @classmethod
     def read(cls, options: Any) -> Self:
         """Decode all pictures and targets; mean and deviation are those of the training part."""
         rows = cls.rows(options)
         column = rows["train"].pick(options.input, ("image", "img", "picture", "pixel_values"), "input")
         rows["train"].pick(options.target, cls.targets, "target")
-        parts = divide(rows, options)
+        parts = cls.divided(rows, options)
         seen: dict[str, Tensor] = {}
         sizes: dict[str, list[tuple[int, int]]] = {}
         size = None if options.size is None else (options.size[0], options.size[1])

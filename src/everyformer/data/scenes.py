@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -11,6 +12,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 KINDS = ("ball", "box", "pillar")
 """What stands in a room."""
 GROUND = ("wall", "floor")
+RELATIONS = ("nothing", "left of", "right of", "hides", "hidden by", "in front of", "behind")
+"""What a thing is to another one, from frequent to rare."""
+_NEAR, _COVERED = 0.4, 0.15
+"""How far apart two things have something to do with each other, in widths of the picture, and which share of the smaller
+box the other one covers that hides it.
+"""
 Place = tuple[float, float, float]
 ORIGIN: Place = (0.0, 0.0, 0.0)
 """Where the eye is: how far to the right of its usual place, below and ahead of it."""
@@ -70,6 +77,29 @@ def render_views(
         picture = (noisy.clip(0, 1) * 255).astype(np.uint8)
         views.append(_told(picture, depth.astype(np.float32), classes, which, kinds))
     return views
+
+
+def related(scene: Scene) -> list[tuple[int, int, int]]:
+    """Subject, object and relation of every two things: the rarest that holds."""
+    side = scene.picture.shape[0]
+    depths = [float(scene.depth[scene.things == number].mean()) for number in range(len(scene.kinds))]
+    found = []
+    for a, b in permutations(range(len(scene.kinds)), 2):
+        one, other = scene.boxes[a] / side, scene.boxes[b] / side
+        inner = (np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(0)
+        least = min((box[2:] - box[:2]).prod() for box in (one, other))
+        nearer = depths[a] < depths[b]
+        apart = (one[0] + one[2] - other[0] - other[2]) / 2
+        if inner.prod() > _COVERED * least:
+            name = "hides" if nearer else "hidden by"
+        elif inner[0] > 0:
+            name = "in front of" if nearer else "behind"
+        elif abs(apart) < _NEAR:
+            name = "left of" if apart < 0 else "right of"
+        else:
+            name = "nothing"
+        found.append((a, b, RELATIONS.index(name)))
+    return found
 
 
 def lens_of(side: int) -> Float[np.ndarray, "3 3"]:

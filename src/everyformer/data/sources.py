@@ -25,7 +25,7 @@ class Where:
     """Where the data is, and how it is divided: what the `data` section of every task has."""
 
     source: str | list[str] | None = None
-    """'digits' or 'python' (built in), a name in the folder EVERYFORMER_DATA, a file, a folder, a hub id ('owner/name')
+    """'digits', 'scenes', 'roads' or 'python' (built in), a name in the folder EVERYFORMER_DATA, a file, a folder, a hub id ('owner/name')
     or the URL of a file; of a list, the first that is at hand."""
     path: str | None = None
     """A file or a folder, in place of `source`."""

@@ -5,7 +5,7 @@ A lane is (P, 2): points from its upper end to its lower one, x and y as shares 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -115,6 +115,12 @@ def at_equal_heights(lane: Lane, count: int) -> Lane:
     return np.stack([np.interp(heights, lane[:, 1], lane[:, 0]), heights], -1)
 
 
+FORMATS: dict[str, Callable[[int], Format]] = {
+    Anchor.name: Anchor, Polygon.name: lambda points: Polygon(max(1, points // 2)), Curve.name: Curve,
+}  # fmt: skip
+"""The formats by name, each of lanes that are told by so many points."""
+
+
 @dataclass(frozen=True)
 class Writer:
     """Lanes as tokens: a start, the format, then the numbers of each lane, of `bins`, with a mark behind, and the end (Zhou,
@@ -122,6 +128,11 @@ class Writer:
     """
 
     bins: int = 1000
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """Each token as a text of its own."""
+        return (*(f"{number} " for number in range(self.bins)), *(f"{name} " for name in MARKS))
 
     def mark(self, name: str) -> int:
         """The token of a mark."""

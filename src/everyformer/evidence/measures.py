@@ -56,10 +56,3 @@ def recalled(model: nn.Module, pairs: int, steps: int, batch: int = 32, lr: floa
     with torch.no_grad():
         asked = labels != -100
         return (model(inputs)[asked].argmax(-1) == labels[asked]).float().mean().item()
-
-
-def area_under_curve(scores: Tensor, marked: Tensor) -> float:
-    """The chance that what is marked has a higher score than what is not (AUROC)."""
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(marked.flatten().numpy(), scores.flatten().numpy()))

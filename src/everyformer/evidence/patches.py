@@ -14,11 +14,11 @@ import everyformer as ef
 from everyformer.context import Context
 from everyformer.costs import flops, on_meta
 from everyformer.data import find_task
+from everyformer.data.tasks.anomaly import area_under_curve
 from everyformer.designs import design_of
 from everyformer.edits import insert
 from everyformer.evidence.descent import descend, learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
-from everyformer.evidence.measures import area_under_curve
 from everyformer.evidence.runs import scored, trained
 from everyformer.interpret import record
 from everyformer.objectives import RewardedPruning

@@ -8,6 +8,7 @@ from everyformer.feedforward import MLP
 from everyformer.heads import SlotAttention, SlotMasks
 from everyformer.masks import Causal
 from everyformer.mixers import Attention, CrossAttention
+from everyformer.models import FixedBody
 from everyformer.norms import Identity, LayerNorm, PreNorm
 from everyformer.published.upon import upon
 from everyformer.published.vit import vit
@@ -62,4 +63,5 @@ def spot(
         orders=orders,
     )
     last = f"head.body.blocks.{decoder_depth - 1}.cross.0.steps"
-    return design.remove("backbone.norm").set("head", head).set(last, (spec(Noted),))
+    design = design.remove("backbone.norm").set("head", head).set(last, (spec(Noted),))
+    return Design(spec(FixedBody, **design.spec.options))

@@ -21,7 +21,7 @@ from everyformer.specs import spec
     year=2023,
     arxiv="2308.09472",
     idea="What two things are to each other is read from patches of both, their looks and depths; experts know rare relations.",
-    tasks=("relations",),
+    tasks=("relations-of-things",),
     default="vg",
     sizes={"vg": {}},
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from everyformer.data.tasks.objects import called
 from everyformer.data.vocabulary import SPECIALS, Vocabulary
 from everyformer.errors import BadInput, EveryformerError
 from everyformer.generation import generate
@@ -88,8 +89,8 @@ def _things(run: Any, given: str) -> Sample:
     return Sample(run.model, run.task.prepare([given]), name=names.__getitem__)
 
 
-def _distances(run: Any, given: str) -> Sample:
-    return Sample(run.model, run.task.prepare([given]), name=lambda _: "the mean distance")
+def _mapped(name: Callable[[int], str]) -> Callable[[Any, str], Sample]:
+    return lambda run, given: Sample(run.model, run.task.prepare([given]), name=name)
 
 
 def _continued(run: Any, text: str) -> Sample:
@@ -129,7 +130,9 @@ _KINDS: dict[str, Callable[[Any, str], Sample]] = {
     "image-classification": _classes,
     "audio-classification": _classes,
     "segmentation": _classes,
-    "depth": _distances,
+    "depth": _mapped(lambda _: "the mean distance"),
+    "anomaly-detection": _mapped(lambda _: "the mean score"),
+    "object-discovery": _mapped(called),
     "detection": _things,
     "text-classification": _classes,
     "language-modelling": _continued,

@@ -112,8 +112,8 @@ def _opened(recipe: Recipe) -> Task:
 def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, Recipe]:
     """The recipe of each design, by name.
 
-    A variant writes what differs in `design`, and under `training` and `data` what differs there. One of another system
-    keeps the options of the recipe's design that its system takes.
+    A variant writes what differs in `design`, and under `training` and `data` what differs there; an `objective` stands in the
+    place of the recipe's. One of another system keeps the options of the recipe's design that its system takes.
     """
     written: Mapping[str, Any] = recipe.compare.get("designs", {})
     for key in recipe.compare:
@@ -135,6 +135,7 @@ def variants(recipe: Recipe, designs: Iterable[str] | None = None) -> dict[str, 
 def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
     changes = dict(differs)
     training, data = changes.pop("training", {}), changes.pop("data", {})
+    objective = changes.pop("objective", recipe.objective)
     known = [f.name for f in dataclasses.fields(Training)]
     for key in training:
         if key not in known:
@@ -149,6 +150,7 @@ def _variant(recipe: Recipe, name: str, differs: Mapping[str, Any]) -> Recipe:
         name=f"{recipe.name}: {name}",
         data={**recipe.data, **data},
         design={**base, **changes},
+        objective=objective,
         training=dataclasses.replace(recipe.training, **training),
         compare={},
     )

@@ -45,15 +45,7 @@ class Depth(MapTask):
 
     def decoded(self, value: Any, size: tuple[int, int], name: str) -> np.ndarray:
         """The depth of each pixel, 0 where it is not known."""
-        from PIL import Image
-
-        if not isinstance(value, np.ndarray):
-            value = np.asarray(pictures.decode(value, name))
-        if value.ndim != 2:
-            raise BadInput(f"{name} of shape {value.shape} is no map of depths; give one number a pixel")
-        if value.shape != size:
-            value = Image.fromarray(value.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-        return np.asarray(value, dtype=np.float32) * self.options.unit
+        return depth_map(value, size, name) * self.options.unit
 
     def check(self, rows: Mapping[str, Rows]) -> None:
         """Find the largest depth of the training part, which designs take as the end of their range."""
@@ -112,6 +104,19 @@ class Depth(MapTask):
             files[name] = (answer["depth"] / top * 65535).clip(0, 65535).astype(np.uint16)
             files[f"{name}_overlay"] = pictures.shaded(answer["depth"], top)
         return save(folder, files)
+
+
+def depth_map(value: Any, size: tuple[int, int], name: str) -> Float[np.ndarray, "Y X"]:
+    """A raw map of depths, a picture or an array, brought to a size."""
+    from PIL import Image
+
+    if not isinstance(value, np.ndarray):
+        value = np.asarray(pictures.decode(value, name))
+    if value.ndim != 2:
+        raise BadInput(f"{name} of shape {value.shape} is no map of depths; give one number a pixel")
+    if value.shape != size:
+        value = Image.fromarray(value.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(value, dtype=np.float32)
 
 
 def errors(said: Float[Tensor, "..."], truth: Float[Tensor, "..."]) -> dict[str, float]:

@@ -70,7 +70,11 @@ class Detection(PictureTask):
         self.facts["classes"] = len(given)
 
     def targets_of(self, rows: Rows, sizes: Sequence[tuple[int, int]], size: Any) -> Tensor:
-        """(B, T, 5): class, centre and size of each box as shares of the picture's; class -100 fills up."""
+        """What stands on each picture."""
+        return self.things_of(rows, sizes)
+
+    def things_of(self, rows: Rows, sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "B T 5"]:
+        """Class, centre and size of each box as shares of the picture's; class -100 fills up."""
         boxes, kinds = rows.column(rows.pick(self.options.target, self.targets, "target")), self._kinds(rows)
         made = []
         for row, (own, named, (height, width)) in enumerate(zip(boxes, rows.column(kinds), sizes, strict=True)):

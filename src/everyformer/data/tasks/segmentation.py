@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everyformer.data import pictures
-from everyformer.data.coco import as_coco, region
-from everyformer.data.mapped import MapOptions, MapTask
-from everyformer.data.pictured import save, sorted_examples
+from everyformer.data.mapped import MapOptions, MapTask, write_masks
+from everyformer.data.pictured import sorted_examples
 from everyformer.data.sources import Rows, Where
-from everyformer.data.task import Digest, Score, task, write
+from everyformer.data.task import Digest, Score, task
 from everyformer.errors import BadInput, DoesNotFit, UnknownName
 from everyformer.objectives import BinaryMasks, ClusterMasks, DeepPixelClasses, Masks, PixelClasses
 from everyformer.objectives.base import IGNORED
@@ -140,16 +138,7 @@ class Segmentation(MapTask):
         """NAME.png with the number of the class of each pixel, NAME_overlay.png to look at, and masks.json with the region
         of each class in COCO's format; gives the files.
         """
-        files: dict[str, np.ndarray] = {}
-        found: list[dict[str, Any]] = []
-        for name, given, answer in zip(pictures.names(inputs), inputs, answers, strict=True):
-            picture, mask = np.asarray(pictures.decode(given).convert("RGB")), answer["mask"]
-            files[name] = mask
-            files[f"{name}_overlay"] = (picture * 0.5 + pictures.coloured(mask) * 0.5).astype(np.uint8)
-            found.append({"things": [{"label": self.classes[i], **region(mask == i)} for i in np.unique(mask)]})
-        masks = as_coco(pictures.files(inputs), [each["mask"].shape for each in answers], found, self.classes)
-        write(folder / "masks.json", json.dumps(masks) + "\n")
-        return ["masks.json", *save(folder, files)]
+        return write_masks(inputs, answers, self.classes, folder)
 
     def _told(self, numbers: Tensor) -> str:
         """The classes of a map, those with most pixels first."""
