@@ -109,7 +109,7 @@ def test_pairs_are_cut_out_of_picture_and_depths(tmp_path):
     own = task.parts["test"][1][2]
     first = task.prepare([tmp_path / "test" / "2.png"])["inputs"]
     corner = torch.cat((own[:1, 1:3] - own[:1, 3:5] / 2, own[:1, 1:3] + own[:1, 3:5] / 2), 1)
-    torch.testing.assert_close(batch["inputs"][0, 0], regions(first, corner, 4)[0])
+    torch.testing.assert_close(batch["inputs"][0, 0], regions(first, corner[:, None], 4)[0, 0])
     torch.testing.assert_close(batch["depth"][0], torch.full((2, 1, 4, 4), (1000 + 42) / task.state["far"]))
 
 
