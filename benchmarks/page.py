@@ -32,6 +32,9 @@ def page() -> str:
         path = HERE / f"{name}.json"
         if path.is_file():
             lines += [f"## {title}", "", *section(json.loads(path.read_text())), ""]
+    compared = HERE / "comparisons.json"
+    for name, report in json.loads(compared.read_text()).items() if compared.is_file() else ():
+        lines += [f"## Compared: {name}", "", *section(report), ""]
     return "\n".join(lines)
 
 
