@@ -8,7 +8,7 @@ import torch
 import everyformer as ef
 from everyformer.context import Cache, Context
 from everyformer.masks import Causal
-from everyformer.mixers import LandmarkAttention
+from everyformer.mixers import LandmarkAttention, landmarks
 from support.agreement import perturb
 from support.parity import ids
 from support.parts import close, tokens
@@ -69,6 +69,21 @@ def test_weights_equal_the_grouped_softmax(count, keep):
     close(answer, made.output((wanted @ value).transpose(1, 2).flatten(2)))
     close(found.sum(-1), torch.ones(2, 2, count))
     assert not found[..., whole.marked[0]].any()
+
+
+@pytest.mark.parametrize("keep", [None, 2])
+def test_without_gradients_a_few_queries_are_at_work_at_a_time(keep, monkeypatch):
+    """The same answers; no more scores at once than two queries have."""
+    made, formed = mixer(keep=keep, positions=ef.spec(ef.positions.Rotary)), []
+    whole = tokens(14, 2, width=16).replace(marked=marks(14))
+    wanted = made(whole, Context(mask=Causal()))
+    monkeypatch.setattr(landmarks, "MOST", 2 * 2 * 2 * 14)
+    inner = made._weights
+    monkeypatch.setattr(made, "_weights", lambda scores, *given: formed.append(scores.numel()) or inner(scores, *given))
+    with torch.no_grad():
+        close(made(whole, Context(mask=Causal())), wanted)
+    assert len(formed) == 7
+    assert max(formed) == landmarks.MOST
 
 
 def test_keeping_all_blocks_is_the_whole_attention():

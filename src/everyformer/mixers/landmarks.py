@@ -19,6 +19,9 @@ from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
+MOST = 2**25
+"""Scores that are formed at once where nothing learns."""
+
 
 class Blocks(NamedTuple):
     """The blocks of a text, each closed by a landmark."""
@@ -76,10 +79,40 @@ class LandmarkAttention(Attention):
         key, value = (x.repeat_interleave(self.heads // self.key_heads, 1) for x in (key, self.taps.values(value)))
         blocks = self._blocks(tokens)
         allowed = lower(context.mask, tokens, context).explicit(tokens.count, query.device)
-        weights = self._weights(self._scores(query, key, tokens, blocks, context), blocks, allowed)
-        weights = self.taps.weights(weights.to(value.dtype))
-        mixed = (dropout(weights, self.dropout) if self.training else weights) @ value
+        mixed = torch.cat(
+            [
+                self._rows(rows, query, key, value, tokens, blocks, allowed, context)
+                for rows in self._pieces(query, key.shape[2])
+            ],
+            2,
+        )
         return self.taps.mixed(mixed).transpose(1, 2).flatten(2)
+
+    def _pieces(self, query: Tensor, keys: int) -> list[slice]:
+        """The queries, some at a time where nothing is kept of them, so that a long text needs no square of scores at once."""
+        count = query.shape[2]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.taps.watched:
+            return [slice(0, count)]
+        size = max(1, MOST // (query.shape[0] * query.shape[1] * keys))
+        return [slice(start, start + size) for start in range(0, count, size)]
+
+    def _rows(
+        self,
+        rows: slice,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tokens: Tokens,
+        blocks: Blocks,
+        allowed: Tensor | None,
+        context: Context,
+    ) -> Float[Tensor, "B H n V"]:
+        """What some of the queries take."""
+        if allowed is not None and allowed.shape[-2] > 1:
+            allowed = allowed[..., rows, :]
+        scores = self._scores(query[:, :, rows], key, rows, tokens, blocks, context)
+        weights = self.taps.weights(self._weights(scores, rows, blocks, allowed).to(value.dtype))
+        return (dropout(weights, self.dropout) if self.training else weights) @ value
 
     def _blocks(self, tokens: Tokens) -> Blocks:
         marked = tokens.marked if tokens.mask is None else tokens.marked & tokens.mask  # type: ignore[operator]
@@ -93,32 +126,33 @@ class LandmarkAttention(Attention):
         return Blocks(marked, number, place - first, order[:, :most], int((place - first).max()) + 1)
 
     def _scores(
-        self, query: Tensor, key: Tensor, tokens: Tokens, blocks: Blocks, context: Context
-    ) -> Float[Tensor, "B H N N"]:
+        self, query: Tensor, key: Tensor, rows: slice, tokens: Tokens, blocks: Blocks, context: Context
+    ) -> Float[Tensor, "B H n N"]:
         """Scaled products, turned by the places of the tokens, or by those that blocks too far back are moved to."""
         positions = self.positions if self.positions is not None else context.positions
         if positions is None or self.keep is None:
             places, bias = tokens.places, None
             if positions is not None:
-                query, key = (positions.rotate(x, places, context) for x in (query, key))
-                bias = positions.bias(query, places, places, self.scale, context)
+                query = positions.rotate(query, places[:, rows], context)
+                key = positions.rotate(key, places, context)
+                bias = positions.bias(query, places[:, rows], places, self.scale, context)
             scores = self.taps.queries(query) @ self.taps.keys(key).mT * self.scale
             return scores if bias is None else scores + bias
         query, key = self.taps.queries(query), self.taps.keys(key)
-        back = (blocks.number[:, :, None] - blocks.number[:, None]).clamp(0, self.keep + 1)[:, None]
+        back = (blocks.number[:, rows, None] - blocks.number[:, None]).clamp(0, self.keep + 1)[:, None]
         at = blocks.offset[..., None]
         turned, scores = positions.rotate(key, at, context), query.new_zeros(*query.shape[:3], key.shape[2])
         for step in range(self.keep + 2):
-            there = at + step * blocks.size
+            there = at[:, rows] + step * blocks.size
             moved = positions.rotate(query, there, context)
             bias = positions.bias(moved, there, at, self.scale, context)
             each = moved @ turned.mT * self.scale + (0.0 if bias is None else bias)
             scores = torch.where(back == step, each, scores)
         return scores
 
-    def _weights(self, scores: Tensor, blocks: Blocks, allowed: Tensor | None) -> Float[Tensor, "B H N N"]:
+    def _weights(self, scores: Tensor, rows: slice, blocks: Blocks, allowed: Tensor | None) -> Float[Tensor, "B H n N"]:
         scores = self.taps.scores(scores.to(torch.promote_types(scores.dtype, torch.float32)))
-        own = blocks.number[:, None, :, None] == blocks.number[:, None, None, :]
+        own = blocks.number[:, None, rows, None] == blocks.number[:, None, None, :]
         landmark = blocks.landmark[:, None, None, :]
         others = landmark & ~own
         if self.keep is not None:
@@ -139,7 +173,7 @@ class LandmarkAttention(Attention):
         total = inside.new_zeros(shares.shape).scatter_add(-1, index, inside).clamp(min=torch.finfo(scores.dtype).tiny)
         return direct * (own & ~landmark) + inside / total.gather(-1, index) * shares.gather(-1, index)
 
-    def _retrieved(self, scores: Tensor, others: Tensor) -> Bool[Tensor, "B H N N"]:
+    def _retrieved(self, scores: Tensor, others: Tensor) -> Bool[Tensor, "B H n N"]:
         """The `keep` landmarks of each head of each query that score highest."""
         found = scores.detach().masked_fill(~others, float("-inf"))
         best = found.topk(min(self.keep, found.shape[-1]), -1)[1]  # type: ignore[type-var]
