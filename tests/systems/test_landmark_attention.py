@@ -72,11 +72,12 @@ def test_weights_equal_the_grouped_softmax(count, keep):
 
 
 @pytest.mark.parametrize("keep", [None, 2])
-def test_without_gradients_a_few_queries_are_at_work_at_a_time(keep, monkeypatch):
-    """The same answers; no more scores at once than two queries have."""
+def test_of_a_long_text_a_few_queries_are_at_work_at_a_time(keep, monkeypatch):
+    """The same answers and gradients; no more scores at once than two queries have."""
     made, formed = mixer(keep=keep, positions=ef.spec(ef.positions.Rotary)), []
     whole = tokens(14, 2, width=16).replace(marked=marks(14))
     wanted = made(whole, Context(mask=Causal()))
+    gradient = torch.autograd.grad(wanted.square().sum(), made.qkv.weight)[0]
     monkeypatch.setattr(landmarks, "MOST", 2 * 2 * 2 * 14)
     inner = made._weights
     monkeypatch.setattr(made, "_weights", lambda scores, *given: formed.append(scores.numel()) or inner(scores, *given))
@@ -84,6 +85,9 @@ def test_without_gradients_a_few_queries_are_at_work_at_a_time(keep, monkeypatch
         close(made(whole, Context(mask=Causal())), wanted)
     assert len(formed) == 7
     assert max(formed) == landmarks.MOST
+    again = made(whole, Context(mask=Causal()))
+    close(again, wanted)
+    close(torch.autograd.grad(again.square().sum(), made.qkv.weight)[0], gradient)
 
 
 def test_keeping_all_blocks_is_the_whole_attention():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from everyformer.context import Context
 from everyformer.contracts import Position
@@ -19,8 +21,8 @@ from everyformer.registry import part
 from everyformer.specs import Spec
 from everyformer.tokens import Tokens
 
-MOST = 2**25
-"""Scores that are formed at once where nothing learns."""
+MOST = 2**23
+"""Scores that are formed at once."""
 
 
 class Blocks(NamedTuple):
@@ -79,19 +81,16 @@ class LandmarkAttention(Attention):
         key, value = (x.repeat_interleave(self.heads // self.key_heads, 1) for x in (key, self.taps.values(value)))
         blocks = self._blocks(tokens)
         allowed = lower(context.mask, tokens, context).explicit(tokens.count, query.device)
-        mixed = torch.cat(
-            [
-                self._rows(rows, query, key, value, tokens, blocks, allowed, context)
-                for rows in self._pieces(query, key.shape[2])
-            ],
-            2,
-        )
+        pieces = self._pieces(query, key.shape[2])
+        again = len(pieces) > 1 and torch.is_grad_enabled()
+        form = partial(checkpoint, self._rows, use_reentrant=False) if again else self._rows
+        mixed = torch.cat([form(rows, query, key, value, tokens, blocks, allowed, context) for rows in pieces], 2)
         return self.taps.mixed(mixed).transpose(1, 2).flatten(2)
 
     def _pieces(self, query: Tensor, keys: int) -> list[slice]:
-        """The queries, some at a time where nothing is kept of them, so that a long text needs no square of scores at once."""
+        """The queries, some at a time, so that a long text needs no square of scores at once; a backward pass forms them again."""
         count = query.shape[2]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.taps.watched:
+        if torch.compiler.is_compiling() or self.taps.watched:
             return [slice(0, count)]
         size = max(1, MOST // (query.shape[0] * query.shape[1] * keys))
         return [slice(start, start + size) for start in range(0, count, size)]
