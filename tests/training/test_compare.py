@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from everyformer.data.tasks.language import LanguageModelling
 from everyformer.errors import DoesNotFit, EveryformerError, UnknownName
 from everyformer.recipe import load_recipe
 from everyformer.report.comparison import cells, columns, ranked, scored_on, write_report
@@ -85,9 +86,19 @@ def test_a_variant_may_cut_the_same_text_another_way(tmp_path: Path) -> None:
     assert [cells(each)[1] for each in results] == [f"{each['metrics']['bits_per_byte']:.4f}" for each in results]
     assert ranked(results)[0]["metrics"]["bits_per_byte"] == min(each["metrics"]["bits_per_byte"] for each in results)
     assert scored_on(results).startswith("test part")
+    assert {each["better"] for each in results} == {"min"}
     chosen.compare["figures"] = ["bits"]
     with pytest.raises(UnknownName, match="unknown figure"):
         compare(chosen, tmp_path / "runs", progress=False)
+
+
+def test_the_more_facts_are_found_the_higher_a_design_ranks() -> None:
+    ways = {figure: LanguageModelling.direction(figure) for figure in ("bits_per_byte", "recall@512", "passkey@2048")}
+    assert ways == {"bits_per_byte": "min", "recall@512": "max", "passkey@2048": "max"}
+    results = [
+        {"figures": ["recall@512"], "better": "max", "metrics": {"recall@512": each}} for each in (0.1, 0.9, 0.5)
+    ]
+    assert [each["metrics"]["recall@512"] for each in ranked(results)] == [0.9, 0.5, 0.1]
 
 
 def test_a_misspelt_key_of_compare() -> None:

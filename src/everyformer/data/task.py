@@ -67,6 +67,11 @@ class Task:
         self.options, self.state = options, state
         self.facts: dict[str, Any] = state.get("facts", {})
 
+    @classmethod
+    def direction(cls, figure: str) -> str:
+        """Which way a figure of `evaluate` is better, 'max' or 'min'; as the one that counts, unless a task says otherwise."""
+        return cls.better
+
     def __init_subclass__(cls) -> None:
         if cls.metric and not cls.watched[0]:
             cls.watched = (cls.metric, cls.better)

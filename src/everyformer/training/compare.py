@@ -80,7 +80,7 @@ def measured(
     """The results of runs with their speeds and learning curves, written to a file; all scored on the same samples.
 
     Without `tasks`, that of each run is opened again, one for all runs on the same data. `figures` are the metrics that are
-    shown, each better as the one that counts is.
+    shown; `better` is which way the first of them is.
     """
     if len({run.result["hash"] for run in runs.values()}) > 1:
         raise EveryformerError(
@@ -192,6 +192,7 @@ def _result(name: str, run: Run, task: Task, figures: Sequence[str] | None) -> d
         "system": run.recipe.design.get("system", name),
         "trained_on": task.size("train"),
         "figures": figures,
+        "better": task.direction(figures[0]),
         "examples": shown,
         **speed(run.model, task),
         "curve": curve(run),
