@@ -13,13 +13,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from everyformer.report.comparison import ranked
+
 KEPT = Path(__file__).with_suffix(".json")
 
 
 def lines(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A line for each design, the best first."""
-    first, most = results[0]["figures"][0], results[0]["better"] == "max"
-    ranked = sorted(results, key=lambda each: each["metrics"][first], reverse=most)
     return [
         {
             "design": each["name"],
@@ -30,7 +30,7 @@ def lines(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "training seconds": each["training_seconds"],
             "latency ms": round(each["latency_ms"], 2),
         }
-        for each in ranked
+        for each in ranked(results)
     ]
 
 

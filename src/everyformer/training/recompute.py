@@ -30,6 +30,7 @@ def recompute(model: nn.Module) -> int:
                     "leave training.recompute=true out, or exchange it: norms.LayerNorm does not count",
                     path,
                 )
+    for block in inner:
         block.forward = _again(block.forward)  # type: ignore[method-assign]
     return len(inner)
 
