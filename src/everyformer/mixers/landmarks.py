@@ -81,10 +81,11 @@ class LandmarkAttention(Attention):
         key, value = (x.repeat_interleave(self.heads // self.key_heads, 1) for x in (key, self.taps.values(value)))
         blocks = self._blocks(tokens)
         allowed = lower(context.mask, tokens, context).explicit(tokens.count, query.device)
+        turned = self._turned(key, tokens, blocks, context)
         pieces = self._pieces(query, key.shape[2])
         again = len(pieces) > 1 and torch.is_grad_enabled()
         form = partial(checkpoint, self._rows, use_reentrant=False) if again else self._rows
-        mixed = torch.cat([form(rows, query, key, value, tokens, blocks, allowed, context) for rows in pieces], 2)
+        mixed = torch.cat([form(rows, query, turned, value, tokens, blocks, allowed, context) for rows in pieces], 2)
         return self.taps.mixed(mixed).transpose(1, 2).flatten(2)
 
     def _pieces(self, query: Tensor, keys: int) -> list[slice]:
@@ -99,7 +100,7 @@ class LandmarkAttention(Attention):
         self,
         rows: slice,
         query: Tensor,
-        key: Tensor,
+        turned: Tensor,
         value: Tensor,
         tokens: Tokens,
         blocks: Blocks,
@@ -109,7 +110,7 @@ class LandmarkAttention(Attention):
         """What some of the queries take."""
         if allowed is not None and allowed.shape[-2] > 1:
             allowed = allowed[..., rows, :]
-        scores = self._scores(query[:, :, rows], key, rows, tokens, blocks, context)
+        scores = self._scores(query[:, :, rows], turned, rows, tokens, blocks, context)
         weights = self.taps.weights(self._weights(scores, rows, blocks, allowed).to(value.dtype))
         return (dropout(weights, self.dropout) if self.training else weights) @ value
 
@@ -124,23 +125,31 @@ class LandmarkAttention(Attention):
         most = int(number.max()) + 1
         return Blocks(marked, number, place - first, order[:, :most], int((place - first).max()) + 1)
 
+    def _turned(self, key: Tensor, tokens: Tokens, blocks: Blocks, context: Context) -> Float[Tensor, "B H N K"]:
+        """The keys turned by the places of their tokens, or by those in their blocks where blocks are moved."""
+        positions = self._positions(context)
+        if positions is None:
+            return self.taps.keys(key)
+        if self.keep is None:
+            return self.taps.keys(positions.rotate(key, tokens.places, context))
+        return positions.rotate(self.taps.keys(key), blocks.offset[..., None], context)
+
     def _scores(
-        self, query: Tensor, key: Tensor, rows: slice, tokens: Tokens, blocks: Blocks, context: Context
+        self, query: Tensor, turned: Tensor, rows: slice, tokens: Tokens, blocks: Blocks, context: Context
     ) -> Float[Tensor, "B H n N"]:
         """Scaled products, turned by the places of the tokens, or by those that blocks too far back are moved to."""
-        positions = self.positions if self.positions is not None else context.positions
+        positions = self._positions(context)
         if positions is None or self.keep is None:
             places, bias = tokens.places, None
             if positions is not None:
                 query = positions.rotate(query, places[:, rows], context)
-                key = positions.rotate(key, places, context)
                 bias = positions.bias(query, places[:, rows], places, self.scale, context)
-            scores = self.taps.queries(query) @ self.taps.keys(key).mT * self.scale
+            scores = self.taps.queries(query) @ turned.mT * self.scale
             return scores if bias is None else scores + bias
-        query, key = self.taps.queries(query), self.taps.keys(key)
+        query = self.taps.queries(query)
         back = (blocks.number[:, rows, None] - blocks.number[:, None]).clamp(0, self.keep + 1)[:, None]
         at = blocks.offset[..., None]
-        turned, scores = positions.rotate(key, at, context), query.new_zeros(*query.shape[:3], key.shape[2])
+        scores = query.new_zeros(*query.shape[:3], turned.shape[2])
         for step in range(self.keep + 2):
             there = at[:, rows] + step * blocks.size
             moved = positions.rotate(query, there, context)
@@ -148,6 +157,10 @@ class LandmarkAttention(Attention):
             each = moved @ turned.mT * self.scale + (0.0 if bias is None else bias)
             scores = torch.where(back == step, each, scores)
         return scores
+
+    def _positions(self, context: Context) -> Position | None:
+        """Its own positions, else those that the layers share."""
+        return self.positions if self.positions is not None else context.positions
 
     def _weights(self, scores: Tensor, rows: slice, blocks: Blocks, allowed: Tensor | None) -> Float[Tensor, "B H n N"]:
         scores = self.taps.scores(scores.to(torch.promote_types(scores.dtype, torch.float32)))
