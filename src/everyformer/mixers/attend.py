@@ -118,9 +118,14 @@ def attend(
         mask, causal = lowered.explicit(query.shape[2], query.device), False
         bias = bias.to(query.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
-    return F.scaled_dot_product_attention(
+    width = value.shape[-1]
+    if _unfused(query, key, value):
+        widest = max(width, key.shape[-1])
+        query, key, value = (F.pad(x, (0, widest - x.shape[-1])) for x in (query, key, value))
+    mixed = F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
     )
+    return mixed if mixed.shape[-1] == width else mixed[..., :width]
 
 
 def _why_written(taps: Taps | None, normaliser: Normaliser | None, steps: tuple[ScoreStep, ...]) -> str:
@@ -154,6 +159,13 @@ def _written_out_is_faster(query: Tensor, key: Tensor) -> bool:
     if torch.is_grad_enabled() and query.requires_grad:
         return pairs <= 512 * 512
     return query.shape[2] > 1 and pairs <= 1024 * 1024 and _bfloat16_without_tiles()
+
+
+def _unfused(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Where the CPU would form all weights, since its fused kernel takes one width, and zeros beside the narrower cost less."""
+    if query.device.type != "cpu" or key.shape[-1] == value.shape[-1] or torch.compiler.is_compiling():
+        return False
+    return query.shape[2] > 1 and query.shape[2] * key.shape[2] > 512 * 512
 
 
 @cache
