@@ -7,7 +7,7 @@ import torch
 
 from everyformer.context import Context
 from everyformer.masks import Causal, Full
-from everyformer.mixers.attend import attend, lower
+from everyformer.mixers.attend import Lowered, attend, lower
 from everyformer.tokens import Tokens
 
 LONG = 600
@@ -40,3 +40,26 @@ def test_values_narrower_or_wider_than_keys_never_form_the_weights(widths, mask,
     ours, theirs = (torch.autograd.grad((x * by).sum(), (query, key, value)) for x in (answer, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("biased", [None, 1, 4], ids=["no bias", "one bias", "a bias for each head"])
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+def test_one_query_reads_shared_keys_once(key_heads, masked, biased, dtype) -> None:
+    """A token that is generated gets what the equation says, whatever number of heads share their keys."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (3, 4, 1, 8), (3, key_heads, 100, 8), (3, key_heads, 100, 8)
+    query, key, value = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    allowed = torch.rand(3, 1, 1, 100, generator=generator) < 0.7 if masked else None
+    bias = None if biased is None else torch.randn(1, biased, 1, 100, generator=generator)
+    with torch.no_grad():
+        answer = attend(query, key, value, lowered=Lowered(allowed=allowed), scale=0.5, bias=bias)
+    assert answer.shape == (3, 4, 1, 8)
+
+    q, k, v = query.double(), *(x.double().repeat_interleave(4 // key_heads, 1) for x in (key, value))
+    scores = q @ k.mT * 0.5 + (0 if bias is None else bias.double())
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    near = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(answer.double(), scores.softmax(-1) @ v, atol=near, rtol=near)
