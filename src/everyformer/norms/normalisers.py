@@ -93,6 +93,9 @@ class BatchNorm(Norm, nn.BatchNorm1d):
         self, values: Float[Tensor, "*b D"], mask: Bool[Tensor, "*b"] | None = None
     ) -> Float[Tensor, "*b D"]:
         """Normalised values; only tokens of the mask count for the statistics, and the others become zero in training."""
+        if not self.training and values.dtype == self.weight.dtype:
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            return torch.addcmul(self.bias - self.running_mean * scale, values, scale)
         if mask is None or not self.training:
             return super().forward(values.flatten(0, -2)).view_as(values)
         normed = torch.zeros_like(values)
