@@ -2,7 +2,8 @@
 
     python -m benchmarks.generation [--repeats 3] [--tokens 64]
 
-Width 512, 8 heads, 6 layers (3 and 3 for the encoder-decoder). Processor time of one thread.
+Width 512, 8 heads, 6 layers (3 and 3 for the encoder-decoder). Processor time of one thread. Ours also in the format chosen
+for the machine, and in that with the weights of the blocks in 8 bits (`rtn`, whose loss `benchmarks.compression` shows).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from benchmarks.paired import OURS, in_turns, milliseconds, ratio, write
+from everyformer.compression import rtn
 from everyformer.generation import Beam, Greedy, Sample, generate
 from everyformer.interop import from_transformers
 from everyformer.training.precision import choose
 
 WIDTH = 512
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BARS = {"same format": 1.1, "default format, batch 1": 2.0, "default format, batch 16": 3.0, "beam": 3.0}
+BARS = {"same format": 1.1, "best format, batch 1": 2.0, "best format, batch 16": 3.0, "beam": 3.0}
 VOCABULARY, PROMPT = 8000, 32
 STRATEGIES = {
     "greedy": (Greedy(), {"do_sample": False}),
@@ -53,10 +55,12 @@ def pair(kind: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     return ours, theirs
 
 
-def runs(kind: str, strategy: str, batch: int, tokens: int, dtype: torch.dtype) -> tuple[Run, Run]:
+def runs(
+    kind: str, strategy: str, batch: int, tokens: int, dtype: torch.dtype, rounded: bool = False
+) -> tuple[Run, Run]:
     """One run of ours and one of theirs, each giving its new tokens."""
     ours, theirs = pair(kind)
-    ours.to(dtype)
+    ours = (rtn(ours, bits=8, symmetric=True) if rounded else ours).to(dtype)
     chosen, options = STRATEGIES[strategy]
     ids = torch.randint(2, VOCABULARY, (batch, PROMPT), generator=torch.Generator().manual_seed(1))
     begin = {} if kind == "decoder" else {"bos": 1}
@@ -79,13 +83,16 @@ def measure(kind: str, strategy: str, batch: int, tokens: int, repeats: int) -> 
     first, second = mine(), other()
     assert {len(row) for row in (*first, *second)} == {tokens}
     half, _ = runs(kind, strategy, batch, tokens, FORMATS[choose("auto", WIDTH).name])
-    seconds = in_turns({OURS: mine, "ours, default format": half, "transformers": other}, repeats)
+    light, _ = runs(kind, strategy, batch, tokens, torch.bfloat16, rounded=True)
+    tried = {OURS: mine, "ours, default format": half, "ours, 8 bits": light, "transformers": other}
+    seconds = in_turns(tried, repeats)
     found = {"model": kind, "strategy": strategy, "batch": batch}
     return [
         found | {
             "milliseconds": milliseconds(seconds),
             "times_as_fast": ratio(seconds, "transformers", OURS),
             "default_times_as_fast": ratio(seconds, "transformers", "ours, default format"),
+            "8 bits, times_as_fast": ratio(seconds, "transformers", "ours, 8 bits"),
             "same_tokens": None if strategy == "sample" else first == second,
         }
     ]  # fmt: skip

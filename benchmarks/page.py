@@ -13,6 +13,8 @@ TITLES = {
     "encoder": "An encoder: equal lengths and real sentences",
     "training": "A training step, and training on Multi30k",
     "generation": "Generation",
+    "vision": "Vision backbones beside timm's and Hugging Face's own",
+    "mixers": "Every mixer, as the input grows",
     "caches": "Smaller caches",
     "compression": "Smaller models, method by method",
     "reduction": "Fewer tokens: quality against time",
@@ -44,6 +46,8 @@ def section(report: Mapping[str, Any]) -> list[str]:
     versions = report.get("versions", {name: report[name] for name in ("everyformer", "torch") if name in report})
     told += [f"{name} {version}" for name, version in versions.items()]
     lines = [f"`{report['command']}`: {'; '.join(told)}."] if "command" in report else [f"{'; '.join(told)}."]
+    if "mixers" in report:
+        return [*lines, "", *growth(report)]
     rows = report.get("lines") or [
         {"what": what, "seconds": seconds, "ratio": report["ratio"][what]}
         for what, seconds in report["seconds"].items()
@@ -64,6 +68,32 @@ def section(report: Mapping[str, Any]) -> list[str]:
             "Wanted, times as fast: " + ", ".join(f"{what} {bar}" for what, bar in report["bars"].items()) + ".",
         ]
     return lines
+
+
+def growth(report: Mapping[str, Any]) -> list[str]:
+    """How time and memory of each mixer grow with the number of tokens, and how fast it works token by token."""
+    lengths, contexts = report["lengths"], report["contexts"]
+    rows = []
+    for name, each in report["mixers"].items():
+        reached, powers = len(each["both_ms"]), each["exponents"]
+        row = {
+            "mixer": name,
+            "longest": lengths[reached - 1],
+            "forward ms": each["forward_ms"][-1],
+            "with backward ms": each["both_ms"][-1],
+            "peak MiB": each["peak_mib"][-1],
+            "time grows as": f"N^{powers['both_ms']}" if powers else None,
+            "memory grows as": f"N^{powers['kept_mib']}" if powers else None,
+            "faster than attention from": each["faster_from"],
+        }
+        speeds = each.get("generating", {}).get("tokens_per_second", [])
+        row |= {f"tokens a second after {n}": speed for n, speed in zip(contexts, speeds)}
+        rows.append(row)
+    told = (
+        f"Width {report['width']}, {report['heads']} heads, one sequence of {lengths[0]} to {lengths[-1]} tokens; times are those of "
+        "the longest that a mixer was given: one that asks for too much time or memory ends earlier."
+    )
+    return [told, "", *table(rows)]
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

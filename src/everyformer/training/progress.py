@@ -83,7 +83,7 @@ class Display:
         if not self.shown or (self.bar is None and int(20 * share) == self.told):
             return
         self.told = int(20 * share)
-        left = seconds * (1 - share) / share if share else 0.0
+        left = seconds * max(1 - share, 0.0) / share if share else 0.0
         speed = f"{line['samples_per_second']:.0f} samples/s"
         if line.get("tokens_per_second"):
             speed += f" ({line['tokens_per_second']:.0f} tokens/s)"
