@@ -176,5 +176,9 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "needs at least 1 x a100" in shown
     plain = json.loads(said(*small, "--json"))
     assert (plain["tokens"], plain["spreads"][0]["fits"]) == (64, True)
+    again = json.loads(said(*small[:-4], "training.recompute=true", "training.batch=8", *small[-2:], "--json"))
+    (kept,), (formed_again,) = ([each["cost"] for each in told["spreads"]] for told in (plain, again))
+    assert formed_again["flops"] > kept["flops"]
+    assert formed_again["activations"] < kept["activations"]
     served = said("llama", "size=nano", "--serve", "--devices", "4", "--batch", "4")
     assert "weight-stationary" in served

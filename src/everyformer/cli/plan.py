@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     name: Annotated[str, typer.Argument(help="A recipe (its data is opened), or a system.")],
-    options: Annotated[list[str] | None, typer.Argument(help="training.batch=64, or of a system size=small.")] = None,
+    options: Annotated[list[str] | None, typer.Argument(help="training.batch=64, and of a system size=small.")] = None,
     device: Annotated[str, typer.Option(help="a100, h100, h200, b200, mi300x, l4, rtx-4090 or tpu-v4.")] = "h100",
     devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
     memory: Annotated[float | None, typer.Option(help="GiB of a device, in place of its own.")] = None,
@@ -69,15 +69,17 @@ def _design(name: str, options: list[str]) -> Design:
 def _work(name: str, options: list[str], batch: int, length: int | None, precision: str | None) -> Work:
     from pathlib import Path
 
-    from everyformer.recipe import Training, known_recipes, load_recipe
+    from everyformer.recipe import Training, known_recipes, load_recipe, read_overrides
     from everyformer.training.plan import of_design, of_recipe
 
     if name in known_recipes() or Path(name).suffix in (".yaml", ".yml"):
         return of_recipe(load_recipe(name, options), precision)
-    design = _design(name, options)
-    return of_design(
-        design, samples=batch, length=length, training=Training(steps=1), precision=precision or "bf16"
-    )  # fmt: skip
+    asked = [each for each in options if each.startswith("training.")]
+    training = Training(
+        **{"steps": 1, "batch": batch, "precision": "bf16", **read_overrides(asked).get("training", {})}
+    )
+    design = _design(name, [each for each in options if each not in asked])
+    return of_design(design, samples=training.batch, length=length, training=training, precision=precision)
 
 
 def _print(made: TrainingPlan, utilisation: float) -> None:

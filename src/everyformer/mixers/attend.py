@@ -204,7 +204,9 @@ def _each_head(key: Float[Tensor, "B G M K"], heads: int) -> Float[Tensor, "B H 
 def _products(query: Tensor, key: Tensor, scale: float) -> Float[Tensor, "B H N M"]:
     """q k^T scale in one call; heads that share keys are one product."""
     q, k = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3).flatten(0, 1), key.flatten(0, 1)
-    if k.dtype == torch.bfloat16:  # oneDNN would copy columns of a cache turned over, which takes longer than as they lie
+    if (
+        k.dtype == torch.bfloat16
+    ):  # oneDNN would copy columns of a cache turned over, which takes longer than as they lie
         k = k.contiguous()
     scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=scale)
     return scores.view(*query.shape[:3], -1)

@@ -99,9 +99,15 @@ class Labelled(Objective):
         return Loss(cross_entropy(flat, labels), torch.tensor(float(len(flat)), device=flat.device))
 
 
-def of_design(design: Design, *, samples: int, length: int | None, training: Training, precision: str) -> Work:
+def of_design(
+    design: Design, *, samples: int, length: int | None, training: Training, precision: str | None = None
+) -> Work:
     """The work of a design on inputs like its example; `length` is that of text."""
+    from everyformer.training.optimizers import common_width
+    from everyformer.training.precision import choose
+
     model = on_meta(design)
+    precision = precision or choose(training.precision, common_width(model)).name
     example = model.example()
     if length is not None:
         if example["inputs"].dim() != 2 or example["inputs"].is_floating_point():
