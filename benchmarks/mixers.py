@@ -5,7 +5,7 @@
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
 time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
-length. A pass may take `--gib` beside what the process holds (Linux): a mixer that asks for more is timed at shorter
+length. A pass may take `--gib` beside what the process held at first (Linux): a mixer that asks for more is timed at shorter
 lengths alone, and so is one that would take more than `--seconds` if the last pass's time grew as the square. A mixer whose
 paper claims less than the square has to keep less in memory, which is exact: else the command fails.
 
@@ -174,23 +174,27 @@ def affordable(figures: dict[str, list[float]], times: float, seconds: float) ->
     return figures["both_ms"][-1] * times**2 <= seconds * 1000
 
 
+def held() -> int:
+    """Bytes that this process holds (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+
+
 @contextmanager
-def limited(gib: float) -> Iterator[None]:
-    """The system refuses what this process asks for beyond so many gibibytes more."""
-    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+def limited(size: int) -> Iterator[None]:
+    """The system refuses what this process asks for beyond so many bytes in all."""
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (held + int(gib * 2**30), most))
+    resource.setrlimit(resource.RLIMIT_DATA, (size, most))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
-def memory(mixer: Mixer, count: int, gib: float) -> dict[str, float] | None:
-    """Mebibytes kept for a backward pass and alive at most; none where that is more than `gib`."""
-    gc.collect()  # a pass that was refused leaves its graph in a cycle, which would count as held
+def memory(mixer: Mixer, count: int, most: int) -> dict[str, float] | None:
+    """Mebibytes kept for a backward pass and alive at most; none where the process would hold more than `most` bytes."""
+    gc.collect()  # a pass that was refused leaves its graph in a cycle
     try:
-        with limited(gib):
+        with limited(most):
             found = {"peak_mib": peak(mixer, count), "kept_mib": kept(mixer, tokens(count))}
             # A pass that learns nothing may go another way, which forms more.
             passes(mixer, count, False)()
@@ -221,12 +225,12 @@ def main() -> None:
     figures: dict[str, dict[str, list[float]]] = {
         name: {"forward_ms": [], "both_ms": [], "kept_mib": [], "peak_mib": []} for name in found
     }
-    left = list(found)
+    left, most = list(found), held() + int(options.gib * 2**30)
     for place, count in enumerate(lengths):
         if place > 1:
             left = [n for n in left if affordable(figures[n], count / lengths[place - 1], options.seconds)]
         tried = {name: built(name, count) for name in left}
-        sizes = {name: memory(mixer, count, options.gib) for name, mixer in tried.items()}
+        sizes = {name: memory(mixer, count, most) for name, mixer in tried.items()}
         tried = {name: mixer for name, mixer in tried.items() if sizes[name]}
         left = list(tried)
         for key, backward in (("forward_ms", False), ("both_ms", True)):
