@@ -174,7 +174,7 @@ def affordable(figures: dict[str, list[float]], times: float, seconds: float) ->
     return figures["both_ms"][-1] * times**2 <= seconds * 1000
 
 
-def held() -> int:
+def bytes_held() -> int:
     """Bytes that this process holds (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
@@ -225,7 +225,7 @@ def main() -> None:
     figures: dict[str, dict[str, list[float]]] = {
         name: {"forward_ms": [], "both_ms": [], "kept_mib": [], "peak_mib": []} for name in found
     }
-    left, most = list(found), held() + int(options.gib * 2**30)
+    left, most = list(found), bytes_held() + int(options.gib * 2**30)
     for place, count in enumerate(lengths):
         if place > 1:
             left = [n for n in left if affordable(figures[n], count / lengths[place - 1], options.seconds)]
