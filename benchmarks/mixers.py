@@ -57,6 +57,8 @@ QUADRATIC = {
 }  # fmt: skip
 """Those whose papers claim no less than the square."""
 ALLOWANCE = 0.15
+REFUSED = "memory", "could not create a primitive"
+"""What PyTorch and oneDNN say where the system gives them no memory."""
 
 
 def built(name: str, longest: int) -> Mixer:
@@ -199,7 +201,7 @@ def memory(mixer: Mixer, count: int, most: int) -> dict[str, float] | None:
             # A pass that learns nothing may go another way, which forms more.
             passes(mixer, count, False)()
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in REFUSED):
             raise
         return None
     return {name: round(size / 2**20, 3) for name, size in found.items()}

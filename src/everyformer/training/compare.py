@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Samples at once when throughput is measured."""
-MEASURED = 0.5
-"""Seconds that each speed is measured for."""
+MEASURED, PATIENCE = 0.5, 10.0
+"""Seconds that each speed is measured for, and after which few passes of a slow model are enough."""
 
 
 def compare(
@@ -235,13 +235,13 @@ def _inputs(task: Task, split: str, count: int, device: str) -> dict[str, Tensor
 
 @torch.no_grad()
 def _seconds(model: nn.Module, inputs: Mapping[str, Tensor]) -> float:
-    """The median time of a forward pass, after three that warm up."""
+    """The median time of a forward pass, after three that warm up; after one where eight would take too long."""
     took: list[float] = []
     began = time.perf_counter()
-    while len(took) < 8 or time.perf_counter() - began < MEASURED:
+    while len(took) < 2 or (len(took) < 8 and sum(took) < PATIENCE) or time.perf_counter() - began < MEASURED:
         started = time.perf_counter()
         model(**inputs)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         took.append(time.perf_counter() - started)
-    return statistics.median(took[3:])
+    return statistics.median(took[3:] or took[1:])
