@@ -4,8 +4,8 @@
                                 [--gib 8] [--seconds 30]
 
 Width 64, 4 heads, one sequence; a causal decoder's place for those that are made for one. Forward and backward by processor
-time of one thread, in turns; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the
-length. A pass may take `--gib` beside what the process held at first (Linux): a mixer that asks for more is timed at shorter
+time of one thread; memory is what the forward pass keeps for the backward pass. Each is fitted by a power of the length. Each
+is measured in a process of its own, where a pass may take `--gib` (Linux): a mixer that asks for more is timed at shorter
 lengths alone, and so is one that would take more than `--seconds` if the last pass's time grew as the square. A mixer whose
 paper claims less than the square has to keep less in memory, which is exact: else the command fails.
 
@@ -16,13 +16,14 @@ holds, which is the same after all of them where the mixer keeps a state: else t
 from __future__ import annotations
 
 import argparse
-import gc
 import math
+import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ QUADRATIC = {
 }  # fmt: skip
 """Those whose papers claim no less than the square."""
 ALLOWANCE = 0.15
+FIGURES = "forward_ms", "both_ms", "kept_mib", "peak_mib"
+Figures = dict[str, float]
 REFUSED = "memory", "could not create a primitive"
 """What PyTorch and oneDNN say where the system gives them no memory."""
 
@@ -171,40 +174,62 @@ def exponent(lengths: Sequence[int], figures: Sequence[float]) -> float:
     return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
 
 
-def affordable(figures: dict[str, list[float]], times: float, seconds: float) -> bool:
+def affordable(found: dict[str, list[float]], times: float, seconds: float) -> bool:
     """Whether a pass over so many times the tokens ends in time, if its time grows as the square."""
-    return figures["both_ms"][-1] * times**2 <= seconds * 1000
-
-
-def bytes_held() -> int:
-    """Bytes that this process holds (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    return found["both_ms"][-1] * times**2 <= seconds * 1000
 
 
 @contextmanager
-def limited(size: int) -> Iterator[None]:
-    """The system refuses what this process asks for beyond so many bytes in all."""
+def limited(gib: float) -> Iterator[None]:
+    """The system refuses what this process asks for beyond so many gibibytes more (Linux)."""
+    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (size, most))
+    resource.setrlimit(resource.RLIMIT_DATA, (held + int(gib * 2**30), most))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
-def memory(mixer: Mixer, count: int, most: int) -> dict[str, float] | None:
-    """Mebibytes kept for a backward pass and alive at most; none where the process would hold more than `most` bytes."""
-    gc.collect()  # a pass that was refused leaves its graph in a cycle
-    try:
-        with limited(most):
-            found = {"peak_mib": peak(mixer, count), "kept_mib": kept(mixer, tokens(count))}
-            # A pass that learns nothing may go another way, which forms more.
-            passes(mixer, count, False)()
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in REFUSED):
-            raise
-        return None
+def memory(mixer: Mixer, count: int) -> dict[str, float]:
+    """Mebibytes kept for a backward pass and alive at most."""
+    found = {"peak_mib": peak(mixer, count), "kept_mib": kept(mixer, tokens(count))}
     return {name: round(size / 2**20, 3) for name, size in found.items()}
+
+
+def figures(name: str, count: int, repeats: int, gib: float) -> dict[str, float]:
+    """Times and memory of a mixer; a `MemoryError` where it asks for more."""
+    mixer = built(name, count)
+    runs = {"forward_ms": passes(mixer, count, False), "both_ms": passes(mixer, count, True)}
+    try:
+        with limited(gib):
+            return {**memory(mixer, count), **milliseconds(in_turns(runs, repeats, warm_up=0))}
+    except RuntimeError as error:
+        if not any(word in str(error) for word in REFUSED):
+            raise
+        raise MemoryError from None
+
+
+def apart(act: Callable[[], Figures]) -> Figures | None:
+    """What a copy of this process finds, so that what one mixer leaves behind is no other's; none without the memory for it."""
+    forked = multiprocessing.get_context("fork")
+    here, there = forked.Pipe(duplex=False)
+
+    def run() -> None:
+        try:
+            there.send(act())
+        except MemoryError:
+            there.send(None)
+
+    process = forked.Process(target=run)
+    process.start()
+    there.close()
+    try:
+        return here.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        raise SystemExit("a measurement ended without a figure; what it said stands above") from None
+    finally:
+        process.join()
 
 
 def main() -> None:
@@ -224,29 +249,21 @@ def main() -> None:
     lengths = options.lengths[:-1] if options.quick else options.lengths
     contexts = options.contexts[:-1] if options.quick else options.contexts
     found = mixers(min(lengths))
-    figures: dict[str, dict[str, list[float]]] = {
-        name: {"forward_ms": [], "both_ms": [], "kept_mib": [], "peak_mib": []} for name in found
-    }
-    left, most = list(found), bytes_held() + int(options.gib * 2**30)
+    grown: dict[str, dict[str, list[float]]] = {name: {figure: [] for figure in FIGURES} for name in found}
+    left = list(found)
     for place, count in enumerate(lengths):
         if place > 1:
-            left = [n for n in left if affordable(figures[n], count / lengths[place - 1], options.seconds)]
-        tried = {name: built(name, count) for name in left}
-        sizes = {name: memory(mixer, count, most) for name, mixer in tried.items()}
-        tried = {name: mixer for name, mixer in tried.items() if sizes[name]}
-        left = list(tried)
-        for key, backward in (("forward_ms", False), ("both_ms", True)):
-            runs = {name: passes(mixer, count, backward) for name, mixer in tried.items()}
-            for name, spent in milliseconds(in_turns(runs, options.repeats, warm_up=0)).items():
-                figures[name][key].append(spent)
-        for name in tried:
-            for key, size in sizes[name].items():
-                figures[name][key].append(size)
-        print(f"{count} tokens: {len(tried)} of {len(found)}", flush=True)
+            left = [n for n in left if affordable(grown[n], count / lengths[place - 1], options.seconds)]
+        now = {name: apart(partial(figures, name, count, options.repeats, options.gib)) for name in left}
+        left = [name for name in left if now[name]]
+        for name in left:
+            for figure in FIGURES:
+                grown[name][figure].append(now[name][figure])
+        print(f"{count} tokens: {len(left)} of {len(found)}", flush=True)
     report: dict[str, Any] = {}
-    base = figures[BASE]["both_ms"]
+    base = grown[BASE]["both_ms"]
     print(f"{'mixer':<22}{'forward':>9}{'both':>9}{'kept':>9}{'peak':>9}   faster from")
-    for name, each in figures.items():
+    for name, each in grown.items():
         powers = {
             key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items() if len(values) > 1
         }
@@ -265,12 +282,12 @@ def main() -> None:
         times = held[-1] / held[0] if held[0] else 1.0
         print(f"{name:<22}" + "".join(f"{n:>10,.0f}" for n in speeds) + f"{times:>9.1f} times", flush=True)
     write(__file__, lengths=lengths, contexts=contexts, width=WIDTH, heads=HEADS, mixers=report)
-    grown = [
+    kept_more = [
         name for name, each in report.items()
         if each.get("generating", {}).get("state") and len({*each["generating"]["held_mib"]}) > 1
     ]  # fmt: skip
-    if grown:
-        raise SystemExit(f"a state grows with what was read: {', '.join(grown)}")
+    if kept_more:
+        raise SystemExit(f"a state grows with what was read: {', '.join(kept_more)}")
     above = [
         name
         for name in found
