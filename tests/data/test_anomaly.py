@@ -59,11 +59,33 @@ def test_the_scores_of_raw_pictures_are_those_of_the_score_and_are_written(tmp_p
         tiny.task.evaluate(tiny.model, "test").metrics["auroc"]
     )
     files = tiny.task.write(tiny.raw[8:10], answers[8:10], tmp_path)
-    assert files == ["scores.json", "8_overlay.png", "0_overlay.png"]
+    assert files == ["scores.json", "masks.json", "8.png", "8_overlay.png", "0.png", "0_overlay.png"]
     assert json.loads((tmp_path / "scores.json").read_text())[0] == {
         "file_name": "8.png", "score": answers[8]["score"],
     }  # fmt: skip
     assert np.asarray(Image.open(tmp_path / "8_overlay.png")).shape == (16, 16, 3)
+
+
+def test_pixels_further_than_normal_pictures_go_are_an_anomaly(tmp_path):
+    """Dogs are brighter than all cats; the region of each is written, and of a cat none."""
+    pictures(tmp_path)
+    task = find_task("anomaly-detection").open(path=str(tmp_path), normal=["cat"], smooth=0.0, alarms=0.0)
+    with pytest.raises(ef.EveryformerError, match="found when training ends"):
+        task.predict(Said(), [])
+    task.settle(Said())
+    inputs, labels = task.batch("valid", range(task.size("valid"))).values()
+    assert task.state["limit"] == pytest.approx(inputs.mean(1).amax((1, 2))[labels == 0].max().item(), rel=1e-5)
+    paths = [tmp_path / "test" / "cat" / "0.png", tmp_path / "test" / "dog" / "1.png"]
+    task.state["limit"] = sum(each["score"] for each in task.predict(Said(), paths)) / 2
+    cat, dog = task.predict(Said(), paths)
+    assert not cat["mask"].any()
+    assert cat["text"].startswith("normal")
+    assert np.array_equal(dog["mask"], dog["heat"] > task.state["limit"])
+    assert dog["text"].startswith("anomaly")
+    task.write(paths, [cat, dog], tmp_path)
+    told = json.loads((tmp_path / "masks.json").read_text())
+    assert [(each["image_id"], each["area"]) for each in told["annotations"]] == [(2, int(dog["mask"].sum()))]
+    assert told["categories"] == [{"id": 1, "name": "anomaly"}]
 
 
 @pytest.mark.parametrize(

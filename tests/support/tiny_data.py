@@ -272,6 +272,7 @@ def _anomaly(folder: Path) -> Tiny:
     task = find_task("anomaly-detection").open(path=str(folder), normal=["cat"], channels=3)
     sizes = {"stem": 4, "convs": (1, 1), "levels": (0, 1), "inner": (4, 8), "depth": 1, "heads": 2}
     model = ef.create("fod-anomaly", image=16, **sizes, seed=0)
+    task.settle(model)
     return Tiny(task, model, [folder / "test" / name / f"{i}.png" for name in ("cat", "dog") for i in range(9)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -76,19 +76,25 @@ class MapTask(PictureTask):
 
 
 def write_masks(
-    inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], classes: Sequence[str], folder: Path
+    inputs: Sequence[Any],
+    answers: Sequence[Mapping[str, Any]],
+    classes: Mapping[int, str],
+    folder: Path,
+    colours: Callable[[Mapping[str, Any]], np.ndarray] = lambda answer: pictures.coloured(answer["mask"]),
 ) -> list[str]:
-    """Of answers with a `mask`: NAME.png with the number of each pixel, NAME_overlay.png to look at, and masks.json with the
-    region of each number, called as in `classes`, in COCO's format; gives the files.
+    """Of answers with a `mask`: NAME.png with the number of each pixel, NAME_overlay.png with the `colours` of the answer over
+    the picture, and masks.json with the regions of the numbers that `classes` calls by name, in COCO's format; gives the files.
     """
     files: dict[str, np.ndarray] = {}
     found: list[dict[str, Any]] = []
     for name, given, answer in zip(pictures.names(inputs), inputs, answers, strict=True):
         mask = answer["mask"]
         files[name] = mask
-        files[f"{name}_overlay"] = laid_over(given, pictures.coloured(mask))
-        found.append({"things": [{"label": classes[i], **region(mask == i)} for i in np.unique(mask)]})
-    masks = as_coco(pictures.files(inputs), [each["mask"].shape for each in answers], found, classes)
+        files[f"{name}_overlay"] = laid_over(given, colours(answer))
+        told = [int(number) for number in np.unique(mask) if number in classes]
+        found.append({"things": [{"label": classes[number], **region(mask == number)} for number in told]})
+    shapes = [each["mask"].shape for each in answers]
+    masks = as_coco(pictures.files(inputs), shapes, found, list(classes.values()))
     write(folder / "masks.json", json.dumps(masks) + "\n")
     return ["masks.json", *save(folder, files)]
 

@@ -42,6 +42,7 @@ from everyformer.training.run import (
     prepare,
     refuse,
     save_beginning,
+    save_task,
     teacher_for,
     versions,
 )
@@ -347,10 +348,12 @@ class Loop:
         self.fabric.barrier()
 
     def _keep(self, model: nn.Module) -> None:
+        self.task.settle(model)
         score = self._score(model, "test", dict(self.recipe.decoding)) if self.task.size("test") else None
         baseline = self.task.baseline("test") if score is not None else None
         with full_disk_stops(self.folder, WEIGHTS):
             save_tensors(self.folder / WEIGHTS, weights(model))
+            save_task(self.folder, self.task)
             write_json(self.folder / RESULT, self._result(score, baseline))
         if score is not None:
             self.metrics.log({"step": self.state.step, "test": score.metrics})

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from everyformer.convolution import resized
 from everyformer.data import pictures
-from everyformer.data.mapped import laid_over
+from everyformer.data.mapped import write_masks
 from everyformer.data.moves import Moves
-from everyformer.data.pictured import PictureOptions, PictureTask, save, sorted_examples
+from everyformer.data.pictured import PictureOptions, PictureTask, sorted_examples
 from everyformer.data.sources import Rows, Where
 from everyformer.data.splits import divide
 from everyformer.data.task import Digest, Score, affordable, task, used, write
-from everyformer.errors import BadInput, DoesNotFit, UnknownName
+from everyformer.errors import BadInput, DoesNotFit, EveryformerError, UnknownName
 from everyformer.objectives import Rebuilding
 from everyformer.objectives.base import LABELS
 from everyformer.specs import Spec, spec
@@ -35,6 +35,8 @@ class Options(PictureOptions):
     """The classes that are normal: what is trained on, all others left out; may be left out where the training part has one."""
     smooth: float = 1 / 64
     """The deviation of the Gaussian that scores of pixels are smoothed by, as a share of the height."""
+    alarms: float = 0.01
+    """In use, which share of normal pictures like those of the validation part may have pixels that are told as anomalies."""
 
 
 @task
@@ -110,6 +112,16 @@ class AnomalyDetection(PictureTask):
             examples.append({"input": self.strip(split, index, lighter(heat.numpy(), top)), **told})
         return Score(figures, self.size(split), str(digest), sorted_examples(examples, "told apart from"))
 
+    def settle(self, model: nn.Module) -> None:
+        """Find the score above which a pixel is no longer normal: all but `alarms` of the normal pictures stay below."""
+        split = "valid" if self.size("valid") else "train"
+        size = self.parts[split][0].shape[2:]
+        scores = [
+            largest(self.heat(given, (size[0], size[1])))[tensors[LABELS] == 0]
+            for _, tensors, given in self.answers(model, split, affordable(256, size[0] * size[1]))
+        ]
+        self.state["limit"] = float(torch.cat(scores).double().quantile(1 - self.options.alarms))
+
     def baseline(self, split: str) -> dict[str, Any]:
         """The area of the distance of each pixel from its mean over the training part."""
         mean = self.parts["train"][0].double().mean(0)
@@ -136,30 +148,39 @@ class AnomalyDetection(PictureTask):
         self, model: nn.Module, inputs: Sequence[Any], *, decoding: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """The `score` of each raw picture, and the `heat` of its pixels, float32 and as large as it: the higher, the further
-        from what is normal.
+        from what is normal; and its `mask`, uint8, 1 where that is further than pixels of normal pictures are.
         """
+        if "limit" not in self.state:
+            raise EveryformerError(
+                "above which score a pixel is an anomaly is found when training ends; train to the end, or settle the task"
+            )
         answers = []
         with used(model) as device:
             for given in inputs:
                 picture = pictures.decode(given)
                 cells = self.prepare([picture])["inputs"]
                 said = model(cells.to(device)).float().cpu()
-                score = float(largest(self.heat(said, (cells.shape[2], cells.shape[3]))))
-                heat = self.heat(said, (picture.height, picture.width))[0].numpy()
-                answers.append({"text": f"{score:.4g}", "score": score, "heat": heat})
+                heat = self.heat(said, (picture.height, picture.width))
+                mask = heat[0] > self.state["limit"]
+                found = f"anomaly in {mask.double().mean():.1%}" if mask.any() else "normal"
+                score = float(largest(heat))
+                answers.append({
+                    "text": f"{found}, score {score:.4g}", "score": score, "heat": heat[0].numpy(),
+                    "mask": mask.numpy().astype(np.uint8),
+                })  # fmt: skip
         return answers
 
     def write(self, inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
-        """scores.json, and NAME_overlay.png to look at, the lighter the further from what is normal; gives the files."""
+        """scores.json; masks.json with the region of each anomaly in COCO's format; NAME.png with 1 where it is and
+        NAME_overlay.png to look at, the lighter the further from what is normal; gives the files.
+        """
         named = zip(pictures.files(inputs), answers, strict=True)
         scores = [{"file_name": name, "score": answer["score"]} for name, answer in named]
         write(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
         top = max(float(each["heat"].max()) for each in answers)
-        overlays = {
-            f"{name}_overlay": laid_over(given, lighter(answer["heat"], top))
-            for name, given, answer in zip(pictures.names(inputs), inputs, answers, strict=True)
-        }
-        return ["scores.json", *save(folder, overlays)]
+        called = {1: "anomaly"}
+        masks = write_masks(inputs, answers, called, folder, lambda answer: lighter(answer["heat"], top))
+        return ["scores.json", *masks]
 
 
 def classes_of(rows: Rows, column: str) -> list[str]:

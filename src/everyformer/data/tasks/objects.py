@@ -105,7 +105,7 @@ class ObjectDiscovery(MapTask):
         part in COCO's format; gives the files.
         """
         count = 1 + max(int(each["mask"].max()) for each in answers)
-        return write_masks(inputs, answers, [called(i) for i in range(count)], folder)
+        return write_masks(inputs, answers, {i: called(i) for i in range(count)}, folder)
 
 
 def called(number: int) -> str:

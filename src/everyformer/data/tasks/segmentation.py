@@ -138,7 +138,7 @@ class Segmentation(MapTask):
         """NAME.png with the number of the class of each pixel, NAME_overlay.png to look at, and masks.json with the region
         of each class in COCO's format; gives the files.
         """
-        return write_masks(inputs, answers, self.classes, folder)
+        return write_masks(inputs, answers, dict(enumerate(self.classes)), folder)
 
     def _told(self, numbers: Tensor) -> str:
         """The classes of a map, those with most pixels first."""
