@@ -16,7 +16,20 @@ from everyformer.recipe import known_recipes, load_recipe
 from everyformer.registry import find_system, parts
 from everyformer.training.compare import variants
 from everyformer.training.designing import design_for
-from support.tiny_data import boxed, depths, masked, pairs, pictures, related, roads, sentence, series, sounds, table
+from support.tiny_data import (
+    boxed,
+    captioned,
+    depths,
+    masked,
+    pairs,
+    pictures,
+    related,
+    roads,
+    sentence,
+    series,
+    sounds,
+    table,
+)  # fmt: skip
 
 RECIPES = sorted(known_recipes())
 LONG = ("longtext", "recall")
@@ -31,6 +44,8 @@ def own(name: str, folder: Path) -> str:
         return str(pictures(folder, side=8 if name == "digits" else 40, count=30) / "train")
     if task == "detection":
         return str(boxed(folder, (48, 48)))
+    if task == "dense-captioning":
+        return str(captioned(folder, (64, 64)))
     if task == "segmentation":
         return str(masked(folder, (90, 120), void=11))
     if task == "depth":

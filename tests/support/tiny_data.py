@@ -95,6 +95,17 @@ def boxed(folder: Path, size: tuple[int, int] = (16, 24), count: int = 9) -> Pat
     return folder
 
 
+def captioned(folder: Path, size: tuple[int, int] = (16, 24), count: int = 9) -> Path:
+    """The same, with a caption of each square."""
+    boxed(folder, size, count)
+    for path in sorted(folder.glob("*/boxes.json")):
+        found = json.loads(path.read_text())
+        for each in found["annotations"]:
+            each["caption"] = ("a dark square", "a bright one")[each["category_id"] - 7]
+        path.write_text(json.dumps(found))
+    return folder
+
+
 def related(folder: Path) -> Path:
     """The same, in each picture with two squares the dark one 'beside' the bright one, and that 'far from' it, with depths."""
     from PIL import Image
@@ -267,6 +278,17 @@ def _detection(folder: Path) -> Tiny:
     return Tiny(task, model, [folder / "test" / f"{i}.png" for i in range(9)])
 
 
+def _captions(folder: Path) -> Tiny:
+    captioned(folder, (16, 16))
+    task = find_task("dense-captioning").open(path=str(folder), tokens="words", flip=True, surest=0.0)
+    sizes = {"patch": 4, "width": 8, "depth": 1, "heads": 2, "window": 2, "whole": 1, "pretrained": 4, "hidden": 8}
+    more = {"groups": 2, "coarser": 1, "looks": 1, "look_hidden": 8, "before": 6, "count": 3, "side": 2}
+    words = {"text_width": 8, "text_depth": 1, "text_heads": 2, "dropout": 0.0}
+    facts = {name: task.facts[name] for name in ("image", "vocabulary", "length")}
+    model = ef.create("grit", **facts, **sizes, **more, **words, seed=0)
+    return Tiny(task, model, [folder / "test" / f"{i}.png" for i in range(9)])
+
+
 def _anomaly(folder: Path) -> Tiny:
     pictures(folder, side=16)
     task = find_task("anomaly-detection").open(path=str(folder), normal=["cat"], channels=3)
@@ -399,6 +421,7 @@ def _series(folder: Path) -> Tiny:
 TINY: dict[str, Callable[[Path], Tiny]] = {
     "anomaly-detection": _anomaly,
     "audio-classification": _audio,
+    "dense-captioning": _captions,
     "depth": _depth,
     "detection": _detection,
     "endless-language-modelling": _endless,

@@ -68,6 +68,25 @@ def _rendered(seeds: range) -> Rows:
     return Rows(columns, columns, len(made), "rendered scenes", classes)
 
 
+def pasted() -> dict[str, Rows]:
+    """Gray pictures of 64x64 pixels with one to four handwritten digits each: their boxes, and of each its size and its name; no
+    digit stands in two parts.
+    """
+    from everyformer.data.canvases import canvases
+
+    found = {}
+    for seed, (split, count) in enumerate({"train": 1500, "valid": 100, "test": 200}.items()):
+        rows = digits()[split]
+        drawn, things = canvases(np.asarray(rows.column("image")), np.asarray(rows.column("label")), count, seed)
+        columns = {
+            "image": list(drawn.clip(0, 255).astype(np.uint8)),
+            "boxes": [np.array([thing.box for thing in each], np.float32) for each in things],
+            "captions": [[thing.caption for thing in each] for each in things],
+        }
+        found[split] = Rows(columns, columns, count, "pasted digits")
+    return found
+
+
 def roads() -> dict[str, Rows]:
     """Rendered roads of 32x32 pixels, and the lanes on each as points in pixels; no two parts share one."""
     from everyformer.data.roads import render_road
@@ -81,6 +100,6 @@ def roads() -> dict[str, Rows]:
 
 
 SETS: dict[str, Callable[[], dict[str, Rows]]] = {
-    "digits": digits, "python": python, "roads": roads, "scenes": scenes,
+    "digits": digits, "pasted-digits": pasted, "python": python, "roads": roads, "scenes": scenes,
 }  # fmt: skip
 """The built-in sets by name."""

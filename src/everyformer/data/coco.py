@@ -21,7 +21,7 @@ def read_coco(path: Path, where: Where) -> dict[str, Rows]:
     """The rows of a folder with a file of boxes beside the pictures, at the top or in each part; else those of a table.
 
     The file is JSON with `images` (id, file_name), `annotations` (id, image_id, category_id, bbox: left, top, width and
-    height in pixels) and `categories` (id, name); it may have `relations` (subject_id, object_id: ids of annotations;
+    height in pixels) and `categories` (id, name); annotations may have a `caption`, the file `relations` (subject_id, object_id: ids of annotations;
     relation: a name), and images a depth_file_name.
     """
     if not path.is_dir():
@@ -52,6 +52,7 @@ def read_boxes(path: Path) -> Rows:
     names = {each["id"]: each["name"] for each in found["categories"]}
     boxes: dict[Any, list[list[float]]] = {each["id"]: [] for each in found["images"]}
     kinds: dict[Any, list[str]] = {each["id"]: [] for each in found["images"]}
+    captions: dict[Any, list[Any]] = {each["id"]: [] for each in found["images"]}
     places: dict[Any, tuple[Any, int]] = {}
     for each in found["annotations"]:
         if each["image_id"] not in boxes or each["category_id"] not in names:
@@ -60,11 +61,14 @@ def read_boxes(path: Path) -> Rows:
         left, top, width, height = each["bbox"]
         boxes[each["image_id"]].append([left, top, left + width, top + height])
         kinds[each["image_id"]].append(names[each["category_id"]])
+        captions[each["image_id"]].append(each.get("caption"))
     columns: dict[str, list[Any]] = {
         "image": [each["file_name"] for each in found["images"]],
         "boxes": list(boxes.values()),
         "kinds": list(kinds.values()),
     }
+    if found["annotations"] and all("caption" in each for each in found["annotations"]):
+        columns["captions"] = list(captions.values())
     if "relations" in found:
         columns["relations"] = _related(found["relations"], places, boxes, f"'{path}'")
     if found["images"] and all("depth_file_name" in each for each in found["images"]):

@@ -15,6 +15,7 @@ from torch import Tensor
 import everyformer as ef
 from everyformer.boxes import centred, corners, overlaps
 from everyformer.data.builtin import digits
+from everyformer.data.canvases import DIGITS, MOST, SIDE, SIZES, canvases
 from everyformer.data.precision import Precision
 from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
@@ -23,15 +24,12 @@ from everyformer.models import Described, Xavier
 from everyformer.objectives import DescribedRegions
 from everyformer.objectives.base import IGNORED
 
-_SIDE, _MOST, _STEPS, _BATCH = 64, 4, 400, 16
+_STEPS, _BATCH = 400, 16
 _COUNTS = {"train": 1500, "test": 200}
-_WORDS = (
-    "end", "name", "describe", "small", "large",
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-)  # fmt: skip
+_WORDS = ("end", "name", "describe", *SIZES, *DIGITS)
 _TASKS = {
-    "name": tuple((digit,) for digit in _WORDS[5:]),
-    "describe": tuple((size, digit) for size in _WORDS[3:5] for digit in _WORDS[5:]),
+    "name": tuple((digit,) for digit in DIGITS),
+    "describe": tuple((size, digit) for size in SIZES for digit in DIGITS),
 }
 """What each task says of a thing: its digit, or its size and its digit."""
 _TEXTS = tuple(
@@ -56,33 +54,20 @@ class _Canvases:
 
 @cache
 def _canvases(part: str) -> _Canvases:
-    """One to four digits of that part of scikit-learn's, twice or three times as large, at every eighth pixel, none over another, and
-    noise.
-    """
-    rows, random = digits()[part], np.random.default_rng({"train": 0, "test": 2}[part])
+    """Pictures with digits of that part of scikit-learn's."""
+    rows, count = digits()[part], _COUNTS[part]
     images, labels = np.asarray(rows.column("image")), np.asarray(rows.column("label"))
-    count = _COUNTS[part]
-    pictures = random.normal(0, 8, (count, _SIDE, _SIDE)).astype(np.float32)
-    boxes = np.zeros((count, _MOST, 4), np.float32)
-    kinds = {task: np.full((count, _MOST), IGNORED) for task in _TASKS}
-    for number, picture in enumerate(pictures):
-        taken = np.zeros((_SIDE, _SIDE), bool)
-        for thing in range(random.integers(1, _MOST + 1)):
-            size, which = random.integers(2), random.integers(len(images))
-            drawn = np.kron(images[which], np.ones((size + 2,) * 2))
-            y, x = 8 * random.integers(0, (_SIDE - len(drawn)) // 8 + 1, 2)
-            place = (slice(y, y + len(drawn)), slice(x, x + len(drawn)))
-            if taken[place].any():
-                continue
-            taken[place] = True
-            picture[place] += drawn
-            down, right = np.nonzero(drawn)
-            boxes[number, thing] = x + right.min(), y + down.min(), x + right.max() + 1, y + down.max() + 1
-            kinds["name"][number, thing] = labels[which]
-            kinds["describe"][number, thing] = 10 * size + labels[which]
+    pictures, things = canvases(images, labels, count, {"train": 0, "test": 2}[part])
+    boxes = np.zeros((count, MOST, 4), np.float32)
+    kinds = {task: np.full((count, MOST), IGNORED) for task in _TASKS}
+    for number, each in enumerate(things):
+        for thing in each:
+            boxes[number, thing.place] = thing.box
+            kinds["name"][number, thing.place] = thing.digit
+            kinds["describe"][number, thing.place] = len(DIGITS) * thing.size + thing.digit
     return _Canvases(
         (torch.from_numpy(pictures)[:, None] - 40) / 80,
-        centred(torch.from_numpy(boxes) / _SIDE),
+        centred(torch.from_numpy(boxes) / SIDE),
         {task: torch.from_numpy(each) for task, each in kinds.items()},
     )
 
@@ -91,7 +76,7 @@ def _canvases(part: str) -> _Canvases:
 def _trained(tasks: tuple[str, ...], steps: int) -> Described:
     """A model that learns these tasks by turns."""
     design = ef.design(
-        "grit", image=_SIDE, patch=8, channels=1, width=64, depth=2, heads=4, window=4, whole=1, pretrained=8, drop_path=0.0,
+        "grit", image=SIDE, patch=8, channels=1, width=64, depth=2, heads=4, window=4, whole=1, pretrained=8, drop_path=0.0,
         hidden=32, groups=4, coarser=0, looks=2, look_hidden=64, before=16, count=12, side=5, vocabulary=len(_WORDS),
         length=4, text_width=48, text_depth=2, text_heads=4, dropout=0.0,
     )  # fmt: skip

@@ -158,12 +158,12 @@ class Detection(PictureTask):
         with used(model) as device:
             for given in inputs:
                 picture = pictures.decode(given)
-                said = model(**{name: each.to(device) for name, each in self.prepare([picture]).items()})
-                boxes, kinds, scores = told(said[0].float().cpu())
+                tensors = {name: each.to(device) for name, each in self.prepare([picture]).items()}
+                boxes, labels, scores = self.found(model, tensors, decoding or {})
                 boxes = boxes * torch.tensor([picture.width, picture.height] * 2)
                 things = [
                     {
-                        "label": self.classes[kinds[i]], "score": float(scores[i]),
+                        "label": labels[i], "score": float(scores[i]),
                         "box": torch.cat((boxes[i, :2], boxes[i, 2:] - boxes[i, :2])).tolist(),
                     }
                     for i in scores.argsort(descending=True).tolist() if scores[i] >= self.options.surest
@@ -172,21 +172,35 @@ class Detection(PictureTask):
                 answers.append({"text": text or "nothing", "things": things})
         return answers
 
+    def found(
+        self, model: nn.Module, tensors: Mapping[str, Tensor], decoding: Mapping[str, Any]
+    ) -> tuple[Float[Tensor, "N 4"], list[str], Float[Tensor, " N"]]:
+        """The boxes (corners, as shares), labels and scores of all that a model says of one picture that is prepared."""
+        boxes, kinds, scores = told(model(**tensors)[0].float().cpu())
+        return boxes, [self.classes[kind] for kind in kinds.tolist()], scores
+
     def write(self, inputs: Sequence[Any], answers: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """detections.json in COCO's format with scores, and NAME_overlay.png to look at; gives the files."""
         found = [pictures.decode(given) for given in inputs]
         names = pictures.names(inputs)
         sizes = [(each.height, each.width) for each in found]
-        boxes_of = as_coco(pictures.files(inputs), sizes, answers, self.classes)
+        classes = self.labels(answers)
+        boxes_of = as_coco(pictures.files(inputs), sizes, answers, classes)
         write(folder / "detections.json", json.dumps(boxes_of, indent=1) + "\n")
         overlays = {}
         for name, picture, answer in zip(names, found, answers, strict=True):
             boxes = torch.tensor([each["box"] for each in answer["things"]]).reshape(-1, 4)
             ends = torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1)
             ends = ends / torch.tensor([picture.width, picture.height] * 2)
-            kinds = torch.tensor([self.classes.index(each["label"]) for each in answer["things"]])
-            overlays[f"{name}_overlay"] = outlined(np.asarray(picture.convert("RGB")), ends, kinds)
+            labels = [each["label"] for each in answer["things"]]
+            kinds = torch.tensor([classes.index(each) for each in labels], dtype=torch.long)
+            drawn = outlined(np.asarray(picture.convert("RGB")), ends, kinds)
+            overlays[f"{name}_overlay"] = labelled(drawn, ends, labels)
         return ["detections.json", *save(folder, overlays)]
+
+    def labels(self, answers: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The labels that things in these answers can have."""
+        return self.classes
 
     def _kinds(self, rows: Rows) -> str:
         return rows.pick(self.options.kinds, ("kinds", "labels", "classes", "categories"), "kinds")
@@ -218,6 +232,18 @@ def outlined(picture: np.ndarray, boxes: Float[Tensor, "N 4"], kinds: Int[Tensor
         drawn[[y, to_y], x : to_x + 1] = colour
         drawn[y : to_y + 1, [x, to_x]] = colour
     return drawn
+
+
+def labelled(picture: np.ndarray, boxes: Float[Tensor, "N 4"], labels: Sequence[str]) -> np.ndarray:
+    """A picture (Y, X, 3) with what is said of each box written at its top."""
+    from PIL import Image, ImageDraw
+
+    drawn = Image.fromarray(picture)
+    pen = ImageDraw.Draw(drawn)
+    for (left, top, _, _), label in zip(boxes.clamp(0, 1).tolist(), labels, strict=True):
+        at = (left * drawn.width + 2, top * drawn.height + 1)
+        pen.text(at, label, fill=(255, 255, 255), stroke_fill=(0, 0, 0), stroke_width=1)
+    return np.asarray(drawn)
 
 
 def _nothing(count: int) -> Float[Tensor, "T 5"]:
