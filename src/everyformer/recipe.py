@@ -19,6 +19,10 @@ FOLDER = Path(__file__).parent / "recipes"
 class Training:
     """How a design is trained. It ends at the first of `steps`, `epochs` and `seconds`."""
 
+    start: str | None = None
+    """The folder of a run or a checkpoint of another design whose weights are taken where names and shapes agree, such as a body
+    trained before; `design.from` takes its design too.
+    """
     steps: int | None = None
     epochs: float | None = None
     seconds: float | None = None

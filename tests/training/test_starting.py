@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from everyformer.recipe import load_recipe
 from everyformer.training import train
 from everyformer.training.designing import design_for
 from everyformer.training.starting import completed
+from support.tiny_data import pictures
 
 from .test_resume import Stop, same
 
@@ -164,3 +166,28 @@ def test_pictures_are_read_as_the_checkpoint_wants_them(tmp_path: Path) -> None:
     with pytest.raises(DoesNotFit, match=r"has image 16, and the data 32; give data\.image=16"):
         design_for(made.design, {"classes": 3, "channels": 3, "image": 32})
     assert design_for(made.design, {"classes": 3, "channels": 3, "image": 16}).get("head.classes") == 3
+
+
+def test_a_body_trained_before_is_taken_into_another_design(tmp_path: Path) -> None:
+    """That of a classifier into one that finds anomalies with a body that stays; what has no place in it is told apart."""
+    pictures(tmp_path / "data", side=16)
+    sizes = {"stem": 4, "convs": [1, 1]}
+    more = {"width": 8, "depth": 0, "decoder_depth": 1, "heads": 2, "hidden": 8}
+    own = [
+        f"data.path={tmp_path / 'data' / 'train'}",
+        "data.image=16",
+        "data.shift=0",
+        "data.fractions=[0.5,0.25,0.25]",
+    ]
+    first = load_recipe("cifar10", [*own, *QUICK])
+    first = replace(first, design={"system": "intr", **sizes, **more})
+    before = train(first, tmp_path / "first", progress=False)
+    other = [f"data.path={tmp_path / 'data'}", "data.normal=[cat]", "data.size=null", "data.channels=3"]
+    then = load_recipe("anomalies", [*other, f"training.start={tmp_path / 'first'}", *QUICK])
+    then = replace(then, design={**then.design, **sizes, "wide": 1, "inner": [4, 8], "depth": 1, "heads": 2})
+    run = train(then, tmp_path / "then", progress=False)
+    for part in ("embedding", "backbone.stages.1"):
+        theirs = before.model.get_submodule(part).state_dict()
+        for name, value in run.model.get_submodule(part).state_dict().items():
+            assert torch.equal(value, theirs[name]), name
+    assert run.task.state["limit"] > 0

@@ -162,8 +162,9 @@ class Loop:
         self.steps = steps_of(training, self.order)
         self.schedule = Schedule(training, self.steps)
         self.model: nn.Module = design.build(seed=training.seed)
-        if FROM in recipe.design:
-            display.say(take_over(self.model, str(recipe.design[FROM])))
+        start = recipe.design.get(FROM, training.start)
+        if start is not None:
+            display.say(take_over(self.model, str(start)))
         if adapters(self.model):
             display.say(f"{train_adapters(self.model):,} numbers learn, those of the adapters and of the head")
         if training.recompute:
