@@ -40,6 +40,28 @@ def test_sizes_are_the_published_ones(size, count):
     assert parameters(on_meta(design)) + design.get("picture.width") == count
 
 
+def test_texts_start_as_in_the_authors_code():
+    """attn_std, proj_std, fc_std and proj_std again of 64 wide and 3 deep, and the projection; the others as PyTorch has them."""
+    options = {
+        "image": 16,
+        "patch": 8,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "vocabulary": 99,
+        "length": 16,
+        "output": 64,
+    }
+    model = ef.create("clip", **options, text_width=64, text_depth=3, text_heads=2, seed=0)
+    block = model.text.backbone.blocks[1]
+    maps = (block.mixer.qkv, block.mixer.output, block.feedforward.up, block.feedforward.down, model.text.head.project)
+    wanted = torch.tensor([1.0, 1 / 6, 1 / 2, 1 / 6, 1.0]).sqrt() / 8
+    torch.testing.assert_close(torch.stack([each.weight.std() for each in maps]).detach(), wanted, rtol=0.03, atol=0)
+    assert model.text.embedding.table.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert model.picture.embedding.positions.table.std().item() == pytest.approx(0.25, rel=0.3)
+    assert model.picture.backbone.blocks[0].mixer.qkv.weight.abs().max() <= 0.25
+
+
 def test_as_many_texts_as_pictures():
     model = ef.create(
         "clip", image=16, patch=8, width=16, depth=1, heads=2, vocabulary=9, length=4, text_width=16, text_depth=1,

@@ -19,7 +19,7 @@ from everyformer.models.residual_memory import ResidualMemory, residual_memory
 from everyformer.models.scaling import DeviationScale, MeanScale, NoScale
 from everyformer.models.seq2seq import Seq2Seq
 from everyformer.models.sources import MultiSource
-from everyformer.models.starts import FanIn, Normal, Torch, Xavier
+from everyformer.models.starts import ByWidth, FanIn, Normal, Torch, Xavier
 from everyformer.models.towers import BiasedTowers, TwoTowers
 from everyformer.models.two_decoders import TwoDecoders
 from everyformer.models.unpadded import Unpadded, unpadded
@@ -28,7 +28,7 @@ from everyformer.models.warm import SharedSeq2Seq, bert2bert, parallel_seq2seq
 from everyformer.models.windows import WindowRecurrent, window_recurrence
 
 __all__ = [
-    "BiasedTowers", "Cascade", "DeepScale", "Described", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody",
+    "BiasedTowers", "ByWidth", "Cascade", "DeepScale", "Described", "Detecting", "DeviationScale", "DrawingForecaster", "FanIn", "FixedBody",
     "Forecaster", "LongSource", "MaskedAutoencoder", "MeanScale", "Model", "MultiSource", "NoScale", "Normal",
     "ParallelSeq2Seq", "Prefixed", "ResidualMemory", "Seq2Seq", "SharedSeq2Seq", "Torch", "TwoBranches", "TwoDecoders",
     "TwoTowers", "Unpadded", "WindowRecurrent", "Xavier", "bert2bert", "domain_experts", "encoder_of", "frozen_glyphs",

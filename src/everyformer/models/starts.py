@@ -67,6 +67,25 @@ class Xavier(Start):
 
 
 @part("models")
+class ByWidth(Start):
+    """Normal with 1/sqrt(D) of the D that a map reads, over sqrt(2) for the first of an MLP; of the last of each residual layer
+    1/sqrt(D) of the D that it writes, over sqrt(layers); tables with 0.02 (Radford et al., CLIP, 2021, their code).
+    """
+
+    def weight(self, module: nn.Module, path: str, depth: int) -> None:
+        """Set the weight of one module."""
+        weight: nn.Parameter = module.weight  # type: ignore[assignment]
+        name = path.rsplit(".", 1)[-1]
+        if isinstance(module, nn.Embedding):
+            std = 0.02
+        elif name in ("output", "down"):
+            std = (len(weight) * depth) ** -0.5
+        else:
+            std = (weight[0].numel() * (2 if name == "up" else 1)) ** -0.5
+        nn.init.normal_(weight, std=std)
+
+
+@part("models")
 class FanIn(Start):
     """Normal with 1/sqrt(inputs), tables with 1 (Raffel et al., T5, 2020, their Mesh TensorFlow code).
 

@@ -11,7 +11,7 @@ from everyformer.embeddings import Patches, Text
 from everyformer.feedforward import MLP
 from everyformer.heads import LastToken, PoolHead
 from everyformer.mixers import Attention
-from everyformer.models import Model, Normal, TwoTowers
+from everyformer.models import ByWidth, Model, TwoTowers
 from everyformer.norms import LayerNorm, PreNorm
 from everyformer.positions import Learned, LearnedGrid
 from everyformer.published.bodies import plain
@@ -76,9 +76,7 @@ def clip(
 
 def towers(*, picture: Mapping[str, Any], text: Mapping[str, Any]) -> Design:
     """Both towers, each of options of its own."""
-    return Design(
-        spec(TwoTowers, picture=picture_tower(**picture).spec, text=text_tower(**text).spec, start=spec(Normal))
-    )
+    return Design(spec(TwoTowers, picture=picture_tower(**picture).spec, text=text_tower(**text).spec))
 
 
 def picture_tower(
@@ -94,7 +92,10 @@ def picture_tower(
     activation: str = "quick_gelu",
     eps: float = 1e-5,
 ) -> Design:
-    """The ViT; its answer is the class token, or what a map to `output` makes of it."""
+    """The ViT; its answer is the class token, or what a map to `output` makes of it.
+
+    The norm before the blocks leaves of a patch of few pixels hardly more than its sign: take patches of 16 or more.
+    """
     norm, side = spec(LayerNorm, eps=eps), image // patch
     embedding = spec(
         Patches,
@@ -102,7 +103,7 @@ def picture_tower(
         channels=channels,
         image=image,
         first=1,
-        positions=spec(LearnedGrid, grid=(side, side)),
+        positions=spec(LearnedGrid, grid=(side, side), std=width**-0.5),
         norm=norm,
         bias=False,
     )
@@ -144,5 +145,6 @@ def text_tower(
             embedding=spec(Text, vocabulary=vocabulary, positions=spec(Learned, length=length)),
             backbone=spec(Decoder, blocks=(block,) * depth, norm=norm),
             head=spec(PoolHead, pool=spec(LastToken), output=output),
+            start=spec(ByWidth),
         )
     )
