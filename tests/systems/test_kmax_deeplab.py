@@ -122,7 +122,19 @@ def test_the_loss_is_that_of_the_paper():
         for q, t in ((a, 0), (b, 1))
     ]
     wanted = 3 * entropy + 0.3 * mask + 3 * 0.75 / 4 * sum(apart)
-    close(ClusterMasks().one(logits, masks, labels)[0], wanted, "loss")
+    close(ClusterMasks().layers(logits[None], masks[None], labels)[0], wanted, "loss")
+
+
+def test_all_layers_are_trained_for_what_the_last_is_matched_with():
+    """A layer that says class and mask of another query than the last one is told to say what that one does."""
+    labels = torch.tensor([[[0, 1]]])
+    last = torch.tensor([[9.0, 0, 0], [0, 9.0, 0]])[None], torch.tensor([[[9.0, 0]], [[0, 9.0]]])[None]
+    other = tuple(each.flip(1) for each in last)
+    loss = ClusterMasks()
+    agreed, crossed = (loss.layers(*map(torch.stack, zip(first, last, strict=True)), labels) for first in (last, other))
+    assert crossed > 10 * agreed
+    alone = loss.layers(*(each[None] for each in last), labels)
+    close(loss.layers(*map(torch.stack, zip(other, other, strict=True)), labels), 2 * alone)
 
 
 def test_other_depths_than_levels_are_refused():

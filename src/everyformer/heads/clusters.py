@@ -49,9 +49,11 @@ def of_cells(width: int, to: int, *, kernel: int = 1, groups: int = 1, bias: boo
 
 
 class Telling(nn.Module):
-    """What queries say on a map: a class, and how near each cell is to a vector of theirs, cells having length 1."""
+    """What queries say on a map: a class, and how near each cell is to a vector of theirs, cells having length 1; the logits of
+    masks deviate by `sharpness` before anything is learnt.
+    """
 
-    def __init__(self, width: int, hidden: int, classes: int) -> None:
+    def __init__(self, width: int, hidden: int, classes: int, sharpness: float) -> None:
         super().__init__()
         self.around = of_cells(width, width, kernel=5, groups=width)
         self.wide = of_cells(width, hidden)
@@ -59,7 +61,7 @@ class Telling(nn.Module):
         self.mask = OfEach(hidden, hidden // 2)
         self.classify = nn.Linear(hidden, classes + 1)
         self.sharp = nn.BatchNorm2d(1, eps=1e-3, momentum=0.01)
-        nn.init.constant_(self.sharp.weight, 0.1)
+        nn.init.constant_(self.sharp.weight, sharpness)
         nn.init.constant_(self.sharp.bias, 0.0)
         self.void = math.log(classes * VOID / (1 - VOID))
 
@@ -77,13 +79,15 @@ class Clustering(nn.Module):
     an MLP (Yu et al., kMaX-DeepLab, 2022, section 3.2, equation 5 and figure 3; their code for norms).
     """
 
-    def __init__(self, width: int, hidden: int, classes: int, heads: int, mlp: int, share: Share) -> None:
+    def __init__(
+        self, width: int, hidden: int, classes: int, heads: int, mlp: int, share: Share, sharpness: float
+    ) -> None:
         super().__init__()
         self.heads, self.share = heads, share
         self.enter = OfEach(hidden, hidden)
         self.enter_cells = of_cells(width, hidden)
         self.value = of_cells(hidden, hidden)
-        self.telling = Telling(hidden, hidden, classes)
+        self.telling = Telling(hidden, hidden, classes, sharpness)
         self.gathered = nn.BatchNorm1d(hidden, eps=1e-3, momentum=0.01)
         self.gather = OfEach(hidden, hidden, last=True)
         self.qkv = OfEach(hidden, 2 * hidden)
@@ -122,7 +126,8 @@ def assigned(logits: Float[Tensor, "B N M"]) -> Float[Tensor, "B N M"]:
 class ClusterQueries(MaskSet):
     """Queries that are the centres of clusters: at each of the maps that `pixels` gives, from coarse to fine, `depths` steps
     of k-means, and last what they say on the finest (Yu et al., kMaX-DeepLab, 2022, section 3). A pixel belongs to
-    queries by the softmax over them.
+    queries by the softmax over them, of logits that deviate by `sharpness` at first: a run of few steps wants more than the
+    authors' 0.1, which grows by no more than the learning rate in each.
     """
 
     share: Share = staticmethod(assigned)
@@ -138,6 +143,7 @@ class ClusterQueries(MaskSet):
         heads: int = 8,
         mlp: int = 2048,
         depths: tuple[int, ...] = (2, 2, 2),
+        sharpness: float = 0.1,
         level_norm: Spec[Norm] | None = None,
         levels: tuple[int, ...] | None = None,
     ) -> None:
@@ -150,10 +156,10 @@ class ClusterQueries(MaskSet):
         self.depths = depths
         self.centres = nn.Embedding(queries, hidden)
         self.steps = nn.ModuleList(
-            Clustering(hidden, hidden, classes, heads, mlp, self.share) for _ in range(sum(depths))
+            Clustering(hidden, hidden, classes, heads, mlp, self.share, sharpness) for _ in range(sum(depths))
         )
         self.named, self.masking = OfEach(hidden, hidden), OfEach(hidden, hidden)
-        self.telling = Telling(hidden, hidden, classes)
+        self.telling = Telling(hidden, hidden, classes, sharpness)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
         """The logits of each cell of the map that masks are said on."""

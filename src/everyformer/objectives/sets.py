@@ -104,21 +104,20 @@ class Boxes(_Sets):
 
 class MaskSets(_Sets):
     """Base: classes and masks of queries against a map of classes, -100 counting for nothing. Each layer of a body is
-    matched and trained alike. Counted by samples, each the mean over its classes.
+    trained alike. Counted by samples, each the mean over its classes.
     """
 
     def forward(self, model: nn.Module, batch: Mapping[str, Any]) -> Loss:
         """The loss summed over the samples and the layers."""
         labels, otherwise = batch[LABELS], "a loss of masks needs a head that says them; take heads.MaskQueries"
         _, notes = noted(model, batch, "masks", otherwise=otherwise)
-        layers = zip(notes["classes"].float(), notes["masks"].float(), strict=True)
-        total = torch.stack([self.one(logits, masks, labels).sum() for logits, masks in layers]).sum()
+        total = self.layers(notes["classes"].float(), notes["masks"].float(), labels).sum()
         return Loss(total, torch.tensor(len(labels), device=labels.device))
 
-    def one(
-        self, logits: Float[Tensor, "B N V"], masks: Float[Tensor, "B N y x"], labels: Int[Tensor, "B Y X"]
+    def layers(
+        self, classes: Float[Tensor, "L B N V"], masks: Float[Tensor, "L B N y x"], labels: Int[Tensor, "B Y X"]
     ) -> Float[Tensor, " B"]:
-        """The loss of each sample by the answers of one layer."""
+        """The loss of each sample, summed over the layers."""
         raise NotImplementedError
 
 
@@ -144,6 +143,12 @@ class _Separate(MaskSets):
     def __init__(self, none: float, weights: tuple[float, float, float]) -> None:
         super().__init__(none)
         self.weights = weights
+
+    def layers(
+        self, classes: Float[Tensor, "L B N V"], masks: Float[Tensor, "L B N y x"], labels: Int[Tensor, "B Y X"]
+    ) -> Float[Tensor, " B"]:
+        """The loss of each sample, summed over the layers, each of which is matched on its own."""
+        return torch.stack([self.one(*layer, labels) for layer in zip(classes, masks, strict=True)]).sum(0)
 
     @staticmethod
     def pixel(logits: Tensor) -> tuple[Tensor, Tensor]:
