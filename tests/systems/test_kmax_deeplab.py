@@ -137,6 +137,19 @@ def test_all_layers_are_trained_for_what_the_last_is_matched_with():
     close(loss.layers(*map(torch.stack, zip(other, other, strict=True)), labels), 2 * alone)
 
 
+def test_a_short_run_has_sharper_masks_and_norms_that_follow_sooner():
+    pixels = Spec(Given, {})
+    made = ef.spec(
+        ef.heads.ClusterQueries, classes=3, pixels=pixels, queries=5, hidden=8, heads=2, mlp=12, depths=(1, 1)
+    )
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    for spec, sharpness, momentum in ((made, 0.1, 0.01), (made.but(sharpness=2.0, momentum=0.1), 2.0, 0.1)):
+        head = spec.build((8, 8, 8))
+        assert {each.momentum for each in head.modules() if isinstance(each, norms)} == {momentum}
+        tellings = [head.telling, *(step.telling for step in head.steps)]
+        assert [each.sharp.weight.item() for each in tellings] == pytest.approx([sharpness] * 3)
+
+
 def test_other_depths_than_levels_are_refused():
     with pytest.raises(ef.DoesNotFit, match="a number for each of 2 levels"):
         ef.spec(ef.heads.ClusterQueries, classes=3, pixels=Spec(Given, {}), depths=(1,)).build((8, 8, 8))

@@ -113,6 +113,7 @@ SETS: dict[str, dict[str, Any]] = {
     "kmax-deeplab": {
         "system": "kmax-deeplab", "stem": 8, "convs": [1, 1, 1], "hidden": 48, "pixel_depth": 1, "pixel_mlp": 96,
         "heads": 4, "mlp": 96, "queries": 24, "depths": [1, 1], "groups": 8, "sharpness": 2.0,
+        "momentum": 0.1,
     },
 }  # fmt: skip
 """Small designs that say a set of masks."""
@@ -133,7 +134,7 @@ CELLS: dict[str, dict[str, Any]] = {
 _LOSSES = {"vpnext": ("objective.of=deep pixels",)}
 """What those are trained for that are not by cross entropy of their answers alone."""
 _STEPS = {
-    "maskformer": 900, "mask2former": 500, "kmax-deeplab": 400, "gasformer": 500, "dense-transformer-networks": 300, "vpnext": 200,
+    "maskformer": 900, "mask2former": 500, "kmax-deeplab": 300, "gasformer": 500, "dense-transformer-networks": 300, "vpnext": 200,
 }  # fmt: skip
 """About a minute of one thread, counted in steps, so that a busy machine changes nothing."""
 

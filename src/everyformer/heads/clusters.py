@@ -33,7 +33,7 @@ class OfEach(nn.Module):
     def __init__(self, width: int, to: int, *, last: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(width, to, bias=False)
-        self.norm = nn.BatchNorm1d(to, eps=1e-3, momentum=0.01)
+        self.norm = nn.BatchNorm1d(to, eps=1e-3)
         if last:  # what is added begins as nothing
             nn.init.zeros_(self.norm.weight)
 
@@ -45,7 +45,7 @@ class OfEach(nn.Module):
 def of_cells(width: int, to: int, *, kernel: int = 1, groups: int = 1, bias: bool = False) -> nn.Sequential:
     """BatchNorm(conv(x))."""
     conv = nn.Conv2d(width, to, kernel, padding=kernel // 2, groups=groups, bias=bias)
-    return nn.Sequential(conv, nn.BatchNorm2d(to, eps=1e-3, momentum=0.01))
+    return nn.Sequential(conv, nn.BatchNorm2d(to, eps=1e-3))
 
 
 class Telling(nn.Module):
@@ -60,7 +60,7 @@ class Telling(nn.Module):
         self.cells = of_cells(hidden, hidden // 2, bias=True)
         self.mask = OfEach(hidden, hidden // 2)
         self.classify = nn.Linear(hidden, classes + 1)
-        self.sharp = nn.BatchNorm2d(1, eps=1e-3, momentum=0.01)
+        self.sharp = nn.BatchNorm2d(1, eps=1e-3)
         nn.init.constant_(self.sharp.weight, sharpness)
         nn.init.constant_(self.sharp.bias, 0.0)
         self.void = math.log(classes * VOID / (1 - VOID))
@@ -88,11 +88,11 @@ class Clustering(nn.Module):
         self.enter_cells = of_cells(width, hidden)
         self.value = of_cells(hidden, hidden)
         self.telling = Telling(hidden, hidden, classes, sharpness)
-        self.gathered = nn.BatchNorm1d(hidden, eps=1e-3, momentum=0.01)
+        self.gathered = nn.BatchNorm1d(hidden, eps=1e-3)
         self.gather = OfEach(hidden, hidden, last=True)
         self.qkv = OfEach(hidden, 2 * hidden)
-        self.scores = nn.BatchNorm2d(heads, eps=1e-3, momentum=0.01)
-        self.met = nn.BatchNorm1d(hidden, eps=1e-3, momentum=0.01)
+        self.scores = nn.BatchNorm2d(heads, eps=1e-3)
+        self.met = nn.BatchNorm1d(hidden, eps=1e-3)
         self.meet = OfEach(hidden, hidden, last=True)
         self.up = OfEach(hidden, mlp)
         self.down = OfEach(mlp, hidden, last=True)
@@ -126,8 +126,9 @@ def assigned(logits: Float[Tensor, "B N M"]) -> Float[Tensor, "B N M"]:
 class ClusterQueries(MaskSet):
     """Queries that are the centres of clusters: at each of the maps that `pixels` gives, from coarse to fine, `depths` steps
     of k-means, and last what they say on the finest (Yu et al., kMaX-DeepLab, 2022, section 3). A pixel belongs to
-    queries by the softmax over them, of logits that deviate by `sharpness` at first: a run of few steps wants more than the
-    authors' 0.1, which grows by no more than the learning rate in each.
+    queries by the softmax over them, of logits that deviate by `sharpness` at first; `momentum` is that of the running figures of
+    all norms. Both are the authors' for 150,000 steps. A run of hundreds wants more: a scale grows by no more than the
+    learning rate in a step, and figures that do not follow make nothing of what was learnt.
     """
 
     share: Share = staticmethod(assigned)
@@ -144,6 +145,7 @@ class ClusterQueries(MaskSet):
         mlp: int = 2048,
         depths: tuple[int, ...] = (2, 2, 2),
         sharpness: float = 0.1,
+        momentum: float = 0.01,
         level_norm: Spec[Norm] | None = None,
         levels: tuple[int, ...] | None = None,
     ) -> None:
@@ -160,6 +162,9 @@ class ClusterQueries(MaskSet):
         )
         self.named, self.masking = OfEach(hidden, hidden), OfEach(hidden, hidden)
         self.telling = Telling(hidden, hidden, classes, sharpness)
+        for module in nn.ModuleList((self.steps, self.named, self.masking, self.telling)).modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.momentum = momentum
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Float[Tensor, "B V Y X"]:
         """The logits of each cell of the map that masks are said on."""

@@ -155,6 +155,7 @@ def kmax_deeplab(
     queries: int = 128,
     depths: tuple[int, ...] = (2, 2, 2),
     sharpness: float = 0.1,
+    momentum: float = 0.01,
     groups: int = 32,
 ) -> Design:
     """Section 3: `depths` are the steps of k-means at each level that is looked at. The pixel decoder is that of
@@ -163,6 +164,6 @@ def kmax_deeplab(
     pixels = deformable_pixels(pixel_depth, heads, pixel_mlp, len(depths), groups)
     head = spec(
         ClusterQueries, classes=classes, pixels=pixels, queries=queries, hidden=hidden, heads=heads, mlp=mlp, depths=depths,
-        sharpness=sharpness,
+        sharpness=sharpness, momentum=momentum,
     )  # fmt: skip
     return design.set("head", head)
