@@ -20,6 +20,7 @@ from everyformer.objectives import PixelsAndTraits
 
 _SIDE, _SPECIES, _STAGES, _STEPS, _BATCH = 64, 3, 5, 1000, 16
 _TRAIN, _TEST = range(60_000, 60_600), range(70_000, 70_200)
+_PASSES = 5
 _TASKS = {"pixels": (1.0, 0.0, 0.0), "figure": (0.0, 1.0, 0.0), "stage": (0.0, 0.0, 1.0)}
 Plants = tuple[Float[Tensor, "B 3 Y X"], Int[Tensor, "B Y X"], Float[Tensor, " B"], Int[Tensor, " B"]]
 
@@ -53,10 +54,12 @@ def _plants(seeds: range) -> Plants:
 
 
 def _learnt(weights: tuple[float, float, float]) -> nn.Module:
-    """A small design trained by losses so weighed."""
+    """A small design trained by losses so weighed. Its head for pixels is as wide as it says logits of a cell, as is the
+    authors': of a quarter of that it said soil everywhere for 500 steps.
+    """
     model = ef.create(
-        "weedsense", classes=_SPECIES + 1, weeks=_STAGES, image=_SIDE, detail=(16, 16, 32), stem=8, semantic=(16, 24, 32),
-        depths=(1, 1, 2), ratio=4.0, scale=1.0, hidden=64, deep=(0, 1), deep_hidden=16, width=48, heads=4, mlp=96,
+        "weedsense", classes=_SPECIES + 1, weeks=_STAGES, image=_SIDE, detail=(16, 32, 64), stem=8, semantic=(16, 32, 64),
+        depths=(1, 1, 2), ratio=4.0, scale=1.0, hidden=256, deep=(0, 1), deep_hidden=16, width=48, heads=4, mlp=96,
         traits=(64, 48), dropout=0.0, trait_dropout=0.0, seed=0,
     )  # fmt: skip
     pictures, classes, heights, stages = _plants(_TRAIN)
@@ -73,27 +76,29 @@ def _learnt(weights: tuple[float, float, float]) -> nn.Module:
 
 @cache
 def _figures(*tasks: str) -> dict[str, Any]:
-    """What a model that has learnt these tasks together says of plants that it has not seen, and what it costs."""
+    """What a model that has learnt these tasks together says of plants that it has not seen, and what it costs: the fastest of
+    some passes.
+    """
     first, second, third = (sum(_TASKS[each][i] for each in tasks) for i in range(3))
     model: Any = _learnt((first, second, third))
     pictures, classes, heights, stages = _plants(_TEST)
     heads = {"pixels": model.head.head.head, "traits": model.head.head.beside[0]}
     asked = [head for head in heads if (head == "pixels") == ("pixels" in tasks) or len(tasks) > 1]
-    said: dict[str, list[Tensor]] = {head: [] for head in asked}
-    started = time.perf_counter()
-    with torch.no_grad():
-        for each in pictures.split(50):
-            tokens = model.features(each)
-            for head in asked:
-                said[head].append(heads[head](tokens))
-    figures: dict[str, Any] = {"seconds": time.perf_counter() - started}
+    said, seconds = dict[str, Tensor](), []
+    for _ in range(_PASSES):
+        started = time.perf_counter()
+        with torch.no_grad():
+            parts = [[heads[head](tokens) for head in asked] for tokens in map(model.features, pictures.split(50))]
+        seconds.append(time.perf_counter() - started)
+        said = {head: torch.cat(part) for head, part in zip(asked, zip(*parts, strict=True), strict=True)}
+    figures: dict[str, Any] = {"seconds": min(seconds)}
     unused = sum(parameters(head) for name, head in heads.items() if name not in asked)
     figures["parameters"] = parameters(model.backbone) + parameters(model.head.head) - unused
     if "pixels" in said:
-        told = torch.cat(said["pixels"]).argmax(1)
+        told = said["pixels"].argmax(1)
         figures["miou"] = mean_iou(confusion(told, classes, _SPECIES + 1))
     if "traits" in said:
-        traits = torch.cat(said["traits"])
+        traits = said["traits"]
         figures["height"] = float((traits[:, 0] - heights).abs().mean())
         figures["stage"] = float((traits[:, 1:].argmax(1) == stages).float().mean())
     return figures

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everyformer.convolution import resized
 from everyformer.objectives.base import IGNORED, LABELS, Loss, noted
 from everyformer.objectives.classes import check_classes
 from everyformer.objectives.pixels import DeepPixelClasses
@@ -48,5 +49,9 @@ class PixelsAndTraits(DeepPixelClasses):
 
     def each(self, said: Tensor, labels: Tensor) -> Tensor:
         """The mean over the pixels of each sample."""
-        losses = [self.apart(logits[None], wanted[None]) for logits, wanted in zip(said, labels, strict=True)]
-        return torch.stack([loss.total / loss.count.clamp(min=1) for loss in losses])
+        logits = resized(said.float(), labels.shape[1:])
+        check_classes(labels, logits.shape[1])
+        entropy = F.cross_entropy(
+            logits, labels, reduction="none", label_smoothing=self.smoothing, ignore_index=IGNORED
+        )  # fmt: skip
+        return entropy.sum((1, 2)) / (labels != IGNORED).sum((1, 2)).clamp(min=1)
