@@ -191,3 +191,9 @@ def test_a_body_trained_before_is_taken_into_another_design(tmp_path: Path) -> N
         for name, value in run.model.get_submodule(part).state_dict().items():
             assert torch.equal(value, theirs[name]), name
     assert run.task.state["limit"] > 0
+
+
+def test_weights_are_taken_from_one_place() -> None:
+    both = load_recipe("cifar10", ["training.start=runs/one"])
+    with pytest.raises(EveryformerError, match="leave one of them out"):
+        completed(replace(both, design={"from": "runs/other"}))

@@ -42,7 +42,6 @@ from everyformer.training.run import (
     prepare,
     refuse,
     save_beginning,
-    save_task,
     teacher_for,
     versions,
 )
@@ -349,12 +348,14 @@ class Loop:
         self.fabric.barrier()
 
     def _keep(self, model: nn.Module) -> None:
+        opened = dict(self.task.state)
         self.task.settle(model)
         score = self._score(model, "test", dict(self.recipe.decoding)) if self.task.size("test") else None
         baseline = self.task.baseline("test") if score is not None else None
         with full_disk_stops(self.folder, WEIGHTS):
             save_tensors(self.folder / WEIGHTS, weights(model))
-            save_task(self.folder, self.task)
+            if self.task.state != opened:
+                self.task.save(self.folder / "task")
             write_json(self.folder / RESULT, self._result(score, baseline))
         if score is not None:
             self.metrics.log({"step": self.state.step, "test": score.metrics})

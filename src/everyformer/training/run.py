@@ -164,18 +164,13 @@ def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def save_beginning(folder: Path, recipe: Recipe, design: Design, task: Task) -> None:
     """Write what a run is: its recipe, design and transforms."""
-    save_task(folder, task)
-    write_text(folder / "design.yaml", design.to_yaml())
-    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_plain(), sort_keys=False, width=120))
-
-
-def save_task(folder: Path, task: Task) -> None:
-    """Write the transforms of a run, in the place of those that are there."""
     fresh = folder / ".new-task"
     shutil.rmtree(fresh, ignore_errors=True)
     task.save(fresh)
     delete_folder(folder / "task")
     fresh.rename(folder / "task")
+    write_text(folder / "design.yaml", design.to_yaml())
+    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_plain(), sort_keys=False, width=120))
 
 
 def save_whole(folder: Path, recipe: Recipe, task: Task, model: nn.Module, result: Mapping[str, Any]) -> Run:

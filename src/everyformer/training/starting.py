@@ -13,7 +13,7 @@ from torch import nn
 
 from everyformer.contracts import LinearMap
 from everyformer.designs import Design
-from everyformer.errors import BadInput, DoesNotFit
+from everyformer.errors import BadInput, DoesNotFit, EveryformerError
 from everyformer.recipe import Recipe
 from everyformer.registry import find_system
 from everyformer.specs import Spec, signature
@@ -47,6 +47,11 @@ def completed(recipe: Recipe) -> Recipe:
     if FROM not in recipe.design:
         return recipe
     path = str(recipe.design[FROM])
+    if recipe.training.start is not None:
+        raise EveryformerError(
+            f"weights are given twice: design.from='{path}' and training.start='{recipe.training.start}'; design.from takes the "
+            "design too, training.start the weights alone; leave one of them out"
+        )
     options = {field.name for field in dataclasses.fields(find_task(recipe.task).Options)}
     found = source(path)
     reads = [found.design.get(place) for place in inputs_of(found.design)[:1]]
