@@ -35,6 +35,7 @@ def written_out(kernel):
             hidden = normed(hidden, f"{at}.norms.1").relu()
             whole = F.pad(p[f"{at}.conv.weight"], (0, 0, 0, kernel // 2))
             cells = torch.cat((cells, F.conv2d(hidden, whole, padding=kernel // 2)), 1)
+        cells = normed(cells, "decoder.blocks.0.norm").relu()
         h = cells.amax(3).mT @ p["decoder.blocks.0.project.weight"].T + p["decoder.blocks.0.project.bias"]
         return h @ p["target.table.weight"].T + p["head.project.bias"]
 
