@@ -21,7 +21,9 @@ def written_out(kernel):
     """Section 3.1 to 3.3 with an ordinary convolution whose kernel is zero in the rows of later targets."""
 
     def answer(p, inputs, target):
-        source, said = p["source.table.weight"][inputs], p["target.table.weight"][target]
+        source, said = (
+            12**0.5 * p[f"{side}.table.weight"][each] for side, each in (("source", inputs), ("target", target))
+        )
         cells = torch.stack(
             [torch.stack([torch.cat((y, x), -1) for x in source.unbind(1)], -1) for y in said.unbind(1)], 2
         )
