@@ -26,10 +26,11 @@ def unigrams():
 
 
 def model(name, backbone):
-    heads = {"heads": 4} if "heads" in signature(find_part(name)) else {}
+    sizes = {"heads": 4, "length": LENGTH}
+    of_place = {option: size for option, size in sizes.items() if option in signature(find_part(name))}
     block = ef.spec(
         ef.backbones.Block,
-        mixer=spec_of(name, **heads, **OF_FOUR.get(name, {})),
+        mixer=spec_of(name, **of_place, **OF_FOUR.get(name, {})),
         feedforward=ef.spec(ef.feedforward.MLP, ratio=2.0),
     )
     positions = ef.spec(ef.positions.Learned, length=LENGTH)

@@ -21,7 +21,9 @@ def written_out(kernel):
     """Section 3.1 to 3.3 with an ordinary convolution whose kernel is zero in the rows of later targets."""
 
     def answer(p, inputs, target):
-        source, said = p["source.table.weight"][inputs], p["target.table.weight"][target]
+        source, said = (
+            12**0.5 * p[f"{side}.table.weight"][each] for side, each in (("source", inputs), ("target", target))
+        )
         cells = torch.stack(
             [torch.stack([torch.cat((y, x), -1) for x in source.unbind(1)], -1) for y in said.unbind(1)], 2
         )
@@ -35,6 +37,7 @@ def written_out(kernel):
             hidden = normed(hidden, f"{at}.norms.1").relu()
             whole = F.pad(p[f"{at}.conv.weight"], (0, 0, 0, kernel // 2))
             cells = torch.cat((cells, F.conv2d(hidden, whole, padding=kernel // 2)), 1)
+        cells = normed(cells, "decoder.blocks.0.norm").relu()
         h = cells.amax(3).mT @ p["decoder.blocks.0.project.weight"].T + p["decoder.blocks.0.project.bias"]
         return h @ p["target.table.weight"].T + p["head.project.bias"]
 

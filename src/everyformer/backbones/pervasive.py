@@ -26,7 +26,8 @@ class Pervasive(Backbone):
     (Elbayad et al., 2018, section 3).
 
     Each layer adds `growth` channels, by way of `bottleneck` times as many; its kernel sees a cell, the (kernel - 1) / 2 rows
-    before it and as many columns on both sides. Norms are of the channels of a cell, so that no cell changes another through them.
+    before it and as many columns on both sides. Norms are of the channels of a cell, so that no cell changes another through
+    them; one, and a ReLU, stand before the pool too, as at the end of every DenseNet (their code).
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Pervasive(Backbone):
         self.layers = nn.ModuleList(
             _Dense(first + i * growth, growth, bottleneck * growth, kernel, dropout) for i in range(layers)
         )
-        self.pool: Pool = self.make("pool", pool, first + layers * growth)
-        self.project = nn.Linear((first + layers * growth) * self.pool.widens, width)
+        last = first + layers * growth
+        self.norm = nn.LayerNorm(last)
+        self.pool: Pool = self.make("pool", pool, last)
+        self.project = nn.Linear(last * self.pool.widens, width)
 
     def forward(self, tokens: Tokens, context: Context | None = None) -> Tokens:
         """What the target tokens become."""
@@ -68,6 +71,7 @@ class Pervasive(Backbone):
         cells = torch.cat((rows, source.values[:, None].expand(-1, tokens.count, -1, -1)), -1)
         for layer in self.layers:
             cells = torch.cat((cells, layer(cells, source.mask, tokens, context)), -1)
+        cells = F.relu(self.norm(cells))
         real = None if source.mask is None else source.mask[:, None].expand(-1, tokens.count, -1).flatten(0, 1)
         return self.project(self.pool(Tokens(cells.flatten(0, 1), mask=real))).unflatten(0, cells.shape[:2])
 

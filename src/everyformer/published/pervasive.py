@@ -32,15 +32,19 @@ def pervasive(
     dropout: float = 0.2,
     tied: bool = True,
 ) -> Design:
-    """Section 3: tables of source and target `width` wide, a DenseNet over their pairs, the largest value along the source."""
+    """Section 3: tables of source and target `width` wide, a DenseNet over their pairs, the largest value along the source.
+
+    The tables are scaled by sqrt(width), so that under a norm of all channels of a cell they count as much as what layers add.
+    """
+    table = spec(Text, vocabulary=vocabulary, scaled=True, dropout=dropout)
     body = spec(Pervasive, layers=layers, growth=growth, kernel=kernel, dropout=dropout)
     return Design(
         spec(
             Seq2Seq,
             width=width,
-            source=spec(Text, vocabulary=vocabulary, dropout=dropout),
+            source=table,
             encoder=spec(Encoder, blocks=()),
-            target=spec(Text, vocabulary=vocabulary, dropout=dropout),
+            target=table,
             decoder=spec(Decoder, blocks=(body,)),
             head=spec(TiedHead if tied else TokenHead, vocabulary=vocabulary, bias=True),
             start=spec(Xavier),
