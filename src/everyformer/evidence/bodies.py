@@ -115,7 +115,7 @@ def memoryformer_is_fast() -> Finding:
     from everyformer.costs import flops, on_meta
 
     options = {"vocabulary": 256, "width": 512, "depth": 6, "heads": 8}
-    tables, plain = ef.design("memoryformer", length=128, **options), ef.design("gpt", length=128, **options)
+    tables, plain = ef.design("memoryformer", **options), ef.design("gpt", length=128, **options)
     batch = {"inputs": torch.randint(256, (8, 128), generator=torch.Generator().manual_seed(0))}
     counted = [flops(on_meta(each), batch)["backbone"] for each in (tables, plain)]
     models = [each.build(seed=0).eval() for each in (tables, plain)]
