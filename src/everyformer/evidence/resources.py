@@ -12,14 +12,15 @@ from torch import Tensor, nn
 import everyformer as ef
 from everyformer.costs import flops, on_meta, processor_seconds
 from everyformer.data import find_task
+from everyformer.designs import Design
 from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
-from everyformer.evidence.descent import learn
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.others import spectrograms, translates
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
 from everyformer.feedforward import Adaptive, SampleGate
-from everyformer.objectives import Budgeted, Classification, FutureTokens
+from everyformer.objectives import Budgeted, Classification, FutureTokens, NextToken, Objective
 from everyformer.objectives.base import LABELS
 from everyformer.objectives.budget import work
 from everyformer.published.brainformer import mutated
@@ -261,12 +262,26 @@ def _same_place(model: Any, pairs: int = 64) -> float:
     return float(((begins[:pairs] - begins[pairs:]).abs() <= 2).float().mean())
 
 
+def _nano(system: str) -> Design:
+    """A decoder of characters of the size of nanoGPT."""
+    return ef.design(system, "nano", vocabulary=shakespeare().vocabulary.size)
+
+
+def _reads(design: Design, objective: Objective) -> Any:
+    """A model after 1,200 steps of an objective on Shakespeare, at the rates of its recipe."""
+    task = shakespeare()
+
+    def batch(step: int) -> dict[str, Tensor]:
+        rows = [(12 * step + i) % task.size("train") for i in range(12)]
+        return task.batch("train", rows, train=True, seed=step)
+
+    return learn(design.build(seed=0), objective, batch, 1200, lr=3e-3, rate=warmed(100), weight_decay=0.1, clip=1.0)
+
+
 @cache
 def _ahead() -> Any:
-    """A model of future tokens after 1,200 steps on Shakespeare."""
-    model = ef.create("ftp", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
-    continued(model, steps=1200, lr=3e-3, objective=FutureTokens())
-    return model
+    """A model of future tokens."""
+    return _reads(_nano("ftp"), FutureTokens())
 
 
 @evidence("ftp", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
@@ -284,8 +299,7 @@ def ftp_learns() -> Finding:
 )
 def ftp_is_smooth() -> Finding:
     """The mean cosine of neighbours on the validation part; GPT of the same body after the same steps."""
-    plain = ef.create("gpt", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
-    continued(plain, steps=1200, lr=3e-3)
+    plain = _reads(_nano("gpt").set("start", _nano("ftp").get("start")), NextToken())
     inputs = shakespeare().batch("valid", list(range(64)))["inputs"]
     figures = {}
     for name, model in (("ftp", _ahead()), ("gpt", plain)):
