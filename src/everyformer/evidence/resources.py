@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -152,13 +154,25 @@ def acm_of_attention() -> Finding:
     return Finding(verdict(held), finding, {**figures, "time": time})
 
 
+@contextmanager
+def gates(model: nn.Module) -> Iterator[list[Tensor]]:
+    """What the gates of a model keep, 1 or 0 for each of their layers, while it runs."""
+    kept: list[Tensor] = []
+    hooks = [
+        gate.register_forward_hook(lambda m, given, out: kept.append(out[:, 0]))
+        for gate in model.modules()
+        if isinstance(gate, SampleGate)
+    ]
+    yield kept
+    for hook in hooks:
+        hook.remove()
+
+
 def _spoken(cost: float, epochs: int = 12) -> dict[str, float]:
     """Accuracy on spoken digits, and the share of layers that run."""
     design = {"system": "i3d", "size": "digits", "cost": cost}
-    with trained("spoken_digits", f"training.epochs={epochs}", "training.threads=1", design=design) as run:
-        kept: list[Tensor] = []
-        for gate in (module for module in run.model.modules() if isinstance(module, SampleGate)):
-            gate.register_forward_hook(lambda m, given, out: kept.append(out[:, 0]))
+    overrides = (f"training.epochs={epochs}", "training.threads=1")
+    with trained("spoken_digits", *overrides, design=design) as run, gates(run.model) as kept:
         accuracy = _task("spoken_digits").evaluate(run.model.eval(), "test").metrics["accuracy"]
     return {"accuracy": accuracy, "share": float(torch.cat(kept).mean())}
 
