@@ -361,6 +361,7 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         "objectives.AlignedDistillation": ("transformer", "ids"),
         "objectives.BackwardCompatible": ("vit", "classes"),
         "objectives.Boxes": ("detr", "boxes"),
+        "objectives.CTC": ("wav2vec2", "spelled"),
         "objectives.Classification": ("vit", "classes"),
         "objectives.ClassesAndWords": ("supervised-mim", "classes"),
         "objectives.Contrastive": ("clip", "none"),
@@ -454,6 +455,8 @@ def shared_case(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         batch["labels"] = (torch.rand(4, 2, 8, 3, generator=generator) < 0.1).long()
         batch["labels"][1] = 0
         batch["labels"][:, :, -1, 1:] = -100
+    elif labels == "spelled":
+        batch["labels"] = torch.tensor([[1, 2, -100], [2, 2, -100], [1, -100, -100], [3, 1, 2]])
     elif labels == "ids":
         batch["labels"] = torch.randint(0, 20, (4, 16), generator=generator)
         batch["labels"][1, 3:] = -100

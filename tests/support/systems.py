@@ -294,7 +294,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "masked-mixer": {"vocabulary": 20, "width": 32, "depth": 2, "length": 16},
     "matformer": {**_TEXT, "hidden": 48},
     "maxvit": {**_PYRAMID, "stem": 16, "widths": (16, 32), "head_width": 8, "window": 4},
-    "memoryformer": {**_TEXT, "length": 16},
+    "memoryformer": _TEXT,
     "maskformer": {
         "classes": 3,
         "image": 32,

@@ -101,3 +101,14 @@ def test_fixed_vectors_have_length_one_and_no_weights():
     assert not list(table.parameters())
     close(table.rows().norm(dim=-1), torch.ones(9))
     close(F.embedding(torch.tensor([3]), table.vectors), table(torch.tensor([3])), 0.0)
+
+
+@pytest.mark.parametrize(("name", "spread"), [("BinaryFilters", 0.72), ("RealFilters", 0.14)])
+def test_it_starts_as_in_the_authors_code_whatever_the_model_starts_with(name, spread):
+    """o of (D + inner)^-0.05 or ^-0.3, both maps Glorot uniform (their `OneEmbedding`), under GPT-2's start of 0.02."""
+    table = ef.spec(getattr(ef.embeddings, name), hidden=512)
+    model = ef.design("gpt", "nano", vocabulary=30).set("embedding.table", table).build(seed=0)
+    part = model.embedding.table
+    assert part.base.std().item() == pytest.approx(spread, rel=0.2)
+    for each in (part.up, part.down):
+        assert each.weight.abs().max().item() == pytest.approx((6 / (128 + 512)) ** 0.5, rel=0.01)

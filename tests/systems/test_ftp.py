@@ -79,3 +79,9 @@ def test_what_cannot_be_is_refused():
         FutureTokens(decay=0.0)
     with pytest.raises(ef.DoesNotFit, match="at least 1; given 0 and 2"):
         model(ahead=0)
+
+
+def test_narrow_maps_start_wider():
+    model = ef.create("ftp", "nano", vocabulary=20, seed=0)
+    for each in (model.head.expand, model.backbone.blocks[0].mixer.qkv):
+        assert each.weight.std().item() == pytest.approx(0.08, rel=0.05)

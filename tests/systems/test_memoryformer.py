@@ -63,6 +63,17 @@ def test_the_hidden_pieces_have_two_bits_more():
     assert feedforward.back.table.shape == (16 * 1024, 128)
 
 
+def test_a_token_addresses_the_same_rows_wherever_it_stands():
+    """Places are turned into queries and keys, after the tables."""
+    model, found = ef.create("memoryformer", "nano", vocabulary=20, seed=0), []
+    for each in model.backbone.blocks[0].mixer.projection:
+        each.register_forward_hook(lambda m, given, out: found.append(out))
+    model(torch.full((1, 7), 3))
+    assert len(found) == 3
+    for each in found:
+        close(each[:, 1:], each[:, :1].expand(-1, 6, -1))
+
+
 def test_pieces_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="12 values do not fall into pieces of 5"):
         layer(bits=5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -63,9 +65,12 @@ class _Filtered(Table):
     """W2 relu(W1 (m * o)): one learned vector o through a fixed filter m of each id and a small network.
 
     Of `books` codebooks of `codes` random vectors each id has one of each, drawn once and kept with the weights, so that
-    what is learned does not grow with the vocabulary.
+    what is learned does not grow with the vocabulary. It starts as in the authors' code, whatever the model's start: a small
+    start of all three is a product that hardly tells the words apart.
     """
 
+    power: ClassVar[float]
+    """o starts normal with the sum of both widths to this power."""
     codebooks: Tensor
     chosen: Tensor
 
@@ -73,8 +78,11 @@ class _Filtered(Table):
         self, width: int, vocabulary: int, *, hidden: int = 4096, books: int = 8, codes: int = 64, dropout: float = 0.0
     ) -> None:
         super().__init__(width, vocabulary)
-        self.base = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.base = nn.Parameter(torch.randn(width) * (width + hidden) ** self.power)
         self.up, self.down = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
+        for each in (self.up, self.down):
+            nn.init.xavier_uniform_(each.weight)
+            each.own_init = True  # type: ignore[assignment]
         self.dropout = Dropout(dropout) if dropout else None
         self.register_buffer("codebooks", self.draw(books, codes))
         self.register_buffer("chosen", torch.randint(codes, (vocabulary, books)))
@@ -108,6 +116,8 @@ class BinaryFilters(_Filtered):
     e = W2 relu(W1 (m * o)) with m the union of `books` drawn vectors of bits, each bit of m zero with chance `empty`.
     """
 
+    power = -0.05
+
     def __init__(
         self,
         width: int,
@@ -134,6 +144,8 @@ class BinaryFilters(_Filtered):
 @part("embeddings")
 class RealFilters(_Filtered):
     """The same with filters of normal numbers, sums of `books` drawn vectors (section 3.1)."""
+
+    power = -0.3
 
     def draw(self, books: int, codes: int) -> Tensor:
         """Numbers of variance 1 / books, so that their sums have variance 1."""

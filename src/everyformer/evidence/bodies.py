@@ -17,7 +17,11 @@ from everyformer.models import unpadded
 from everyformer.recipe import load_recipe
 
 _SMALL = {"patch": 2, "width": 64, "depth": 2, "heads": 4}
-_CRATE = {"system": "crate", **_SMALL}
+_CRATE = {"system": "crate", **_SMALL, "patch": 4}
+_TWICE = "data.image=16"
+"""Digits at twice their size: CRATE normalises each patch before anything else, and of one of 2x2 pixels nothing is left of how
+bright it was (logistic regression on such patches is right 0.89 times on the validation part, on patches of 4x4 0.96).
+"""
 _UNIFIED = {"system": "unified-normalization", **_SMALL, "ratio": 2.0, "warmup": 100}
 
 
@@ -27,8 +31,8 @@ def _logistic() -> float:
 
 @evidence("crate", kind="learns", claim="Test accuracy on digits is above logistic regression on pixels.")
 def crate_learns() -> Finding:
-    """120 epochs of the digits recipe."""
-    ours, baseline = scored("digits", *LONGER, design=_CRATE)["metrics"]["accuracy"], _logistic()
+    """120 epochs of the digits recipe, at twice the size."""
+    ours, baseline = scored("digits", *LONGER, _TWICE, design=_CRATE)["metrics"]["accuracy"], _logistic()
     held = ours > baseline
     return Finding(
         verdict(held), f"{ours:.4f} against {baseline:.4f}", {"crate": ours, "logistic_regression": baseline}
@@ -40,9 +44,9 @@ def crate_learns() -> Finding:
 )
 def crate_compresses() -> Finding:
     """Four layers trained on digits: the coding rate of the normed tokens before each layer, zeros after each."""
-    with trained("digits", *LONGER, design={**_CRATE, "depth": 4}) as run:
+    with trained("digits", *LONGER, _TWICE, design={**_CRATE, "depth": 4}) as run:
         model, rates, zeros = run.model.eval(), [], []
-        task = find_task("image-classification").open(**load_recipe("digits").data)
+        task = find_task("image-classification").open(**load_recipe("digits", (_TWICE,)).data)
         for block in model.backbone.blocks:
             block.mixer.subspace.register_forward_hook(
                 lambda m, given, out: rates.append(_coding_rate(out.unflatten(-1, (4, -1))))
@@ -111,7 +115,7 @@ def memoryformer_is_fast() -> Finding:
     from everyformer.costs import flops, on_meta
 
     options = {"vocabulary": 256, "width": 512, "depth": 6, "heads": 8}
-    tables, plain = ef.design("memoryformer", length=128, **options), ef.design("gpt", length=128, **options)
+    tables, plain = ef.design("memoryformer", **options), ef.design("gpt", length=128, **options)
     batch = {"inputs": torch.randint(256, (8, 128), generator=torch.Generator().manual_seed(0))}
     counted = [flops(on_meta(each), batch)["backbone"] for each in (tables, plain)]
     models = [each.build(seed=0).eval() for each in (tables, plain)]

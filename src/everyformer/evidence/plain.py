@@ -25,7 +25,7 @@ CUT: dict[str, dict[str, Any]] = {
     "deit": {"patch": 2},
     "dinov2": {"patch": 2, "scale": 1},
     "gmm-mask-attention": {"patch": 2},
-    "hypothesis-b": {"patch": 4, "smallest": 1, "tokens": 16},
+    "hypothesis-b": {"patch": 4, "smallest": 1, "tokens": 40},
     "mlp-mixer": {"patch": 2},
     "patternformer": {"stages": [16, 32], "patterns": 32, "side": 4},
     "shift-equivariant-vit": {"patch": 2},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -12,14 +14,15 @@ from torch import Tensor, nn
 import everyformer as ef
 from everyformer.costs import flops, on_meta, processor_seconds
 from everyformer.data import find_task
+from everyformer.designs import Design
 from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
-from everyformer.evidence.descent import learn
+from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.others import spectrograms, translates
 from everyformer.evidence.runs import arrays, logistic_regression, scored, trained
 from everyformer.feedforward import Adaptive, SampleGate
-from everyformer.objectives import Budgeted, Classification, FutureTokens
+from everyformer.objectives import Budgeted, Classification, FutureTokens, NextToken, Objective
 from everyformer.objectives.base import LABELS
 from everyformer.objectives.budget import work
 from everyformer.published.brainformer import mutated
@@ -151,13 +154,25 @@ def acm_of_attention() -> Finding:
     return Finding(verdict(held), finding, {**figures, "time": time})
 
 
+@contextmanager
+def gates(model: nn.Module) -> Iterator[list[Tensor]]:
+    """What the gates of a model keep, 1 or 0 for each of their layers, while it runs."""
+    kept: list[Tensor] = []
+    hooks = [
+        gate.register_forward_hook(lambda m, given, out: kept.append(out[:, 0]))
+        for gate in model.modules()
+        if isinstance(gate, SampleGate)
+    ]
+    yield kept
+    for hook in hooks:
+        hook.remove()
+
+
 def _spoken(cost: float, epochs: int = 12) -> dict[str, float]:
     """Accuracy on spoken digits, and the share of layers that run."""
     design = {"system": "i3d", "size": "digits", "cost": cost}
-    with trained("spoken_digits", f"training.epochs={epochs}", "training.threads=1", design=design) as run:
-        kept: list[Tensor] = []
-        for gate in (module for module in run.model.modules() if isinstance(module, SampleGate)):
-            gate.register_forward_hook(lambda m, given, out: kept.append(out[:, 0]))
+    overrides = (f"training.epochs={epochs}", "training.threads=1")
+    with trained("spoken_digits", *overrides, design=design) as run, gates(run.model) as kept:
         accuracy = _task("spoken_digits").evaluate(run.model.eval(), "test").metrics["accuracy"]
     return {"accuracy": accuracy, "share": float(torch.cat(kept).mean())}
 
@@ -261,12 +276,26 @@ def _same_place(model: Any, pairs: int = 64) -> float:
     return float(((begins[:pairs] - begins[pairs:]).abs() <= 2).float().mean())
 
 
+def _nano(system: str) -> Design:
+    """A decoder of characters of the size of nanoGPT."""
+    return ef.design(system, "nano", vocabulary=shakespeare().vocabulary.size)
+
+
+def _reads(design: Design, objective: Objective) -> Any:
+    """A model after 1,200 steps of an objective on Shakespeare, at the rates of its recipe."""
+    task = shakespeare()
+
+    def batch(step: int) -> dict[str, Tensor]:
+        rows = [(12 * step + i) % task.size("train") for i in range(12)]
+        return task.batch("train", rows, train=True, seed=step)
+
+    return learn(design.build(seed=0), objective, batch, 1200, lr=3e-3, rate=warmed(100), weight_decay=0.1, clip=1.0)
+
+
 @cache
 def _ahead() -> Any:
-    """A model of future tokens after 1,200 steps on Shakespeare."""
-    model = ef.create("ftp", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
-    continued(model, steps=1200, lr=3e-3, objective=FutureTokens())
-    return model
+    """A model of future tokens."""
+    return _reads(_nano("ftp"), FutureTokens())
 
 
 @evidence("ftp", kind="learns", claim="Validation loss on Shakespeare is below an interpolated trigram model's.")
@@ -284,8 +313,7 @@ def ftp_learns() -> Finding:
 )
 def ftp_is_smooth() -> Finding:
     """The mean cosine of neighbours on the validation part; GPT of the same body after the same steps."""
-    plain = ef.create("gpt", "nano", vocabulary=shakespeare().vocabulary.size, seed=0)
-    continued(plain, steps=1200, lr=3e-3)
+    plain = _reads(_nano("gpt").set("start", _nano("ftp").get("start")), NextToken())
     inputs = shakespeare().batch("valid", list(range(64)))["inputs"]
     figures = {}
     for name, model in (("ftp", _ahead()), ("gpt", plain)):

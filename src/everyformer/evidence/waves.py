@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import everyformer as ef
+from everyformer.data.draws import uniform
 from everyformer.data.tasks.audio import AudioClassification
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.others import spectrograms
@@ -54,8 +55,15 @@ class Waves(AudioClassification):
 
     def batch(self, split: str, indices: Sequence[int], *, train: bool = False, seed: int = 0) -> dict[str, Tensor]:
         """`inputs`, `mask` and `labels`."""
-        drawn = super().batch(split, indices, seed=seed)
+        drawn = super().batch(split, indices, train=train, seed=seed)
         return {**drawn, "inputs": drawn["inputs"].nan_to_num(), "mask": drawn["inputs"].isfinite()}
+
+    def _augment(self, chosen: Tensor, rows: list[int], seed: int) -> Tensor:
+        """Moved as far as the recipe moves its frames; silence comes before, nothing after."""
+        reach = self.options.shift * self.hop
+        moved = torch.arange(SAMPLES) - (uniform(seed, rows, 1) * (2 * reach + 1)).long() + reach
+        shifted = chosen.gather(1, moved.clamp(0, SAMPLES - 1))
+        return shifted.masked_fill(moved < 0, 0.0).masked_fill(moved >= SAMPLES, torch.nan)
 
     def show(self, split: str, index: int) -> str:
         """Nothing: samples are no picture."""

@@ -16,7 +16,8 @@ class MemoryLayer(Projection):
     """The signs of each piece of `bits` values address a row of its table; the rows add up (Ding et al., MemoryFormer, 2024).
 
     sum_k p(z_k) T_k[sign(z_k)], p the softmax over all sign vectors s of z_k s / temperature (equations 4 to 7), which is
-    a product of sigmoids.
+    a product of sigmoids. Tables start at 0.02, as in the authors' code: a row that few
+    tokens have addressed should say little.
     """
 
     places: Tensor
@@ -28,7 +29,7 @@ class MemoryLayer(Projection):
             raise ValueError(f"{inputs} values do not fall into pieces of {bits}; choose a divisor for bits")
         self.bits, self.temperature = bits, temperature
         pieces = inputs // bits
-        self.table = nn.Parameter(torch.randn(pieces * 2**bits, outputs) * pieces**-0.5)
+        self.table = nn.Parameter(torch.randn(pieces * 2**bits, outputs) * 0.02)
         self.register_buffer("places", 2 ** torch.arange(bits), persistent=False)
         self.register_buffer("starts", torch.arange(pieces) * 2**bits, persistent=False)
 

@@ -27,6 +27,7 @@ from everyformer.generation.stops import StopText
 from everyformer.generation.strategies import Greedy, Hypothesis, Sample, Strategy
 from everyformer.generation.streams import loss_of_stream, read_stream
 from everyformer.generation.throughput import paces
+from everyformer.generation.transcripts import transcribe
 
 __all__ = [
     "AttendedSource", "Beam", "Chance", "ChunkAdapters", "Chunks", "Conditional", "Constrained", "Contrastive", "GNMT",
@@ -35,5 +36,5 @@ __all__ = [
     "contrastive_search", "describe", "fastv", "generate", "guidance", "h2o", "keyformer", "kivi", "lookahead", "loss_of_stream",
     "mask_predict", "min_p", "next_byte", "paces", "parallel_jacobi", "partition", "read", "read_optimised",
     "read_stream", "repetition", "self_speculative", "shared_keys", "slim_attention", "snapkv", "some_layers",
-    "streaming_llm", "temperature", "top_k", "top_p", "tova",
+    "streaming_llm", "temperature", "top_k", "top_p", "tova", "transcribe",
 ]  # fmt: skip

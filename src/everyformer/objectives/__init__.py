@@ -29,10 +29,11 @@ from everyformer.objectives.spans import MarginalSpans
 from everyformer.objectives.targets import MaskedTarget
 from everyformer.objectives.text import MaskedToken, NextToken, SequenceToSequence
 from everyformer.objectives.traits import PixelsAndTraits
+from everyformer.objectives.transcripts import CTC
 from everyformer.objectives.views import ViewSynthesis
 
 __all__ = [
-    "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "ClassesAndWords",
+    "AlignedDistillation", "BackwardCompatible", "BinaryMasks", "Boxes", "Budgeted", "CTC", "ClassesAndWords",
     "Classification", "ClusterMasks", "Contrastive", "DeepPixelClasses", "DescribedRegions", "Distillation",
     "EachPair", "ExpertGroups", "Forecast", "FutureTokens", "HardDistillation", "HeatBoxes", "HiddenCodes",
     "HiddenPixels", "HiddenWords", "HybridDistillation", "Interactions", "Likelihood", "Loss", "MarginalSpans",

@@ -61,7 +61,7 @@ def crate(
                 channels=channels,
                 image=image,
                 first=1,
-                positions=spec(LearnedGrid, grid=(side, side)),
+                positions=spec(LearnedGrid, grid=(side, side), std=1.0),
                 patch_norm=spec(LayerNorm),
             ),
             backbone=spec(Encoder, blocks=(block,) * depth),

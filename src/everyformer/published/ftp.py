@@ -23,7 +23,10 @@ from everyformer.specs import spec
     tasks=("language-modelling",),
     default="small",
     sizes={
-        "nano": {"width": 128, "depth": 4, "heads": 4, "length": 64, "decoder_depth": 1, "ahead": 4, "pseudo": 4, "narrow": 64},
+        "nano": {
+            "width": 128, "depth": 4, "heads": 4, "length": 64, "decoder_depth": 1, "ahead": 4, "pseudo": 4, "narrow": 64,
+            "std": 0.08,
+        },
         "small": {"width": 768, "depth": 12, "heads": 12},
     },
 )  # fmt: skip
@@ -38,9 +41,14 @@ def ftp(
     ahead: int = 8,
     pseudo: int = 8,
     narrow: int | None = None,
+    std: float = 0.02,
     dropout: float = 0.0,
 ) -> Design:
-    """GPT-2's body and a decoder of its blocks that attends to the projected vector; train it by `objectives.FutureTokens`."""
+    """GPT-2's body and a decoder of its blocks that attends to the projected vector; train it by `objectives.FutureTokens`.
+
+    Weights start at `std`: GPT-2's suits its widths. A vector passes three maps more than to a table, which at 0.02 leave next to
+    nothing of it where they are narrow ('nano', a size of this library).
+    """
     inner = narrow or width
     block = spec(
         Block,
@@ -57,4 +65,4 @@ def ftp(
         pseudo=pseudo,
         narrow=inner,
     )
-    return body.set("head", head)
+    return body.set("head", head).set("start.std", std)

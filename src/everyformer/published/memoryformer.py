@@ -6,11 +6,11 @@ from everyformer.backbones import Block, Decoder
 from everyformer.designs import Design
 from everyformer.embeddings import Text
 from everyformer.feedforward import MemoryLayer, Projected
-from everyformer.heads import TiedHead
+from everyformer.heads import TokenHead
 from everyformer.mixers import ProjectedAttention
 from everyformer.models import Model, Normal
 from everyformer.norms import LayerNorm, PreNorm
-from everyformer.positions import Learned
+from everyformer.positions import Rotary
 from everyformer.registry import system
 from everyformer.specs import spec
 
@@ -25,26 +25,37 @@ from everyformer.specs import spec
     tasks=("language-modelling",),
     default="tiny",
     sizes={
-        "nano": {"width": 128, "depth": 4, "heads": 4, "length": 64},
+        "nano": {"width": 128, "depth": 4, "heads": 4},
         "tiny": {"width": 512, "depth": 6, "heads": 8},
     },
 )
 def memoryformer(
     *,
     vocabulary: int = 50304,
-    length: int = 2048,
     width: int = 512,
     depth: int = 6,
     heads: int = 8,
     bits: int = 8,
     temperature: float = 1.0,
+    base: float = 10000.0,
+    fraction: float = 0.25,
     dropout: float = 0.0,
 ) -> Design:
-    """Section 3.2: the feedforward's hidden pieces have two bits more, and nothing projects what attention took."""
+    """Section 3.2: the feedforward's hidden pieces have two bits more, and nothing projects what attention took.
+
+    The frame is Pythia's, as in the authors' code: places turn a `fraction` of each head and are not added to the tokens, where
+    each would send a token to rows of its own; and the output has a table of its own.
+    """
     layer = spec(MemoryLayer, bits=bits, temperature=temperature)
     block = spec(
         Block,
-        mixer=spec(ProjectedAttention, heads=heads, projection=layer, dropout=dropout),
+        mixer=spec(
+            ProjectedAttention,
+            heads=heads,
+            projection=layer,
+            positions=spec(Rotary, base=base, fraction=fraction),
+            dropout=dropout,
+        ),
         feedforward=spec(
             Projected,
             projection=layer,
@@ -58,9 +69,9 @@ def memoryformer(
         spec(
             Model,
             width=width,
-            embedding=spec(Text, vocabulary=vocabulary, positions=spec(Learned, length=length), dropout=dropout),
+            embedding=spec(Text, vocabulary=vocabulary, dropout=dropout),
             backbone=spec(Decoder, blocks=(block,) * depth, norm=spec(LayerNorm)),
-            head=spec(TiedHead, vocabulary=vocabulary),
+            head=spec(TokenHead, vocabulary=vocabulary),
             start=spec(Normal, std=0.02),
         )
     )
