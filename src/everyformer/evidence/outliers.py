@@ -1,4 +1,8 @@
-"""Evidence for attention that can answer with nothing, where it must often do so: outliers, and the loss in few bits."""
+"""Evidence for attention that can answer with nothing, where it must often do so: outliers, and the loss in few bits.
+
+A BERT of width 128 on AG News has no outliers that would hurt: clipped, its loss was 0.3935 and in 8 bits 0.3936, plain 0.3902 and
+0.3903. What the paper traces them to, heads that must often answer with nothing, is made here by hand.
+"""
 
 from __future__ import annotations
 
