@@ -121,8 +121,12 @@ class Task:
         """Figures over all samples of a part, the same for any `batch`. Without `decoding` no text is generated."""
         raise NotImplementedError
 
-    def settle(self, model: nn.Module) -> None:
-        """Keep in `state` what only a trained model can tell, found without the test part: called once, when training ends."""
+    def settle(self, model: nn.Module) -> bool:
+        """Keep in `state` what only a trained model can tell, found without the test part; whether there is any.
+
+        Called once, when training ends.
+        """
+        return False
 
     def baseline(self, split: str) -> dict[str, Any] | None:
         """The `metric` of an answer that looks at no input, with its `name`; None where there is no such answer."""

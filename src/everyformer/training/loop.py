@@ -348,13 +348,12 @@ class Loop:
         self.fabric.barrier()
 
     def _keep(self, model: nn.Module) -> None:
-        opened = dict(self.task.state)
-        self.task.settle(model)
+        settled = self.task.settle(model)
         score = self._score(model, "test", dict(self.recipe.decoding)) if self.task.size("test") else None
         baseline = self.task.baseline("test") if score is not None else None
         with full_disk_stops(self.folder, WEIGHTS):
             save_tensors(self.folder / WEIGHTS, weights(model))
-            if self.task.state != opened:
+            if settled:
                 self.task.save(self.folder / "task")
             write_json(self.folder / RESULT, self._result(score, baseline))
         if score is not None:

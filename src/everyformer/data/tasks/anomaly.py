@@ -112,7 +112,7 @@ class AnomalyDetection(PictureTask):
             examples.append({"input": self.strip(split, index, lighter(heat.numpy(), top)), **told})
         return Score(figures, self.size(split), str(digest), sorted_examples(examples, "told apart from"))
 
-    def settle(self, model: nn.Module) -> None:
+    def settle(self, model: nn.Module) -> bool:
         """Find the score above which a pixel is no longer normal: all but `alarms` of the normal pictures stay below."""
         split = "valid" if self.size("valid") else "train"
         size = self.parts[split][0].shape[2:]
@@ -121,6 +121,7 @@ class AnomalyDetection(PictureTask):
             for _, tensors, given in self.answers(model, split, affordable(256, size[0] * size[1]))
         ]
         self.state["limit"] = float(torch.cat(scores).double().quantile(1 - self.options.alarms))
+        return True
 
     def baseline(self, split: str) -> dict[str, Any]:
         """The area of the distance of each pixel from its mean over the training part."""
