@@ -268,7 +268,7 @@ def main() -> None:
             key: round(exponent(lengths[: len(values)], values), 2) for key, values in each.items() if len(values) > 1
         }
         ahead = [a < b for a, b in zip_longest(each["both_ms"][: len(base)], base, fillvalue=math.inf)]
-        faster = next((n for i, n in enumerate(lengths) if all(ahead[i:])), None)
+        faster = next((n for i, n in enumerate(lengths[: len(base)]) if all(ahead[i:])), None)
         report[name] = {**each, "exponents": powers, "faster_from": faster}
         print(f"{name:<22}" + "".join(f"{'N^' + str(p):>9}" for p in powers.values()) + f"   {faster or '-'}")
     print(
