@@ -36,7 +36,7 @@ def source(path: str) -> Any:
     if (folder / "config.json").is_file():
         return Checkpoint.open(folder)
     if not (folder / "recipe.yaml").is_file():
-        raise BadInput(f"design.from='{path}' is neither a checkpoint (config.json) nor a run; give the folder of one")
+        raise BadInput(f"'{path}' is neither a checkpoint (config.json) nor a run; give the folder of one")
     return Run.open(folder)
 
 
