@@ -14,8 +14,11 @@ from support.parts import mixers, spec_of
 
 LENGTH, BATCH, STEPS, HIDDEN = 32, 32, 200, 128
 TEXT = torch.tensor([min(byte, 127) for byte in inspect.getsource(argparse).encode()])
-OF_FOUR = {"mixers.FactorAttention": {"windows": ((3, 1), (5, 1), (7, 2))}}
-"""What says of each of four heads what it does."""
+OPTIONS = {
+    "mixers.FactorAttention": {"windows": ((3, 1), (5, 1), (7, 2))},
+    "mixers.SampledBernoulliAttention": {"bits": 5, "hashes": 16},
+}
+"""What says of each of four heads what it does, and what suits so few tokens."""
 MIXERS = [name for name in mixers() if "memory" not in find_part(name).capabilities]
 
 
@@ -30,7 +33,7 @@ def model(name, backbone):
     of_place = {option: size for option, size in sizes.items() if option in signature(find_part(name))}
     block = ef.spec(
         ef.backbones.Block,
-        mixer=spec_of(name, **of_place, **OF_FOUR.get(name, {})),
+        mixer=spec_of(name, **of_place, **OPTIONS.get(name, {})),
         feedforward=ef.spec(ef.feedforward.MLP, ratio=2.0),
     )
     positions = ef.spec(ef.positions.Learned, length=LENGTH)
