@@ -10,6 +10,7 @@ from torch import Tensor
 
 import everyformer as ef
 from everyformer.data import find_task
+from everyformer.data.canvases import DIGITS
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.pretrained import fit
 from everyformer.evidence.runs import arrays, logistic_regression
@@ -20,14 +21,13 @@ from everyformer.objectives import Classification, Contrastive, SequenceToSequen
 from everyformer.published.clip import picture_tower
 from everyformer.recipe import load_recipe
 
-NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 BEGIN, END, LETTERS = 27, 28, 29
 _EYES = {"image": 8, "patch": 4, "channels": 1}
 
 
 def spelt(end: bool = False) -> tuple[Tensor, Tensor]:
     """The letters of each name as ids, with what ends it where asked, and which of them are real."""
-    rows = [[ord(letter) - 96 for letter in name] + [END] * end for name in NAMES]
+    rows = [[ord(letter) - 96 for letter in name] + [END] * end for name in DIGITS]
     longest = max(map(len, rows))
     mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows])
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows]), mask
@@ -104,7 +104,7 @@ def written(model: Any, data: Any) -> float:
     """The share of test digits whose name the model writes."""
     batch = data.batch("test", list(range(data.size("test"))))
     told = names(model, batch["inputs"])
-    return sum(name == NAMES[label] for name, label in zip(told, batch["labels"].tolist(), strict=True)) / len(told)
+    return sum(name == DIGITS[label] for name, label in zip(told, batch["labels"].tolist(), strict=True)) / len(told)
 
 
 @evidence(
@@ -194,7 +194,7 @@ def attacked() -> dict[str, float]:
     batch = data.batch("test", list(range(data.size("test"))))
     low, high = float(batch["inputs"].min()), float(batch["inputs"].max())
     known = torch.tensor(
-        [name == NAMES[y] for name, y in zip(names(model, batch["inputs"]), batch["labels"], strict=True)]
+        [name == DIGITS[y] for name, y in zip(names(model, batch["inputs"]), batch["labels"], strict=True)]
     )
     pictures, labels = (batch["inputs"][known][:100] - low) / (high - low), batch["labels"][known][:100]
     others = [next(j % 100 for j in range(i + 1, i + 100) if labels[j % 100] != labels[i]) for i in range(100)]
@@ -205,7 +205,7 @@ def attacked() -> dict[str, float]:
 
     def share(pictures: Tensor, wanted: Tensor) -> float:
         told = names(model, pictures * (high - low) + low)
-        return sum(name == NAMES[y] for name, y in zip(told, wanted, strict=True)) / len(told)
+        return sum(name == DIGITS[y] for name, y in zip(told, wanted, strict=True)) / len(told)
 
     generator = torch.Generator().manual_seed(0)
     options: dict[str, Any] = {"epsilon": 0.2, "steps": 200, "generator": generator}

@@ -184,9 +184,9 @@ def _folded(
     """One query of each head, those that share keys as queries of one head: keys and values are read once for all of them."""
     groups = key.shape[1]
     if mask is not None and mask.shape[1] > 1:
-        mask = mask.unflatten(1, (groups, -1)).flatten(3)
+        mask = _together(mask, groups)
     mixed = F.scaled_dot_product_attention(
-        query.unflatten(1, (groups, -1)).flatten(2, 3), key, value, attn_mask=mask, dropout_p=dropout, scale=scale
+        _together(query, groups), key, value, attn_mask=mask, dropout_p=dropout, scale=scale
     )
     return mixed.flatten(1, 2)[:, :, None]
 
@@ -196,6 +196,11 @@ def _bfloat16_without_tiles() -> bool:
     return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 
 
+def _together(x: Shaped[Tensor, "#B H N k"], groups: int) -> Shaped[Tensor, "#B G RN k"]:
+    """What each head has of its queries, heads of a group after each other as one."""
+    return x.unflatten(1, (groups, -1)).flatten(2, 3)
+
+
 def _each_head(key: Float[Tensor, "B G M K"], heads: int) -> Float[Tensor, "B H M K"]:
     """The keys of every head where several share them."""
     return key if key.shape[1] == heads else key.repeat_interleave(heads // key.shape[1], 1)
@@ -203,11 +208,9 @@ def _each_head(key: Float[Tensor, "B G M K"], heads: int) -> Float[Tensor, "B H 
 
 def _products(query: Tensor, key: Tensor, scale: float) -> Float[Tensor, "B H N M"]:
     """q k^T scale in one call; heads that share keys are one product."""
-    q, k = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3).flatten(0, 1), key.flatten(0, 1)
-    if (
-        k.dtype == torch.bfloat16
-    ):  # oneDNN would copy columns of a cache turned over, which takes longer than as they lie
-        k = k.contiguous()
+    q, k = _together(query, key.shape[1]).flatten(0, 1), key.flatten(0, 1)
+    if k.dtype == torch.bfloat16:
+        k = k.contiguous()  # oneDNN would copy columns of a cache turned over, which takes longer than as they lie
     scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=scale)
     return scores.view(*query.shape[:3], -1)
 
@@ -251,7 +254,7 @@ def _explicit(
 
 def _mixed(weights: Float[Tensor, "B H N M"], value: Float[Tensor, "B P M V"]) -> Float[Tensor, "B H N V"]:
     """The values by their weights; heads that share values are one product."""
-    together = weights.unflatten(1, (value.shape[1], -1)).flatten(2, 3) @ value
+    together = _together(weights, value.shape[1]) @ value
     return together.unflatten(2, (-1, weights.shape[2])).flatten(1, 2)
 
 
