@@ -13,6 +13,7 @@ import everyformer as ef
 from everyformer.costs import flops, on_meta, parameters
 from everyformer.data.tasks.language import LanguageModelling
 from everyformer.edits import resize
+from everyformer.evidence.descent import learn
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
 from everyformer.evidence.runs import scored, trained
@@ -105,19 +106,17 @@ def tokenformer_grows() -> Finding:
     return Finding(verdict(held), finding, figures)
 
 
+def windows(step: int) -> dict[str, torch.Tensor]:
+    """Twelve windows of the training part of Shakespeare, one step's after another's."""
+    task = shakespeare()
+    rows = [(12 * step + i) % task.size("train") for i in range(12)]
+    return task.batch("train", rows, train=True, seed=step)
+
+
 def continued(model: torch.nn.Module, steps: int = 400, lr: float = 1e-3, objective: Objective | None = None) -> float:
     """Validation loss after more steps, of another objective where one is given."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1)
-    task = shakespeare()
-    objective = objective or task.objective().build()
-    model.train()
-    for step in range(steps):
-        batch = task.batch("train", [(12 * step + i) % task.size("train") for i in range(12)], train=True, seed=step)
-        answer = objective(model, batch)
-        (answer.total / answer.count).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    objective = objective or shakespeare().objective().build()
+    learn(model, objective, windows, steps, lr=lr, weight_decay=0.1, betas=(0.9, 0.99), clip=1.0)
     return validation(model)
 
 

@@ -38,11 +38,12 @@ def descend(
     lr: float,
     rate: Rate = constant,
     weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
     clip: float | None = None,
 ) -> nn.Module:
     """AdamW on `loss(step)`; the model, in evaluation mode."""
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, betas=betas)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * rate(step, steps)

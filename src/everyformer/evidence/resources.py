@@ -15,7 +15,7 @@ import everyformer as ef
 from everyformer.costs import flops, on_meta, processor_seconds
 from everyformer.data import find_task
 from everyformer.designs import Design
-from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation
+from everyformer.evidence.decoders import SHORT, below, continued, loss, shakespeare, validation, windows
 from everyformer.evidence.descent import learn, warmed
 from everyformer.evidence.harness import Finding, evidence, verdict
 from everyformer.evidence.language import trigrams_of_shakespeare
@@ -283,13 +283,7 @@ def _nano(system: str) -> Design:
 
 def _reads(design: Design, objective: Objective) -> Any:
     """A model after 1,200 steps of an objective on Shakespeare, at the rates of its recipe."""
-    task = shakespeare()
-
-    def batch(step: int) -> dict[str, Tensor]:
-        rows = [(12 * step + i) % task.size("train") for i in range(12)]
-        return task.batch("train", rows, train=True, seed=step)
-
-    return learn(design.build(seed=0), objective, batch, 1200, lr=3e-3, rate=warmed(100), weight_decay=0.1, clip=1.0)
+    return learn(design.build(seed=0), objective, windows, 1200, lr=3e-3, rate=warmed(100), weight_decay=0.1, clip=1.0)
 
 
 @cache
